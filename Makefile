@@ -1,0 +1,38 @@
+# Every target makes and reuses .venv by itself; python3 (3.11 to 3.13, with venv), make
+# and a package index are all it takes.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+ROOT ?= demo-lake
+JOBS ?= 2
+
+.PHONY: demo test lint bench clean help
+
+help:  ## Say what there is.
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || \
+	  { echo "fleetmill needs Python 3.11 to 3.13: make PYTHON=python3.12 ..."; exit 1; }
+	@echo "Installing into $(VENV) (about a minute, once)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(STAMP)  ## Run a small synthetic fleet through everything.
+	@$(BIN)/fleetmill demo --root $(ROOT)
+
+test: $(STAMP)  ## Run the tests that need no server and are not slow.
+	@$(BIN)/pytest -n $(JOBS) -m "not slow and not server and not flink"
+
+lint: $(STAMP)  ## Check style and types.
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+bench: $(STAMP)  ## Measure against peers: make bench ONLY="mine plan".
+	@$(BIN)/python -m benchmarks $(ONLY)
+
+clean:  ## Remove what the targets made.
+	rm -rf $(VENV) $(ROOT) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

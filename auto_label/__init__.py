@@ -1,0 +1,1 @@
+"""Labels made offline: models, linking, smoothing, blurring."""

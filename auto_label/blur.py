@@ -1,0 +1,254 @@
+"""Blurring: faces and licence plates go before a pixel is written.
+
+Haar cascades that ship with OpenCV look over a small grey copy of the whole image, which
+bounds the cost whatever its size; inside vehicles, plates are looked for at a finer scale;
+and the upper third of every person goes, seen face or not. A region is first averaged to
+a few cells and only then smoothed, so nothing is left to sharpen. No cascade, no pixels:
+opening a Blurrer without its files fails.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.errors import FleetError
+from transforms.decode import Frame
+
+VERSION = 1
+"""Goes up when the same images are blurred differently."""
+
+Image = NDArray[np.uint8]
+FloatArray = NDArray[np.float64]
+
+_NO_BOXES: FloatArray = np.empty((0, 4))
+
+
+@dataclass(frozen=True, slots=True)
+class _Cascade:
+    """One detector: its file, the copy it looks at, and how much a find is grown."""
+
+    file: str
+    width: int
+    grow: float
+
+
+_FACES = (
+    _Cascade("haarcascade_frontalface_alt2.xml", 320, 0.15),
+    _Cascade("haarcascade_profileface.xml", 240, 0.15),
+)
+_PLATES = (
+    _Cascade("haarcascade_russian_plate_number.xml", 400, 0.1),
+    _Cascade("haarcascade_license_plate_rus_16stages.xml", 400, 0.1),
+)
+_SCALE_STEP = 1.3
+_NEIGHBOURS = 2
+"""Finds that must agree; low, for a needless blur costs less than a face."""
+_HEAD_FRAC = 1 / 3
+_HEAD_GROW = 0.1
+_VEHICLES = 4
+"""Vehicles searched for plates at a finer scale, the largest first: their plates are legible."""
+_VEHICLE_WIDTH = 256
+_CELLS = 6
+"""Cells along the longer side of a blurred region: a face of 6 cells is nobody's."""
+_BETWEEN = 1.0
+"""Two regions of neighbouring label frames are one if their gap is below this many sizes."""
+
+
+class Blurrer:
+    """Finds what must not be seen.
+
+    Args:
+        folder: where the cascade files are; OpenCV's own if None.
+
+    Raises:
+        FleetError: a cascade file is missing or broken.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        folder = folder or Path(cv2.__file__).parent / "data"
+        self._faces = [(spec, _open(folder / spec.file)) for spec in _FACES]
+        self._plates = [(spec, _open(folder / spec.file)) for spec in _PLATES]
+
+    def regions(
+        self, bgr: Image, person_boxes: FloatArray, vehicle_boxes: FloatArray = _NO_BOXES
+    ) -> FloatArray:
+        """Finds the regions to blur.
+
+        Args:
+            bgr: uint8[h, w, 3].
+            person_boxes: float64[n, 4] xywh in pixels, from a detector; may be empty.
+            vehicle_boxes: float64[m, 4] likewise.
+
+        Returns:
+            float64[k, 4] xywh in pixels, in a fixed order.
+        """
+        grey = _grey(bgr)
+        found = [_heads(person_boxes)]
+        for spec, cascade in (*self._faces, *self._plates):
+            small, scale = _shrink(grey, spec.width)
+            found.append(_find(cascade, small, spec.grow) / scale)
+            if spec.file.startswith("haarcascade_profile"):
+                # It knows left profiles only; a mirror shows it the right ones.
+                mirrored = _find(cascade, small[:, ::-1].copy(), spec.grow)
+                mirrored[:, 0] = small.shape[1] - mirrored[:, 0] - mirrored[:, 2]
+                found.append(mirrored / scale)
+        area = vehicle_boxes[:, 2] * vehicle_boxes[:, 3]
+        for x, y, w, h in vehicle_boxes[np.argsort(-area, kind="stable")[:_VEHICLES]]:
+            left, top = max(0, int(x)), max(0, int(y))
+            crop = grey[top : max(top, int(y + h)), left : max(left, int(x + w))]
+            if crop.size:
+                small, scale = _shrink(crop, _VEHICLE_WIDTH)
+                for spec, cascade in self._plates:
+                    found.append(_find(cascade, small, spec.grow) / scale + [left, top, 0, 0])
+        every = np.concatenate(found)
+        # The cascades' threads finish in any order.
+        return np.asarray(np.unique(every, axis=0))
+
+
+class BlurStream:
+    """Blurs the frames of one camera: looks at label frames, blurs every frame.
+
+    A frame between two label frames gets the regions of both, and what lies between a
+    region and its neighbour in the other one. Frames wait for the label frame after them;
+    the last frame of all is looked at too. Memory: the frames of one label interval.
+    """
+
+    def __init__(self, blurrer: Blurrer) -> None:
+        self._blurrer = blurrer
+        self._waiting: deque[Frame] = deque()
+        self._regions = _NO_BOXES
+        self._persons = _NO_BOXES
+        self._started = False
+
+    def push(
+        self, frame: Frame, persons: FloatArray | None, vehicles: FloatArray = _NO_BOXES
+    ) -> Iterator[Frame]:
+        """Takes a frame and yields those that are ready, blurred, in order.
+
+        Args:
+            frame: the next frame; its image is changed in place.
+            persons: float64[n, 4] boxes of persons on a label frame; None on any other.
+            vehicles: float64[m, 4] boxes of vehicles on a label frame.
+
+        Raises:
+            ValueError: the first frame is no label frame.
+        """
+        if persons is None:
+            if not self._started:
+                raise ValueError("the first frame of a camera must be a label frame")
+            self._waiting.append(frame)
+            return
+        self._started = True
+        after = self._blurrer.regions(frame.image, persons, vehicles)
+        between = _join(self._regions, after)
+        while self._waiting:
+            waiting = self._waiting.popleft()
+            blur(waiting.image, between)
+            yield waiting
+        blur(frame.image, after)
+        self._regions, self._persons = after, persons
+        yield frame
+
+    def close(self) -> Iterator[Frame]:
+        """Yields what still waits."""
+        if not self._waiting:
+            return
+        after = self._blurrer.regions(self._waiting[-1].image, self._persons)
+        between = _join(self._regions, after)
+        while self._waiting:
+            waiting = self._waiting.popleft()
+            blur(waiting.image, between)
+            yield waiting
+
+
+def blur(bgr: Image, regions: FloatArray) -> None:
+    """Blurs regions in place, for good.
+
+    Args:
+        bgr: uint8[h, w, 3].
+        regions: float64[n, 4] xywh in pixels; parts outside the image are ignored.
+    """
+    height, width = bgr.shape[:2]
+    for x, y, w, h in regions:
+        left, top = max(0, int(np.floor(x))), max(0, int(np.floor(y)))
+        right, bottom = min(width, int(np.ceil(x + w))), min(height, int(np.ceil(y + h)))
+        if right <= left or bottom <= top:
+            continue
+        part = bgr[top:bottom, left:right]
+        long_side = max(part.shape[:2])
+        cells = [max(1, round(_CELLS * side / long_side)) for side in part.shape[1::-1]]
+        coarse = cv2.resize(part, cells, interpolation=cv2.INTER_AREA)
+        blocks = cv2.resize(coarse, part.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+        part[:] = cv2.GaussianBlur(blocks, (0, 0), sigmaX=max(1.0, long_side / _CELLS / 2))
+
+
+def _open(path: Path) -> cv2.CascadeClassifier:
+    if not path.is_file():
+        raise FleetError(
+            f"blurring needs {path}, which is not there: reinstall opencv-python-headless, "
+            "or say --privacy none"
+        )
+    cascade = cv2.CascadeClassifier()
+    try:
+        loaded = cascade.load(str(path))
+    except cv2.error:
+        loaded = False
+    if not loaded:
+        raise FleetError(f"blurring needs {path}, which is no cascade: reinstall OpenCV")
+    return cascade
+
+
+def _grey(bgr: Image) -> Image:
+    return cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY).astype(np.uint8, copy=False)
+
+
+def _shrink(grey: Image, width: int) -> tuple[Image, float]:
+    """Scales a grey image down to a width, never up; returns the scale."""
+    scale = min(1.0, width / grey.shape[1])
+    size = (max(1, round(grey.shape[1] * scale)), max(1, round(grey.shape[0] * scale)))
+    small = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
+    return small.astype(np.uint8, copy=False), scale
+
+
+def _find(cascade: cv2.CascadeClassifier, grey: Image, grow: float) -> FloatArray:
+    """Returns what a cascade finds as float64[n, 4], each side moved out by `grow` sizes."""
+    window = cascade.getOriginalWindowSize()
+    if grey.shape[1] < window[0] or grey.shape[0] < window[1]:
+        return np.empty((0, 4))
+    found = cascade.detectMultiScale(grey, _SCALE_STEP, _NEIGHBOURS)
+    boxes = np.asarray(found, dtype=np.float64).reshape(-1, 4)
+    return _grown(boxes, grow)
+
+
+def _heads(persons: FloatArray) -> FloatArray:
+    heads = np.array(persons, dtype=np.float64).reshape(-1, 4)
+    heads[:, 3] *= _HEAD_FRAC
+    return _grown(heads, _HEAD_GROW)
+
+
+def _grown(boxes: FloatArray, grow: float) -> FloatArray:
+    out = boxes.copy()
+    out[:, :2] -= grow * boxes[:, 2:]
+    out[:, 2:] += 2 * grow * boxes[:, 2:]
+    return out
+
+
+def _join(before: FloatArray, after: FloatArray) -> FloatArray:
+    """Regions for the frames between two label frames: both sets, near pairs as their hull."""
+    if not len(before) or not len(after):
+        return np.concatenate([before, after])
+    ends = before[:, :2] + before[:, 2:], after[:, :2] + after[:, 2:]
+    low = np.minimum(before[:, None, :2], after[:, :2])
+    high = np.maximum(ends[0][:, None], ends[1])
+    gap = np.maximum(before[:, None, :2], after[:, :2]) - np.minimum(ends[0][:, None], ends[1])
+    size = np.maximum(before[:, None, 2:], after[:, 2:]).max(axis=2)
+    near = gap.max(axis=2) <= _BETWEEN * size
+    hulls = np.concatenate([low, high - low], axis=2)[near]
+    return np.concatenate([before, after, hulls])

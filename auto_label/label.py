@@ -1,0 +1,369 @@
+"""Labelling one event with everything: boxes, tracks, the ego path, blurred clips.
+
+One camera at a time is decoded, looked at, blurred and encoded as it streams by; memory
+holds the frames of one label interval and the encoded clips.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from auto_label import blur, ego, link, scene
+from auto_label.models import Detections, Detector
+from schemas.errors import CorruptError, DataError, UnsupportedError
+from schemas.ids import digest
+from schemas.records import Event, Reject, VideoFile
+from schemas.signals import SIGNALS
+from schemas.tables import TABLES
+from schemas.times import NS_PER_S
+from transforms.corpora import Sample
+from transforms.decode import Frame, decode_window
+from transforms.encode import ClipWriter, clip_ticks
+
+VERSION = 1
+"""Goes up when the same event is labelled differently, other than by the modules used."""
+
+EGO_SOURCE = "signals"
+_PRIVATE_SCORE = 0.15
+"""A person's or a vehicle's box counts for blurring from this score on: rather too many."""
+_MAX_LABEL_FPS = 120.0
+_LOG_FIELDS = (
+    "log_id",
+    "drive_id",
+    "vehicle_id",
+    "platform",
+    "format",
+    "clock",
+    "start_ns",
+    "start_local",
+    "software",
+    "joint_names",
+)
+"""What a sample tells of its log: nothing that says where it, or the lake, lies."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSpec:
+    """How events are labelled.
+
+    Args:
+        label_fps: frames a second that detectors and blurring look at, from 1 to 120.
+        privacy: "blur" or "none".
+        crf: quality of the clips, as x264 counts it, 0 to 51.
+        models: the identities (`ModelSpec.identity`) of the detectors, in their order.
+    """
+
+    label_fps: float = 5.0
+    privacy: str = "blur"
+    crf: int = 23
+    models: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuses values that nothing can be labelled with."""
+        # Frames wait for the next label frame in memory: below 1 a second they are too many.
+        if not 1.0 <= self.label_fps <= _MAX_LABEL_FPS:
+            raise ValueError(f"label_fps is {self.label_fps}, must lie in 1..{_MAX_LABEL_FPS:g}")
+        if self.privacy not in {"blur", "none"}:
+            raise ValueError(f"privacy is {self.privacy!r}, must be one of: blur, none")
+        if not 0 <= self.crf <= 51:
+            raise ValueError(f"crf is {self.crf}, must lie in 0..51")
+        for model in self.models:
+            if "@" not in model:
+                raise ValueError(f"models names {model!r}; give ModelSpec.identity, not a name")
+
+    @property
+    def digest(self) -> str:
+        """Names everything that changes what an event's sample holds."""
+        versions = [VERSION, blur.VERSION, ego.VERSION, link.VERSION]
+        return digest("label", versions, asdict(self))
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """One event with its labels.
+
+    `boxes`, `tracks` and `ego_path` are rows of those tables. `clips` are MP4s by camera,
+    `sizes` the width and height in pixels of each, `cameras` their names, sorted. `rejects`
+    are the cameras whose pictures could not be used.
+    """
+
+    boxes: pa.Table
+    tracks: pa.Table
+    ego_path: pa.Table
+    clips: dict[str, bytes]
+    sizes: dict[str, tuple[int, int]]
+    cameras: tuple[str, ...]
+    rejects: tuple[Reject, ...]
+    spec: LabelSpec
+
+
+def label_event(  # noqa: PLR0917 - what happened, what was recorded, who looks, and how
+    event: Event,
+    videos: Mapping[str, Sequence[VideoFile]],
+    frames: pa.Table,
+    signals: pa.Table,
+    detectors: Sequence[Detector],
+    spec: LabelSpec,
+) -> Labelled:
+    """Labels one event.
+
+    Args:
+        event: the event.
+        videos: its log's files, by camera.
+        frames: its log's rows of `frames`, of all cameras; those outside the event are ignored.
+        signals: its log's rows of `signals`, likewise.
+        detectors: the models that look; none is fine, then there are no boxes.
+        spec: how.
+
+    Raises:
+        ValueError: the detectors are not those that `spec` names, so its digest would lie.
+        FleetError: privacy asks for blurring, and that cannot be done.
+    """
+    found = tuple(detector.spec.identity for detector in detectors)
+    if found != spec.models:
+        raise ValueError(f"spec names the models {spec.models}, the detectors are {found}")
+    blurrer = blur.Blurrer() if spec.privacy == "blur" else None
+    clips: dict[str, bytes] = {}
+    sizes: dict[str, tuple[int, int]] = {}
+    boxes, tracks, rejects = [], [], []
+    window = frames.filter((pc.field("t_ns") >= event.start_ns) & (pc.field("t_ns") < event.end_ns))
+    for camera in sorted(videos):
+        rows = frames.filter(pc.field("camera") == camera)
+        if not pc.any(pc.equal(window.column("camera"), camera)).as_py():
+            continue
+        decoded = decode_window(videos[camera], rows, event.span)
+        try:
+            seen = _label_camera(event, decoded, detectors, blurrer, spec)
+        except DataError as error:
+            uri = min(video.uri for video in videos[camera])
+            rejects.append(Reject.of(error, uri=uri, stage="label", subject=event.event_id))
+            continue
+        clips[camera], sizes[camera] = seen.clip, seen.size
+        camera_boxes, camera_tracks = _link_camera(event, camera, seen, detectors, spec)
+        boxes.append(camera_boxes)
+        tracks.append(camera_tracks)
+    return Labelled(
+        boxes=_stack("boxes", boxes),
+        tracks=_stack("tracks", tracks),
+        ego_path=_ego_path(event, signals, spec),
+        clips=clips,
+        sizes=sizes,
+        cameras=tuple(sorted(clips)),
+        rejects=tuple(rejects),
+        spec=spec,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """One camera, streamed through: its clip, and what each detector saw on label frames."""
+
+    clip: bytes
+    size: tuple[int, int]
+    t_ns: NDArray[np.int64]
+    detections: list[list[Detections]]
+
+
+def _label_camera(
+    event: Event,
+    decoded: Iterable[Frame],
+    detectors: Sequence[Detector],
+    blurrer: blur.Blurrer | None,
+    spec: LabelSpec,
+) -> _Seen:
+    step_ns = NS_PER_S / spec.label_fps
+    last_tick, last_step = -1, -1
+    label_t_ns: list[int] = []
+    detections: list[list[Detections]] = [[] for _ in detectors]
+    stream = blur.BlurStream(blurrer) if blurrer else None
+    writer: ClipWriter | None = None
+    size = (0, 0)
+    for frame in decoded:
+        tick = clip_ticks(frame.t_ns - event.start_ns)
+        if tick <= last_tick:
+            continue  # Two files that overlap, or an index with equal times: the first counts.
+        last_tick = tick
+        height, width = frame.image.shape[:2]
+        if writer is None:
+            size = (width, height)
+            writer = ClipWriter(width, height, event.start_ns, crf=spec.crf)
+        elif size != (width, height):
+            raise UnsupportedError(
+                f"event {event.event_id}: at {frame.t_ns} ns the picture turns from "
+                f"{size[0]}x{size[1]} to {width}x{height}; cut the log where its size changes"
+            )
+        step = int((frame.t_ns - event.start_ns) // step_ns)
+        looked: list[Detections] | None = None
+        if step > last_step:
+            last_step = step
+            label_t_ns.append(frame.t_ns)
+            looked = [detector.detect([frame.image])[0] for detector in detectors]
+            for seen, one in zip(detections, looked, strict=True):
+                seen.append(one)
+        if stream is None:
+            writer.write(frame.t_ns, frame.image)
+            continue
+        persons: NDArray[np.float64] | None = None
+        vehicles: NDArray[np.float64] = np.empty((0, 4))
+        if looked is not None:
+            persons = _boxes_of(looked, scene.PERSONS)
+            vehicles = _boxes_of(looked, scene.VEHICLES)
+        for blurred in stream.push(frame, persons, vehicles):
+            writer.write(blurred.t_ns, blurred.image)
+    if writer is None:
+        raise CorruptError(f"event {event.event_id}: no frame of its window decodes")
+    for blurred in stream.close() if stream else ():
+        writer.write(blurred.t_ns, blurred.image)
+    return _Seen(writer.close(), size, np.array(label_t_ns, dtype=np.int64), detections)
+
+
+def _boxes_of(looked: Sequence[Detections], names: frozenset[str]) -> NDArray[np.float64]:
+    """Joins the boxes of some classes that any detector half believes in."""
+    wanted = [seen.of(names) for seen in looked]
+    return np.concatenate(
+        [np.empty((0, 4)), *(seen.xywh[seen.score >= _PRIVATE_SCORE] for seen in wanted)]
+    )
+
+
+def _link_camera(
+    event: Event, camera: str, seen: _Seen, detectors: Sequence[Detector], spec: LabelSpec
+) -> tuple[pa.Table, pa.Table]:
+    """Links each detector's boxes; track ids of one camera count on from model to model."""
+    owner = {"event_id": event.event_id, "camera": camera, "spec_digest": spec.digest}
+    boxes, tracks = [], []
+    offset = 0
+    for detector, detections in zip(detectors, seen.detections, strict=True):
+        tracked = link.link(seen.t_ns, detections)
+        source = {"source": detector.spec.name, "source_version": detector.spec.version}
+        low = np.clip(tracked.xywh[:, :2], 0, seen.size)
+        high = np.clip(tracked.xywh[:, :2] + tracked.xywh[:, 2:], 0, seen.size)
+        inside = ((high - low) >= 1.0).all(axis=1)
+        names = np.array([*tracked.classes, ""], dtype=object)[tracked.class_index]
+        columns = {
+            "track_id": tracked.track_id + offset,
+            "t_ns": tracked.t_ns,
+            "class": names,
+            "x_px": low[:, 0],
+            "y_px": low[:, 1],
+            "w_px": high[:, 0] - low[:, 0],
+            "h_px": high[:, 1] - low[:, 1],
+            "score": tracked.score,
+        }
+        kept = pa.table({name: pa.array(column[inside]) for name, column in columns.items()})
+        boxes.append(_own("boxes", kept, owner | source))
+        summary = kept.group_by(["track_id", "class"]).aggregate(
+            [("t_ns", "min"), ("t_ns", "max"), ("t_ns", "count"), ("score", "mean")]
+        )
+        summary = summary.select(
+            ["track_id", "class", "t_ns_min", "t_ns_max", "t_ns_count", "score_mean"]
+        ).rename_columns(["track_id", "class", "start_ns", "end_ns", "boxes", "score"])
+        tracks.append(_own("tracks", summary, owner | source))
+        offset += int(tracked.track_id.max(initial=0))
+    return _stack("boxes", boxes), _stack("tracks", tracks)
+
+
+def _ego_path(event: Event, signals: pa.Table, spec: LabelSpec) -> pa.Table:
+    path = ego.ego_path(signals, event.span, event.anchor_ns)
+    owner = {"event_id": event.event_id, "spec_digest": spec.digest}
+    source = {"source": EGO_SOURCE, "source_version": str(ego.VERSION)}
+    return _own("ego_path", path, owner | source)
+
+
+def _own(name: str, rows: pa.Table, constants: Mapping[str, str]) -> pa.Table:
+    """Adds columns of one value each and puts the rows into a table's shape."""
+    for column, value in constants.items():
+        rows = rows.append_column(column, pa.array([value] * rows.num_rows, pa.string()))
+    return TABLES[name].conform(rows)
+
+
+def _stack(name: str, parts: Sequence[pa.Table]) -> pa.Table:
+    return TABLES[name].conform(pa.concat_tables([TABLES[name].empty(), *parts]))
+
+
+def sample_members(
+    event: Event,
+    log_row: Mapping[str, Any],
+    labelled: Labelled,
+    signals: pa.Table,
+    joints: pa.Table,
+) -> Sample:
+    """Makes the sample of a labelled event.
+
+    Args:
+        event: the event; its id is the sample's key.
+        log_row: its log's row of `logs`.
+        labelled: its labels and clips.
+        signals: its log's rows of `signals`; those outside the event are left out.
+        joints: its log's rows of `joints`, likewise.
+
+    Returns:
+        Clips as they are; as metadata the event, its log, its labels by column and how they
+        were made; as signals `t_ns` int64[n] and each signal that the vehicle has, float64[n]
+        with NaN, int8[n] with -1 or text with "" where it is unknown, and for a robot
+        `joint_t_ns` and `joint_{position,velocity,action}` float32[m, j]. Nothing in it tells
+        where the log or the lake lies.
+    """
+    spec = labelled.spec
+    size = {camera: labelled.sizes[camera] for camera in labelled.cameras}
+    metadata = {
+        "event": asdict(event),
+        "log": {name: log_row[name] for name in _LOG_FIELDS},
+        "cameras": {c: {"width_px": w, "height_px": h} for c, (w, h) in size.items()},
+        "boxes": _columns(labelled.boxes),
+        "tracks": _columns(labelled.tracks),
+        "ego_path": _columns(labelled.ego_path),
+        "labelling": {**asdict(spec), "models": list(spec.models), "digest": spec.digest},
+    }
+    arrays = _signal_arrays(_inside(signals, event)) | _joint_arrays(_inside(joints, event))
+    return Sample(key=event.event_id, clips=labelled.clips, metadata=metadata, signals=arrays)
+
+
+def _columns(table: pa.Table) -> dict[str, list[Any]]:
+    kept = table.drop_columns(["event_id", "spec_digest"])
+    return {name: kept.column(name).to_pylist() for name in kept.column_names}
+
+
+def _inside(table: pa.Table, event: Event) -> pa.Table:
+    t_ns = pc.field("t_ns")
+    return table.filter((t_ns >= event.start_ns) & (t_ns < event.end_ns)).sort_by("t_ns")
+
+
+def _signal_arrays(signals: pa.Table) -> dict[str, NDArray[Any]]:
+    if not signals.num_rows:
+        return {}
+    arrays: dict[str, NDArray[Any]] = {"t_ns": signals.column("t_ns").to_numpy()}
+    for signal in SIGNALS:
+        column = signals.column(signal.name)
+        if column.null_count == len(column):
+            continue
+        if pa.types.is_floating(signal.type):
+            arrays[signal.name] = column.to_numpy().astype(np.float64)
+        elif pa.types.is_boolean(signal.type):
+            arrays[signal.name] = column.cast(pa.int8()).fill_null(-1).to_numpy()
+        else:
+            arrays[signal.name] = np.array(column.fill_null("").to_pylist(), dtype=np.str_)
+    return arrays
+
+
+def _joint_arrays(joints: pa.Table) -> dict[str, NDArray[Any]]:
+    if not joints.num_rows:
+        return {}
+    arrays: dict[str, NDArray[Any]] = {"joint_t_ns": joints.column("t_ns").to_numpy()}
+    for name in ("position", "velocity", "action"):
+        rows = joints.column(name).to_pylist()
+        widths = {len(row) for row in rows if row is not None}
+        if not widths:
+            continue
+        if len(widths) > 1:
+            raise CorruptError(f"joints: {name} has rows of {sorted(widths)} numbers; read it anew")
+        unknown = [np.nan] * widths.pop()
+        table = [unknown if row is None else row for row in rows]
+        arrays[f"joint_{name}"] = np.array(table, dtype=np.float32)
+    return arrays

@@ -1,0 +1,134 @@
+"""YOLOX: anchor-free detectors, here as ONNX with raw outputs.
+
+Input: BGR 0 to 255 float32[1, 3, h, w], the image scaled to fit the top left corner and
+the rest filled with 114. Output: float32[1, a, 5 + classes] over the cells of grids of
+strides 8, 16 and 32: centre = (xy + cell) * stride, size = exp(wh) * stride, score =
+objectness * class probability (Ge et al., "YOLOX", 2021, and the reference decoder).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as errors
+
+from auto_label.models import Detections, FloatArray, Image, ModelSpec
+from auto_label.overlap import nms
+from schemas.errors import FleetError
+
+_BAD_MODEL = (errors.InvalidProtobuf, errors.InvalidArgument, errors.InvalidGraph, errors.Fail)
+_STRIDES = (8, 16, 32)
+_FILL = 114
+_MAX_CANDIDATES = 1000
+"""The best cells that go to suppression, which is quadratic; a busy street has about 300."""
+_MAX_LOG_SIZE = 8.0
+"""exp(8) * 32 is 95,000 px, beyond any image: a wild output must not overflow."""
+
+
+class Yolox:
+    """A YOLOX model on onnxruntime's CPU provider.
+
+    Args:
+        spec: the model.
+        weights: the verified ONNX file.
+        threads: threads inside one operator.
+
+    Raises:
+        FleetError: the file is not a YOLOX of the size and classes that the spec says.
+    """
+
+    def __init__(self, spec: ModelSpec, weights: Path, threads: int = 1) -> None:
+        self.spec = spec
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        cells = len(_cells(spec.width, spec.height)[0])
+        try:
+            self._net = onnxruntime.InferenceSession(
+                str(weights), options, providers=["CPUExecutionProvider"]
+            )
+        except _BAD_MODEL as error:
+            raise FleetError(f"model {spec.name}: {weights} is not an ONNX model") from error
+        self._input = self._net.get_inputs()[0].name
+        found = [list(self._net.get_inputs()[0].shape), list(self._net.get_outputs()[0].shape)]
+        wanted = [[1, 3, spec.height, spec.width], [1, cells, 5 + len(spec.classes)]]
+        if found != wanted:
+            raise FleetError(
+                f"model {spec.name}: {weights} maps {found[0]} to {found[1]}, but its .toml "
+                f"asks for {wanted[0]} to {wanted[1]}; correct width, height or classes"
+            )
+
+    def detect(self, images: Sequence[Image]) -> list[Detections]:
+        """Finds objects on BGR images uint8[h, w, 3], one at a time."""
+        return [self._detect(image) for image in images]
+
+    def _detect(self, image: Image) -> Detections:
+        tensor, scale = letterbox(image, self.spec.width, self.spec.height)
+        (output,) = self._net.run(None, {self._input: tensor})
+        return decode(output[0], self.spec, scale, (image.shape[1], image.shape[0]))
+
+
+def decode(
+    output: NDArray[np.float32], spec: ModelSpec, scale: float, size: tuple[int, int]
+) -> Detections:
+    """Turns raw cells into boxes of the image, one a cell at most, and suppresses doubles.
+
+    Args:
+        output: float32[a, 5 + classes], the network's output for one image.
+        spec: the model.
+        scale: input pixels per image pixel, as `letterbox` returns it.
+        size: width and height of the image, px; boxes are cut at its edges.
+    """
+    grid, strides = _cells(spec.width, spec.height)
+    # A cell's score is at most its objectness: most cells go before their classes are read.
+    likely = np.flatnonzero(output[:, 4] >= spec.score_threshold)
+    cells = output[likely].astype(np.float64)
+    class_index = cells[:, 5:].argmax(axis=1)
+    score = cells[:, 4] * cells[np.arange(len(cells)), 5 + class_index]
+    best = np.argsort(-score, kind="stable")[:_MAX_CANDIDATES]
+    best = best[score[best] >= spec.score_threshold]
+    cells, likely = cells[best], likely[best]
+    score, class_index = score[best], class_index[best].astype(np.int64)
+    stride = strides[likely, None]
+    centre = (cells[:, :2] + grid[likely]) * stride / scale
+    half = np.exp(np.minimum(cells[:, 2:4], _MAX_LOG_SIZE)) * stride / scale / 2
+    low, high = np.clip(centre - half, 0, size), np.clip(centre + half, 0, size)
+    xywh = np.concatenate([low, high - low], axis=1)
+    stays = nms(xywh, score, class_index, spec.nms_iou)
+    stays = stays[(xywh[stays, 2:] >= 1.0).all(axis=1)]
+    return Detections(xywh[stays], score[stays], class_index[stays], spec.classes)
+
+
+def letterbox(image: Image, width: int, height: int) -> tuple[NDArray[np.float32], float]:
+    """Scales an image into the top left corner of the model's input.
+
+    Returns:
+        float32[1, 3, height, width] in BGR 0 to 255, and input pixels per image pixel.
+
+    >>> tensor, scale = letterbox(np.zeros((100, 200, 3), np.uint8), 416, 416)
+    >>> tensor.shape, scale, tensor[0, 0, 207, 0], tensor[0, 0, 208, 0]
+    ((1, 3, 416, 416), 2.08, np.float32(0.0), np.float32(114.0))
+    """
+    scale = min(width / image.shape[1], height / image.shape[0])
+    inner = (max(1, int(image.shape[1] * scale)), max(1, int(image.shape[0] * scale)))
+    canvas = np.full((height, width, 3), _FILL, dtype=np.uint8)
+    canvas[: inner[1], : inner[0]] = cv2.resize(image, inner, interpolation=cv2.INTER_LINEAR)
+    return np.ascontiguousarray(canvas.transpose(2, 0, 1)[None], dtype=np.float32), scale
+
+
+@cache
+def _cells(width: int, height: int) -> tuple[FloatArray, FloatArray]:
+    """Lays out the cells of every stride, row by row: x, y float64[a, 2], stride float64[a]."""
+    grids, strides = [], []
+    for stride in _STRIDES:
+        columns, rows = np.meshgrid(np.arange(width // stride), np.arange(height // stride))
+        grids.append(np.stack([columns.ravel(), rows.ravel()], axis=1).astype(np.float64))
+        strides.append(np.full(columns.size, float(stride)))
+    return np.concatenate(grids), np.concatenate(strides)

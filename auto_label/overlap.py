@@ -1,0 +1,56 @@
+"""How much boxes overlap, and which of several boxes on one object stays."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+def iou(a: FloatArray, b: FloatArray) -> FloatArray:
+    """Intersection over union of every box of `a` with every box of `b`.
+
+    Args:
+        a: float64[n, 4], x, y, w, h with w and h at least 0.
+        b: float64[m, 4].
+
+    Returns:
+        float64[n, m] from 0 to 1; 0 where both boxes are empty.
+
+    >>> iou(np.array([[0.0, 0, 2, 2]]), np.array([[0.0, 0, 2, 2], [1, 0, 2, 2]])).round(3)
+    array([[1.   , 0.333]])
+    """
+    (ax, ay, aw, ah), (bx, by, bw, bh) = a.T[..., None], b.T
+    wide = np.minimum(ax + aw, bx + bw) - np.maximum(ax, bx)
+    high = np.minimum(ay + ah, by + bh) - np.maximum(ay, by)
+    both = np.maximum(wide, 0.0) * np.maximum(high, 0.0)
+    union = aw * ah + bw * bh - both
+    return np.asarray(both / np.where(union > 0, union, 1.0))
+
+
+def nms(xywh: FloatArray, score: FloatArray, group: IntArray, limit: float) -> IntArray:
+    """Greedy non-maximum suppression inside each group.
+
+    A box goes where a better one of its group that stays overlaps it by more than `limit`.
+    Ties of score go to the box that comes first.
+
+    Args:
+        xywh: float64[n, 4].
+        score: float64[n].
+        group: int64[n], the class, say; boxes of different groups never meet.
+        limit: IoU from 0 to 1.
+
+    Returns:
+        int64[k], the boxes that stay, best first.
+    """
+    order = np.argsort(-score, kind="stable")
+    ordered, groups = xywh[order], group[order]
+    clash = (iou(ordered, ordered) > limit) & (groups[:, None] == groups)
+    np.fill_diagonal(clash, val=False)
+    stays = np.ones(len(order), dtype=np.bool_)
+    for index in np.flatnonzero(clash.any(axis=1)):
+        if stays[index]:
+            stays[index + 1 :] &= ~clash[index, index + 1 :]
+    return np.asarray(order[stays])

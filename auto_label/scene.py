@@ -1,0 +1,65 @@
+"""The sweep's view of a frame: how bright and sharp it is, and who is on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from auto_label.models import Detections, Detector
+from schemas.tables import TABLES
+from transforms.decode import Frame
+from transforms.scene import brightness, sharpness
+
+VERSION = 1
+"""Goes up when the same frames give different rows."""
+
+VEHICLES = frozenset({"car", "truck", "bus", "motorbike", "motorcycle", "train"})
+PERSONS = frozenset({"person"})
+BICYCLES = frozenset({"bicycle"})
+SEEN = 0.35
+"""A detection counts from this score on: one frame has no track to confirm it."""
+
+_COLUMNS = [f for f in TABLES["scene"].schema if f.name not in {"log_id", "camera"}]
+
+
+def sweep_frames(frames: Iterable[Frame], detectors: Sequence[Detector]) -> pa.Table:
+    """Describes frames, one row each.
+
+    Args:
+        frames: frames of one camera.
+        detectors: models to count with; the first one counts, none leaves counts null.
+
+    Returns:
+        The columns of the `scene` table less log_id and camera. `vru_height_frac` is the
+        height of the tallest person or bicycle over the image's, 0 where there is none. The
+        distance of a lead is not guessed: it needs the camera's height and tilt.
+    """
+    rows = []
+    for frame in frames:
+        row = {
+            "t_ns": frame.t_ns,
+            "brightness": brightness(frame.image),
+            "sharpness": sharpness(frame.image),
+            "source": "pixels",
+            "source_version": str(VERSION),
+        }
+        for detector in detectors[:1]:
+            (seen,) = detector.detect([frame.image])
+            row |= _counts(seen, frame.image.shape[0])
+            row |= {"source": detector.spec.name, "source_version": detector.spec.version}
+        rows.append(row)
+    return pa.Table.from_pylist(rows, schema=pa.schema(_COLUMNS))
+
+
+def _counts(seen: Detections, height: int) -> dict[str, int | float]:
+    sure = seen.score >= SEEN
+    sure_only = Detections(seen.xywh[sure], seen.score[sure], seen.class_index[sure], seen.classes)
+    tall = sure_only.of(PERSONS | BICYCLES).xywh[:, 3]
+    return {
+        "vehicles": len(sure_only.of(VEHICLES)),
+        "persons": len(sure_only.of(PERSONS)),
+        "bicycles": len(sure_only.of(BICYCLES)),
+        "vru_height_frac": float(np.max(tall, initial=0.0)) / height,
+    }

@@ -1,0 +1,113 @@
+"""The console script: `fleetmill SUBCOMMAND`.
+
+Subcommands are imported when they are called, so that `fleetmill query` does not wait for
+Beam. Everything after `--` goes to Beam.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.exceptions import TyperException
+
+from jobs.state import STATE
+from schemas.errors import FleetError, UsageError
+from schemas.registry import Registry
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+
+SUMMARIES = {
+    "demo": "Run a small synthetic fleet through everything.",
+    "synth": "Write a synthetic fleet in a real format, with the truth.",
+    "run": "Ingest, sweep, mine, label and build a corpus in one go.",
+    "ingest": "Read logs into the lake: signals and packet indexes, no pixels.",
+    "sweep": "Look at keyframes of whole logs, at a rate.",
+    "mine": "Find events with triggers.",
+    "label": "Decode, label, blur and encode the events.",
+    "corpus": "Build an immutable snapshot of shards for a training machine.",
+    "plan": "Plan a published snapshot again for another machine.",
+    "verify": "Recompute everything that a corpus or a lake promises.",
+    "query": "Ask the lake in SQL.",
+    "list": "List formats, triggers, models, topologies or named queries.",
+}
+COMMANDS = Registry("command", {name: f"jobs.{name}:{name}" for name in SUMMARIES})
+
+
+class _Commands(TyperGroup):
+    def list_commands(self, _ctx: object) -> list[str]:
+        return list(SUMMARIES)
+
+    def get_command(self, _ctx: object, name: str) -> TyperCommand | None:
+        if name not in SUMMARIES:
+            return None
+        if name != STATE.command:  # one line of the overview: not worth an import
+            return TyperCommand(name=name, help=SUMMARIES[name], callback=lambda: None)
+        app = typer.Typer(add_completion=False)
+        app.command(name)(COMMANDS.load(name))
+        command = typer.main.get_command(app)
+        assert isinstance(command, TyperCommand)
+        return command
+
+
+def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Parts our arguments from Beam's, at the first `--`.
+
+    >>> split_arguments(["mine", "--lake", "L", "--", "--runner=FlinkRunner"])
+    (['mine', '--lake', 'L'], ['--runner=FlinkRunner'])
+    """
+    ours = list(arguments)
+    if "--" not in ours:
+        return ours, []
+    at = ours.index("--")
+    return ours[:at], ours[at + 1 :]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code: 0, 1, 2 or 3 as in `--help`."""
+    ours, beam = split_arguments(sys.argv[1:] if arguments is None else arguments)
+    STATE.debug = "--debug" in ours
+    if not STATE.debug:
+        # A worker's refusal is said in one line below; Beam would log its traceback too.
+        logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+        logging.getLogger().setLevel(logging.ERROR)
+    ours = [argument for argument in ours if argument != "--debug"] or ["--help"]
+    STATE.beam = tuple(beam)
+    STATE.command = next((argument for argument in ours if not argument.startswith("-")), "")
+    group = _Commands(
+        name="fleetmill",
+        help=(
+            "Mills what a vehicle fleet records into what a trainer reads.\n\n"
+            "`--debug` shows tracebacks. What follows `--` goes to Beam. "
+            "Exit codes: 0 done; 1 the job failed; 2 bad usage or configuration; "
+            "3 finished, but over the reject limit."
+        ),
+        no_args_is_help=True,
+    )
+    try:
+        code = group.main(ours, prog_name="fleetmill", standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; keep Python from failing at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    except (UsageError, FleetError, TyperException) as error:
+        if STATE.debug:
+            raise
+        usage = not isinstance(error, FleetError) or isinstance(error, UsageError)
+        text = error.format_message() if hasattr(error, "format_message") else str(error)
+        sys.stderr.write(f"fleetmill: {' '.join(text.split())}\n")
+        return EXIT_USAGE if usage else EXIT_FAILED
+    except (KeyboardInterrupt, typer.Abort):
+        sys.stderr.write("fleetmill: stopped; run the same command again to go on\n")
+        return EXIT_FAILED
+    return int(code or 0)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

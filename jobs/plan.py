@@ -1,0 +1,71 @@
+"""fleetmill plan: a published snapshot for another machine."""
+
+from __future__ import annotations
+
+import json as json_format
+from typing import Annotated
+
+import pyarrow.parquet as pq
+import typer
+
+from jobs.options import AsJson, TopologyDirs, TopologyName
+from jobs.reporting import Reporter
+from jobs.results import balance, show_balance
+from pipeline.planning import replan
+from pipeline.storage import filesystem, names, normal, put
+from pipeline.topologies import load_topology
+from schemas.errors import UsageError
+from schemas.ids import canonical
+
+
+def plan(
+    corpus: Annotated[
+        str, typer.Argument(metavar="CORPUS", help="The folder of a corpus or of a snapshot.")
+    ],
+    *,
+    topology: TopologyName,
+    topologies: TopologyDirs = None,
+    out: Annotated[
+        str | None,
+        typer.Option("--out", metavar="FILE", help="The plan file [default: plan-TOPOLOGY.json]."),
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Plan a published snapshot again for another machine, writing one plan file.
+
+    The shards stay as they are: units get ranges of them.
+
+        fleetmill plan L/corpora/first --topology gpu-8
+    """
+    reporter = Reporter(json)
+    machine = load_topology(topology or "", topologies or ())
+    snapshot = snapshot_folder(corpus)
+    fs, path = filesystem(f"{snapshot}/samples.parquet")
+    with fs.open(path, "rb") as file:
+        document = replan(pq.read_table(file), machine)
+    target = out or f"plan-{machine.name}.json"
+    put(normal(target), canonical(document))
+    reporter.text(f"plan  {target}")
+    reporter.text()
+    summary = balance(document)
+    show_balance(reporter, summary)
+    reporter.document({"plan": target, "snapshot": snapshot, **summary})
+
+
+def snapshot_folder(corpus: str) -> str:
+    """Finds the snapshot that a URL means: itself, or the latest of a corpus.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    url = normal(corpus)
+    inside = names(url)
+    if "manifest.json" in inside:
+        return url
+    if "latest.json" in inside:
+        fs, path = filesystem(f"{url}/latest.json")
+        return f"{url}/{json_format.loads(fs.cat_file(path))['snapshot']}"
+    raise UsageError(
+        f"{corpus!r} is neither a snapshot (no manifest.json) nor a corpus (no latest.json); "
+        "corpora lie in LAKE/corpora/NAME"
+    )

@@ -1,0 +1,82 @@
+"""fleetmill query: the lake in SQL."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from typing import Annotated
+
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+import typer
+
+from jobs.options import AsJson, LakeUrl
+from jobs.reporting import Reporter
+from pipeline.catalog import query as ask
+from pipeline.lake import Lake
+from pipeline.queries import load_query
+from schemas.errors import UsageError
+
+
+class Format(StrEnum):
+    """What a query prints."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+    PARQUET = "parquet"
+
+
+def query(
+    sql: Annotated[
+        str | None,
+        typer.Argument(metavar="SQL", show_default=False, help="One SELECT over the views."),
+    ] = None,
+    *,
+    lake: LakeUrl,
+    name: Annotated[
+        str | None,
+        typer.Option("--name", help="A named query instead (see fleetmill list queries)."),
+    ] = None,
+    format: Annotated[  # noqa: A002 - the flag is --format
+        Format, typer.Option("--format", help="table, csv, json or parquet.")
+    ] = Format.TABLE,
+    json: AsJson = False,
+) -> None:
+    """Ask the lake in SQL.
+
+    Every table of the lake is a view of its name, every corpus NAME the views
+    NAME_samples and NAME_labels. Nothing but these can be read, and nothing written.
+
+        fleetmill query --lake L "SELECT trigger, count(*) FROM events GROUP BY 1"
+    """
+    if (sql is None) == (name is None):
+        raise UsageError("give either one SQL statement or --name")
+    rows = ask(Lake.open(lake), load_query(name) if name is not None else sql or "")
+    write_rows(rows, Format.JSON if json else format)
+
+
+def write_rows(rows: pa.Table, format: Format) -> None:  # noqa: A002 - as the flag
+    """Writes a result to stdout."""
+    if format is Format.TABLE:
+        reporter = Reporter(as_json=False)
+        values = [tuple(row.values()) for row in rows.to_pylist()]
+        reporter.table(f"{rows.num_rows} rows", rows.column_names, values)
+    elif format is Format.JSON:
+        Reporter(as_json=True).document(rows.to_pylist())
+    else:
+        sink = pa.output_stream(pa.PythonFile(sys.stdout.buffer, mode="w"))
+        if format is Format.CSV:
+            pa_csv.write_csv(_flat(rows), sink)
+        else:
+            pq.write_table(rows, sink)
+
+
+def _flat(rows: pa.Table) -> pa.Table:
+    """Turns nested columns, which CSV cannot hold, into text."""
+    for index, field in enumerate(rows.schema):
+        if pa.types.is_nested(field.type):
+            text = pa.array([str(value) for value in rows.column(index).to_pylist()])
+            rows = rows.set_column(index, field.name, text)
+    return rows

@@ -1,0 +1,17 @@
+"""What `main` takes off the command line before a subcommand sees it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class State:
+    """Set once, by `jobs.cli.main`."""
+
+    command: str = ""
+    debug: bool = False
+    beam: tuple[str, ...] = ()
+
+
+STATE = State()

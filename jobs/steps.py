@@ -1,0 +1,63 @@
+"""Runs one job of the pipeline on a lake: open, recover, plan, execute, tell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from pydantic import BaseModel
+
+from jobs.reporting import Reporter
+from jobs.state import STATE
+from pipeline.balance import JobReport
+from pipeline.config import CorpusConfig
+from pipeline.corpus import plan_corpus
+from pipeline.execute import Work, execute
+from pipeline.lake import Lake
+from pipeline.repack import plan_repack
+
+C = TypeVar("C", bound=BaseModel)
+
+
+def step(
+    reporter: Reporter, url: str, job: str, config: C, plan: Callable[[Lake, C], Work]
+) -> JobReport:
+    """Does what is left of a job.
+
+    Args:
+        reporter: where progress goes.
+        url: the lake; made if it is not there.
+        job: the job's name.
+        config: its configuration.
+        plan: finds what is left to do.
+
+    Raises:
+        FleetError: the configuration is wrong, or the job failed.
+    """
+    lake = Lake.create(url)
+    for run_id in lake.recover():
+        reporter.note(f"{job}: finished the commit of run {run_id}, which was interrupted")
+    try:
+        work = plan(lake, config)
+        return execute(
+            lake,
+            job,
+            config.model_dump(mode="json"),
+            work,
+            beam_arguments=STATE.beam,
+            on_start=reporter.start,
+            on_unit=reporter.advance,
+        )
+    finally:
+        reporter.stop()
+
+
+def corpus_steps(reporter: Reporter, url: str, config: CorpusConfig) -> list[JobReport]:
+    """Builds a corpus; samples of another payload are made from the clips first.
+
+    The last report is the corpus's own.
+    """
+    reports = []
+    if config.payload == "frames":
+        reports.append(step(reporter, url, "repack", config, plan_repack))
+    return [*reports, step(reporter, url, "corpus", config, plan_corpus)]

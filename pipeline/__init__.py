@@ -1,0 +1,1 @@
+"""Beam graphs, the lake they read and append to, planning, publishing, the catalog."""

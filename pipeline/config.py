@@ -1,0 +1,136 @@
+"""Configuration of the jobs: one model a job, read from TOML, overridden by flags.
+
+A file has one table a job, so one file configures a whole run:
+
+    [mine]
+    triggers = ["my-triggers"]
+    params = { hard_brake = { decel_mps2 = 4.0 } }
+
+    [label]
+    models = ["yolox_nano"]
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
+
+import fsspec
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from schemas.errors import UsageError
+
+
+class _Job(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class IngestConfig(_Job):
+    """What ingest reads, and how."""
+
+    input: tuple[str, ...] = Field(default=(), description="folders or files, as fsspec URLs")
+    format: str | None = Field(default=None, description="take every input for this format")
+    dbc: tuple[str, ...] = Field(default=(), description="CAN databases for raw bus frames")
+    channels: bool = Field(default=False, description="keep native samples in `channels`")
+
+
+class SweepConfig(_Job):
+    """Which keyframes the sweep looks at, and with which models."""
+
+    fps: float = Field(default=1.0, gt=0, description="keyframes a second, at most")
+    models: tuple[str, ...] = Field(default=("yolox_nano",), description="detectors")
+    models_dir: tuple[str, ...] = Field(default=(), description="folders of model .toml files")
+
+
+class MineConfig(_Job):
+    """Which triggers mine the lake."""
+
+    triggers: tuple[str, ...] = Field(default=(), description="folders of trigger .toml files")
+    only: tuple[str, ...] | None = Field(default=None, description="run these triggers alone")
+    params: dict[str, dict[str, float]] = Field(
+        default_factory=dict, description="trigger to parameter to value"
+    )
+
+
+class LabelConfig(_Job):
+    """How events are decoded, labelled, blurred and encoded."""
+
+    models: tuple[str, ...] = Field(default=("yolox_nano",), description="detectors")
+    models_dir: tuple[str, ...] = Field(default=(), description="folders of model .toml files")
+    fps: float = Field(default=5.0, ge=1, le=120, description="labelled frames a second")
+    privacy: Literal["blur", "none"] = Field(default="blur", description="what happens to faces")
+    crf: int = Field(default=23, ge=0, le=51, description="x264 quality, lower is better")
+
+
+class CorpusConfig(_Job):
+    """What a corpus selects, and how it is cut."""
+
+    name: str = Field(description="the corpus", pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")
+    topology: str = Field(default="dojo-tile", description="the machine to plan for")
+    topologies: tuple[str, ...] = Field(default=(), description="folders of topology .toml files")
+    where: str | None = Field(default=None, description="SQL condition over the events")
+    payload: Literal["clip", "frames"] = Field(default="clip", description="what samples carry")
+    frames_fps: float = Field(default=5.0, ge=0.1, le=120, description="of the payload frames")
+    val_fraction: float = Field(default=0.1, ge=0, lt=1, description="share of drives for val")
+    salt: str = Field(default="fleetmill", description="what splits and orders are drawn with")
+
+
+SECTIONS: dict[str, type[_Job]] = {
+    "ingest": IngestConfig,
+    "sweep": SweepConfig,
+    "mine": MineConfig,
+    "label": LabelConfig,
+    "corpus": CorpusConfig,
+}
+
+C = TypeVar("C", bound=_Job)
+
+
+def read_file(uri: str | None) -> dict[str, dict[str, Any]]:
+    """Reads a configuration file into its tables.
+
+    Raises:
+        UsageError: the file cannot be read, is not TOML, or has an unknown table.
+    """
+    if uri is None:
+        return {}
+    try:
+        with fsspec.open(uri, "rb") as file:
+            tables = tomllib.loads(file.read().decode("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--config {uri}: {error}") from error
+    for name, table in tables.items():
+        if name not in SECTIONS or not isinstance(table, dict):
+            raise UsageError(
+                f"--config {uri}: unknown table [{name}]; choose from: {', '.join(SECTIONS)}"
+            )
+    return tables
+
+
+def configure(
+    model: type[C], tables: Mapping[str, Mapping[str, Any]], flags: Mapping[str, Any]
+) -> C:
+    """Makes one job's configuration: its defaults, the file over them, the flags on top.
+
+    Args:
+        model: the job's model.
+        tables: what `read_file` gave.
+        flags: flag values by key; None, or an empty list, is a flag that was not given.
+
+    Raises:
+        UsageError: a key is unknown or a value is not allowed; names both.
+    """
+    section = next(name for name, other in SECTIONS.items() if other is model)
+    given = {key: value for key, value in flags.items() if value is not None and value != []}
+    try:
+        return model.model_validate({**tables.get(section, {}), **given})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        choices = ""
+        if first["type"] == "extra_forbidden":
+            choices = f"; choose from: {', '.join(model.model_fields)}"
+        raise UsageError(
+            f"[{section}] {key} = {first['input']!r}: {first['msg'].lower()}{choices}"
+        ) from error

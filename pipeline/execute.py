@@ -1,0 +1,245 @@
+"""Runs a job: what is left to do, the graph that does it, the balance that proves it.
+
+A job's driver plans `Work` from the lake as it stands, so a job run twice finds nothing
+left. The run's identity is a digest of its configuration and its units: a run that was
+killed and is started again is the same run, and writes the same files.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import apache_beam as beam
+import pyarrow.compute as pc
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from pipeline.balance import JobReport, check_balance
+from pipeline.graph import Finish, build
+from pipeline.lake import Lake, RunRow
+from pipeline.progress import watching
+from pipeline.stage import Stage, Unit, UnitResult, reject_rows
+from schemas.errors import FleetError, LakeError
+from schemas.ids import canonical, digest
+from schemas.records import AddFile, Count, Reject, add_counts
+
+LOCAL_OPTIONS = (
+    "--runner=FnApiRunner",
+    "--direct_running_mode=multi_threading",
+    "--direct_num_workers=0",
+)
+"""The local default: threads, one a core. Decoding, models and Parquet release the GIL."""
+
+
+_RAISED = re.compile(r"^(?:\w+\.)*(\w+): (.*) \[while running '", re.M)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a job found to do.
+
+    `known` counts what a former run is already done with, `rejects` what was refused
+    before it reached a worker, `expected` the number of inputs by (stage, unit) that the
+    balance has to come to.
+    """
+
+    stage: Stage
+    units: Sequence[Unit]
+    expected: Mapping[tuple[str, str], int]
+    known: tuple[Count, ...] = ()
+    rejects: tuple[Reject, ...] = ()
+    notes: tuple[str, ...] = ()
+    finish: Callable[[RunRow], Finish] | None = None
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """The last step of a job that appends to tables: one transaction a table."""
+
+    lake: Lake
+    run: RunRow
+    adds: tuple[AddFile, ...] = ()
+
+    def __call__(self, results: Sequence[UnitResult]) -> None:
+        """Commits every file of every unit, the run's row last."""
+        counts = add_counts([*self.run.counts, *(c for r in results for c in r.counts)])
+        run = RunRow(
+            run_id=self.run.run_id,
+            job=self.run.job,
+            config_digest=self.run.config_digest,
+            config=self.run.config,
+            started_ns=self.run.started_ns,
+            counts=tuple(counts),
+        )
+        self.lake.commit(run, [*self.adds, *(add for r in results for add in r.adds)])
+
+
+def pipeline_options(arguments: Sequence[str]) -> PipelineOptions:
+    """Makes Beam's options: ours for a local run unless a runner is named."""
+    named = any(a == "--runner" or a.startswith("--runner=") for a in arguments)
+    options: list[str] = list(arguments) if named else [*LOCAL_OPTIONS, *arguments]
+    return PipelineOptions(options, save_main_session=False)
+
+
+def run_graph(
+    lake: Lake,
+    run_id: str,
+    *,
+    work: Work,
+    finish: Finish,
+    beam_arguments: Sequence[str],
+    on_unit: Callable[[], None],
+) -> None:
+    """Runs the graph to its end.
+
+    Raises:
+        FleetError: what a worker raised on purpose, as it was raised, where Beam lets it
+            through.
+    """
+    with watching(run_id, on_unit):
+        root = beam.Pipeline(options=pipeline_options(beam_arguments))
+        build(root, lake, run_id, stage=work.stage, units=work.units, finish=finish)
+        try:
+            state = root.run().wait_until_finish()
+        except RuntimeError as error:
+            refused = _refusal(str(error))
+            if refused is None:
+                raise
+            raise refused from error
+    if state is not None and state != "DONE":
+        raise FleetError(
+            f"the {work.stage.name} job ended as {state}; its runner's log says why. "
+            "Nothing of it is visible: run the same command again"
+        )
+
+
+def _refusal(text: str) -> FleetError | None:
+    """Finds the error that a worker raised on purpose in what its runner made of it.
+
+    Runners pass a worker's error on as the text of its traceback: the class survives by
+    name alone.
+    """
+    classes = {cls.__name__: cls for cls in _descendants(FleetError)}
+    for name, message in reversed(_RAISED.findall(text)):
+        if name in classes:
+            return classes[name](message)
+    return None
+
+
+def _descendants(cls: type[FleetError]) -> Iterable[type[FleetError]]:
+    yield cls
+    for child in cls.__subclasses__():
+        yield from _descendants(child)
+
+
+def execute(
+    lake: Lake,
+    job: str,
+    config: Mapping[str, Any],
+    work: Work,
+    *,
+    beam_arguments: Sequence[str] = (),
+    on_start: Callable[[str, int], None] = lambda _job, _units: None,
+    on_unit: Callable[[], None] = lambda: None,
+) -> JobReport:
+    """Does the work, commits it, and checks the balance.
+
+    Args:
+        lake: the lake as the work was planned on it.
+        job: the job's name.
+        config: its configuration, for the run's row and identity.
+        work: what there is to do.
+        beam_arguments: options for Beam.
+        on_start: told the job and the number of units.
+        on_unit: told of each unit that is done.
+
+    Raises:
+        FleetError: the balance does not hold, or a worker refused.
+    """
+    started = time.time_ns()
+    text = canonical(dict(config)).decode("ascii")
+    run_id = digest(
+        "run",
+        job,
+        text,
+        sorted(unit.key for unit in work.units),
+        sorted([r.uri, r.stage, r.reason, r.detail] for r in work.rejects),
+    )
+    fresh = _fresh_rejects(lake, work.rejects)
+    counts = tuple(add_counts(work.known))
+    run = RunRow(
+        run_id=run_id,
+        job=job,
+        config_digest=digest(text),
+        config=text,
+        started_ns=started,
+        counts=counts,
+    )
+    on_start(job, len(work.units))
+    adds: list[AddFile] = []
+    if fresh:
+        adds = lake.write("rejects", reject_rows(fresh, run_id), digest("rejects", run_id))
+    if work.units:
+        finish = Commit(lake, run, tuple(adds)) if work.finish is None else work.finish(run)
+        run_graph(
+            lake,
+            run_id,
+            work=work,
+            finish=finish,
+            beam_arguments=beam_arguments,
+            on_unit=on_unit,
+        )
+        counts = _committed_counts(lake, run_id)
+    elif adds:
+        lake.commit(run, adds)
+    check_balance(job, counts, work.expected)
+    return JobReport(
+        job,
+        run_id,
+        counts,
+        len(work.units),
+        (time.time_ns() - started) / 1e9,
+        work.notes,
+        work.detail,
+    )
+
+
+def _fresh_rejects(lake: Lake, rejects: Sequence[Reject]) -> list[Reject]:
+    if not rejects:
+        return []
+    rows = lake.read("rejects", columns=["uri", "stage", "reason", "detail"]).to_pylist()
+    known = {(row["uri"], row["stage"], row["reason"], row["detail"]) for row in rows}
+    return [r for r in rejects if (r.uri, r.stage, r.reason, r.detail) not in known]
+
+
+def _committed_counts(lake: Lake, run_id: str) -> tuple[Count, ...]:
+    after = Lake.open(lake.url)
+    for row in after.read("runs").to_pylist():
+        if row["run_id"] == run_id:
+            return tuple(Count(**count) for count in row["counts"])
+    raise LakeError(f"{lake.url}: run {run_id} finished but committed no row of `runs`")
+
+
+def stage_digest(**parts: Any) -> str:
+    """Names a stage's configuration and version: what its ledger is keyed by."""
+    return digest("stage", parts)
+
+
+def done_subjects(lake: Lake, stage: str) -> dict[tuple[str, str], str]:
+    """Reads what a stage is done with: (subject, stage_digest) to outcome."""
+    rows = lake.read("ledger", columns=["stage", "subject", "stage_digest", "outcome"])
+
+    mine = rows.filter(pc.equal(rows["stage"], stage))
+    return {
+        (subject, key): outcome
+        for subject, key, outcome in zip(
+            mine["subject"].to_pylist(),
+            mine["stage_digest"].to_pylist(),
+            mine["outcome"].to_pylist(),
+            strict=True,
+        )
+    }

@@ -1,0 +1,185 @@
+"""Label: events to boxes, tracks, ego paths, and samples encoded once into packs.
+
+Each event's window is decoded once, camera by camera. What a unit encodes goes into one
+pack, an ordinary tar; the `samples` table keeps every sample's byte range in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+from auto_label.label import Labelled, LabelSpec, label_event, sample_members
+
+from auto_label.models import Detector, ModelSpec
+from pipeline.config import LabelConfig
+from pipeline.execute import Work, done_subjects
+from pipeline.lake import Lake
+from pipeline.locate import Places, locate, rows_of
+from pipeline.models import open_detectors, ready_models
+from pipeline.stage import Done, Output
+from pipeline.storage import replacing
+from schemas.ids import digest
+from schemas.records import Count, Event, VideoFile
+from schemas.tables import TABLES
+from transforms.corpora import CORPORA
+from transforms.pack import PackWriter
+
+UNIT_EVENTS = 6
+"""Events of one log that share a unit, and a pack: some tens of MB."""
+
+_SOURCES = ("logs", "videos", "frames", "signals", "joints")
+_LABELS = ("boxes", "tracks", "ego_path")
+
+
+@dataclass(frozen=True, slots=True)
+class LabelUnit:
+    """Some events of one log, and the files that hold the log's rows."""
+
+    key: str
+    log_id: str
+    events: tuple[Event, ...]
+    files: tuple[tuple[str, tuple[str, ...]], ...]
+
+
+@dataclass(slots=True)
+class LabelStage:
+    """Labels events and encodes them into packs under `lake_url`."""
+
+    lake_url: str
+    spec: LabelSpec
+    models: tuple[ModelSpec, ...]
+    name: str = "label"
+    _detectors: list[Detector] = field(default_factory=list)
+
+    def open(self) -> None:
+        """Loads the models."""
+        self._detectors = open_detectors(self.models)
+
+    def process(self, unit: LabelUnit) -> Output:
+        """Labels the unit's events one after the other into one pack."""
+        output = Output()
+        rows: dict[str, list[pa.Table]] = {}
+        samples: list[dict[str, object]] = []
+        files = dict(unit.files)
+        log = rows_of("logs", files["logs"], [unit.log_id]).to_pylist()[0]
+        videos = video_files(rows_of("videos", files["videos"], [unit.log_id]))
+        # Whole: a window is decoded from the keyframe before it.
+        frames = rows_of("frames", files["frames"], [unit.log_id])
+        corpus = CORPORA.load("webdataset")()
+        pack_uri = f"packs/{unit.key}.tar"
+        with replacing(f"{self.lake_url}/{pack_uri}") as out:
+            pack = PackWriter(out)
+            for event in unit.events:
+                inside = (ds.field("t_ns") >= event.start_ns) & (ds.field("t_ns") < event.end_ns)
+                signals, joints = (
+                    rows_of(table, files[table], [unit.log_id], inside)
+                    for table in ("signals", "joints")
+                )
+                labelled = label_event(event, videos, frames, signals, self._detectors, self.spec)
+                output.rejects.extend(labelled.rejects)
+                if labelled.rejects and not labelled.cameras:
+                    output.done.append(Done(event.event_id, self.spec.digest, "rejected"))
+                    output.counts.append(Count(self.name, "events", rejected=1))
+                    continue
+                sample = sample_members(event, log, labelled, signals, joints)
+                place = pack.add(event.event_id, corpus.members(sample))
+                samples.append(
+                    {
+                        "event_id": event.event_id,
+                        "log_id": event.log_id,
+                        "drive_id": event.drive_id,
+                        "payload": "clip",
+                        "pack_uri": pack_uri,
+                        "offset": place.offset,
+                        "length": place.length,
+                        "sha256": place.sha256,
+                        "spec_digest": self.spec.digest,
+                        "duration_ns": event.end_ns - event.start_ns,
+                        "cameras": list(labelled.cameras),
+                        "privacy": self.spec.privacy,
+                    }
+                )
+                for table in _LABELS:
+                    rows.setdefault(table, []).append(
+                        _with_keys(table, getattr(labelled, table), event, self.spec)
+                    )
+                output.done.append(Done(event.event_id, self.spec.digest, "kept"))
+                output.counts.append(Count(self.name, "events", kept=1))
+                output.counts.append(_box_count(labelled))
+            pack.close()
+        output.tables = {table: pa.concat_tables(parts) for table, parts in rows.items()}
+        if samples:
+            output.tables["samples"] = pa.Table.from_pylist(
+                samples, schema=TABLES["samples"].schema
+            )
+        return output
+
+
+def _box_count(labelled: Labelled) -> Count:
+    return Count("label", "boxes", kept=labelled.boxes.num_rows)
+
+
+def _with_keys(table: str, rows: pa.Table, event: Event, spec: LabelSpec) -> pa.Table:
+    for name, value in (("event_id", event.event_id), ("spec_digest", spec.digest)):
+        if name not in rows.column_names:
+            column = pa.repeat(pa.scalar(value, pa.string()), rows.num_rows)
+            rows = rows.append_column(name, column)
+    return TABLES[table].conform(rows)
+
+
+def video_files(videos: pa.Table) -> Mapping[str, Sequence[VideoFile]]:
+    """Groups rows of `videos` by camera."""
+    cameras: dict[str, list[VideoFile]] = {}
+    for row in videos.to_pylist():
+        fields = {name: row[name] for name in VideoFile.__dataclass_fields__}
+        cameras.setdefault(row["camera"], []).append(VideoFile(**fields))
+    return cameras
+
+
+def plan_label(lake: Lake, config: LabelConfig) -> Work:
+    """Finds the events that have no sample of this label specification.
+
+    Raises:
+        UsageError: a model is unknown.
+    """
+    models, notes = ready_models(config.models, config.models_dir)
+    spec = LabelSpec(
+        label_fps=config.fps,
+        privacy=config.privacy,
+        crf=config.crf,
+        models=tuple(model.identity for model in models),
+    )
+    done = done_subjects(lake, "label")
+    places = {table: locate(lake, table) for table in _SOURCES}
+    events = [Event(**row) for row in lake.read("events").to_pylist()]
+    fresh: dict[str, list[Event]] = {}
+    known = rejected = 0
+    for event in sorted(events, key=lambda e: (e.log_id, e.start_ns, e.event_id)):
+        outcome = done.get((event.event_id, spec.digest))
+        if outcome is None:
+            fresh.setdefault(event.log_id, []).append(event)
+        elif outcome == "rejected":
+            rejected += 1
+        else:
+            known += 1
+    return Work(
+        stage=LabelStage(lake.url, spec, models),
+        units=list(_units(fresh, spec, places)),
+        expected={("label", "events"): len(events)},
+        known=(Count("label", "events", filtered=known, rejected=rejected),),
+        notes=notes,
+    )
+
+
+def _units(
+    fresh: Mapping[str, Sequence[Event]], spec: LabelSpec, places: Mapping[str, Places]
+) -> Iterator[LabelUnit]:
+    for log_id, events in fresh.items():
+        files = tuple((table, found.get(log_id, ())) for table, found in places.items())
+        for first in range(0, len(events), UNIT_EVENTS):
+            batch = tuple(events[first : first + UNIT_EVENTS])
+            key = digest("label", spec.digest, [event.event_id for event in batch])
+            yield LabelUnit(key, log_id, batch, files)

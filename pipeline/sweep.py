@@ -1,0 +1,122 @@
+"""Sweep: keyframes of whole logs, at a rate, to the table scene.
+
+Only keyframes are decoded: at one a second that is a few hundredths of a full decode.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+from auto_label.scene import sweep_frames
+
+from auto_label.models import Detector, ModelSpec
+from pipeline.config import SweepConfig
+from pipeline.execute import Work, done_subjects, stage_digest
+from pipeline.label import video_files
+from pipeline.lake import Lake
+from pipeline.locate import locate, rows_of
+from pipeline.models import open_detectors, ready_models
+from pipeline.stage import Done, Output
+from schemas.errors import DataError
+from schemas.ids import digest
+from schemas.records import Count, Outcome, Reject
+from schemas.tables import TABLES
+from transforms.decode import decode_keyframes
+
+VERSION = 1
+"""Rises when the same keyframes come to different rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class SweepUnit:
+    """One log, and the files that hold its videos and frames."""
+
+    key: str
+    log_id: str
+    files: tuple[tuple[str, tuple[str, ...]], ...]
+
+
+@dataclass(slots=True)
+class SweepStage:
+    """Looks at keyframes."""
+
+    fps: float
+    models: tuple[ModelSpec, ...]
+    digest: str
+    name: str = "sweep"
+    _detectors: list[Detector] = field(default_factory=list)
+
+    def open(self) -> None:
+        """Loads the models."""
+        self._detectors = open_detectors(self.models)
+
+    def process(self, unit: SweepUnit) -> Output:
+        """Sweeps one log, camera by camera; a file that does not decode is a reject."""
+        output = Output()
+        files = dict(unit.files)
+        videos = video_files(rows_of("videos", files["videos"], [unit.log_id]))
+        frames = rows_of("frames", files["frames"], [unit.log_id])
+        parts: list[pa.Table] = []
+        for camera, spans in videos.items():
+            for video in spans:
+                try:
+                    rows = sweep_frames(decode_keyframes(video, frames, self.fps), self._detectors)
+                except DataError as error:
+                    output.rejects.append(
+                        Reject.of(error, uri=video.uri, stage=self.name, subject=unit.log_id)
+                    )
+                    continue
+                for name, value in (("log_id", unit.log_id), ("camera", camera)):
+                    column = pa.repeat(pa.scalar(value, pa.string()), rows.num_rows)
+                    rows = rows.append_column(name, column)
+                parts.append(TABLES["scene"].conform(rows))
+        outcome: Outcome = "rejected" if output.rejects and not parts else "kept" if parts else "filtered"
+        output.tables = {"scene": pa.concat_tables(parts)} if parts else {}
+        output.done = [Done(unit.log_id, self.digest, outcome)]
+        output.counts = [
+            Count(self.name, "logs", **{outcome: 1}),
+            Count(self.name, "keyframes", kept=sum(part.num_rows for part in parts)),
+        ]
+        return output
+
+
+def plan_sweep(lake: Lake, config: SweepConfig) -> Work:
+    """Finds the logs that no sweep has looked at.
+
+    A log is swept once: a second rate or model would leave two rows an instant.
+
+    Raises:
+        UsageError: a model is unknown.
+    """
+    models, notes = ready_models(config.models, config.models_dir)
+    key = stage_digest(
+        version=VERSION, fps=config.fps, models=[m.identity for m in models]
+    )
+    done = {subject: outcome for (subject, _), outcome in done_subjects(lake, "sweep").items()}
+    places = {table: locate(lake, table) for table in ("videos", "frames")}
+    log_ids = sorted(lake.read("logs", columns=["log_id"])["log_id"].to_pylist())
+    units = [
+        SweepUnit(
+            digest("sweep", key, log_id),
+            log_id,
+            tuple((table, found.get(log_id, ())) for table, found in places.items()),
+        )
+        for log_id in log_ids
+        if log_id not in done
+    ]
+    rejected = sum(done.get(log_id) == "rejected" for log_id in log_ids)
+    return Work(
+        stage=SweepStage(config.fps, models, key),
+        units=units,
+        expected={("sweep", "logs"): len(log_ids)},
+        known=(
+            Count(
+                "sweep",
+                "logs",
+                filtered=len(log_ids) - len(units) - rejected,
+                rejected=rejected,
+            ),
+        ),
+        notes=notes,
+    )

@@ -1,0 +1,127 @@
+"""What a reader makes of a log: native samples in memory, before alignment.
+
+The arrays stay inside one worker; they are never an element of a Beam edge.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.records import Count, LogRef, Platform, Reject
+
+IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+AnyArray = NDArray[Any]
+
+
+def _same_length(owner: str, **columns: AnyArray) -> None:
+    lengths = {name: len(column) for name, column in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"{owner}: columns differ in length: {lengths}")
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """Native samples of one quantity.
+
+    For `Recording.signals`, `name` is a row of schemas.signals and `values` are in its
+    unit. `t_ns` is int64[n] from the log's start, in any order, duplicates allowed.
+    """
+
+    name: str
+    t_ns: IntArray
+    values: AnyArray
+
+    def __post_init__(self) -> None:
+        """Refuses columns of different lengths."""
+        _same_length(f"channel {self.name!r}", t_ns=self.t_ns, values=self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class Video:
+    """One camera's file: its packet index, in presentation order, nothing decoded.
+
+    Per frame: t_ns int64[n] from the log's start, pts int64[n] in units of `time_base`
+    (num, den) as the decoder reports them, is_keyframe bool[n], byte_offset and byte_size
+    int64[n] in the file.
+    """
+
+    camera: str
+    uri: str
+    codec: str
+    width: int
+    height: int
+    time_base: tuple[int, int]
+    t_ns: IntArray
+    pts: IntArray
+    is_keyframe: BoolArray
+    byte_offset: IntArray
+    byte_size: IntArray
+    duration_ns: int
+    variable_rate: bool
+
+    def __post_init__(self) -> None:
+        """Refuses columns of different lengths."""
+        _same_length(
+            f"video {self.uri!r}",
+            t_ns=self.t_ns,
+            pts=self.pts,
+            is_keyframe=self.is_keyframe,
+            byte_offset=self.byte_offset,
+            byte_size=self.byte_size,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Joints:
+    """A robot's joints: float32[n, j] at t_ns int64[n], columns named by `names`."""
+
+    names: tuple[str, ...]
+    t_ns: IntArray
+    position: NDArray[np.float32]
+    velocity: NDArray[np.float32] | None
+    action: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A moment marked while recording; `t_ns` from the log's start."""
+
+    t_ns: int
+    reason: str
+    camera: str | None = None
+    lat_deg: float | None = None
+    lon_deg: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """One log, read. `rejects` are the parts of it that could not be used.
+
+    `start_ns` is the UTC time of t_ns 0, or None; `start_local` an ISO 8601 wall-clock
+    time without zone, where that is all there is. `clock` says what the log's time is:
+    "utc", "local", "boot" or "none". `counts` balance what a reader drops inside a file
+    (CAN frames of unknown ids, say).
+    """
+
+    log: LogRef
+    drive_id: str
+    vehicle_id: str
+    platform: Platform
+    duration_ns: int
+    clock: str
+    start_ns: int | None = None
+    start_local: str | None = None
+    software: str | None = None
+    signals: tuple[Channel, ...] = ()
+    native: tuple[Channel, ...] = ()
+    videos: tuple[Video, ...] = ()
+    joints: Joints | None = None
+    marks: tuple[Mark, ...] = ()
+    rejects: tuple[Reject, ...] = ()
+    counts: tuple[Count, ...] = field(default=())

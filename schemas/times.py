@@ -1,0 +1,74 @@
+"""Time: int64 nanoseconds, half-open spans, names that carry units.
+
+`t_ns` counts from the start of its log, so that a log without a UTC clock is like any
+other; `start_ns` of the log, where it is known, is the UTC time of its `t_ns` 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+NS_PER_S = 1_000_000_000
+NS_PER_MS = 1_000_000
+
+GRID_HZ = 50
+GRID_NS = NS_PER_S // GRID_HZ
+
+
+def ns(seconds: float) -> int:
+    """Rounds seconds to int64 nanoseconds.
+
+    >>> ns(1.5)
+    1500000000
+    """
+    return round(seconds * NS_PER_S)
+
+
+def seconds(t_ns: int) -> float:
+    """Turns nanoseconds into seconds.
+
+    >>> seconds(1_500_000_000)
+    1.5
+    """
+    return t_ns / NS_PER_S
+
+
+def grid(duration_ns: int) -> NDArray[np.int64]:
+    """Lays the 50 Hz grid over a log.
+
+    Args:
+        duration_ns: length of the log.
+
+    Returns:
+        int64[n], the instants k * 20 ms that lie in [0, duration_ns).
+
+    >>> grid(45_000_000)
+    array([       0, 20000000, 40000000])
+    """
+    return np.arange(0, max(duration_ns, 0), GRID_NS, dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Span:
+    """A half-open span [start_ns, end_ns) of a log's time."""
+
+    start_ns: int
+    end_ns: int
+
+    def __post_init__(self) -> None:
+        """Refuses a span that ends before it starts."""
+        if self.end_ns < self.start_ns:
+            raise ValueError(f"span ends before it starts: [{self.start_ns}, {self.end_ns})")
+
+    @property
+    def duration_ns(self) -> int:
+        """Length of the span."""
+        return self.end_ns - self.start_ns
+
+    def clip(self, other: Span) -> Span:
+        """Returns the part inside `other`, empty at its nearer edge if there is none."""
+        start = min(max(self.start_ns, other.start_ns), other.end_ns)
+        return Span(start, max(start, min(self.end_ns, other.end_ns)))

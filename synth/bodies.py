@@ -1,0 +1,213 @@
+"""Draws the bodies of actors: shaded boxes with windows, wheels and lamps; jointed figures.
+
+A body returns its outline, float64[4] of (left, top, right, bottom) in pixels, of all that
+was drawn, or None where nothing of it lies ahead of the camera.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from synth.camera import NEAR_M, Pinhole, clip_near
+from synth.encode import Picture
+from synth.traffic import SIZES_M, Actor
+
+FloatArray = NDArray[np.float64]
+Outline = FloatArray
+Colour = tuple[int, int, int]
+Lamp = tuple[FloatArray, float, Colour]
+
+_SUBPIXEL = 4
+_WAIST = 0.58
+"""Share of a car's height at which its windows begin."""
+_PAINTS: tuple[Colour, ...] = (
+    (40, 40, 170),
+    (150, 60, 30),
+    (200, 200, 205),
+    (45, 45, 48),
+    (120, 125, 130),
+    (60, 110, 60),
+    (235, 235, 235),
+)
+_CLOTHES: tuple[Colour, ...] = ((60, 60, 200), (170, 80, 40), (60, 140, 60), (40, 40, 60))
+_SKINS: tuple[Colour, ...] = ((180, 205, 240), (120, 160, 205), (60, 90, 140))
+_GLASS, _RUBBER, _PLATE = (75, 62, 50), (25, 25, 25), (215, 225, 225)
+_SHADOW = (30, 29, 28)
+_TAIL, _HEAD = (40, 40, 235), (225, 250, 255)
+
+
+def draw_vehicle(
+    picture: Picture,
+    eye: Pinhole,
+    actor: Actor,
+    pose: FloatArray,
+    lamps: list[Lamp],
+) -> Outline | None:
+    """Draws a car or a truck at a pose (x m, y m, rad); adds its lamps, which shine at night."""
+    length, width, height = SIZES_M[actor.kind]
+    place = pose[:2]
+    cos, sin = np.cos(pose[2]), np.sin(pose[2])
+    toward = np.array([eye.x_m - place[0], eye.y_m - place[1]])
+    ahead, left = toward @ [cos, sin], toward @ [-sin, cos]
+    if abs(ahead) < length / 2 and abs(left) < width / 2:
+        return None
+    paint = _colour(_PAINTS[actor.hue % len(_PAINTS)])
+    canvas = _Canvas(picture, eye, place, cos, sin)
+    waist = _WAIST * height if actor.kind == "car" else height
+    front, side = np.sign(ahead) * length / 2, np.sign(left) * width / 2
+    ends, sides = abs(ahead) > length / 2, abs(left) > width / 2
+    dark = _colour(_SHADOW)
+    shadow = [(x, y, 0.02) for x, y in _rectangle(-length / 2, length / 2, -width / 2, width / 2)]
+    canvas.fill(shadow, dark)
+    if sides:
+        canvas.fill(
+            [(x, side, z) for x, z in _rectangle(-length / 2, length / 2, 0.3, waist)], paint * 0.8
+        )
+        for x in (-0.31 * length, 0.31 * length):
+            turn = np.linspace(0, 2 * np.pi, 12, endpoint=False)
+            canvas.fill(
+                [(x + 0.33 * np.cos(a), side, 0.33 + 0.33 * np.sin(a)) for a in turn],
+                _colour(_RUBBER),
+            )
+    if ends:
+        for y in (-0.39 * width, 0.39 * width):
+            tyre = [(front, y + dy, z) for dy, z in _rectangle(-0.11, 0.11, 0.0, 0.4)]
+            canvas.fill(tyre, dark)
+        for low_z, high_z, colour in ((0.28, 0.45, dark * 1.8), (0.45, waist, paint * 0.9)):
+            band = _rectangle(-width / 2, width / 2, low_z, high_z)
+            canvas.fill([(front, y, z) for y, z in band], colour)
+        canvas.fill([(front, y, z) for y, z in _rectangle(-0.26, 0.26, 0.5, 0.63)], _colour(_PLATE))
+        shine = _HEAD if front > 0 else _TAIL
+        for y in (-0.4 * width, 0.4 * width):
+            canvas.fill(
+                [(front, y + dy, z) for dy, z in _rectangle(-0.16, 0.16, 0.66, 0.82)],
+                _colour(shine),
+            )
+            lamp = canvas.point((front, y, 0.74))
+            if lamp is not None:
+                lamps.append((lamp[0], 0.12 * lamp[1], shine))
+    if actor.kind == "car":
+        _draw_cabin(canvas, paint, float(np.sign(ahead)), float(np.sign(left)))
+    return canvas.outline()
+
+
+def _draw_cabin(canvas: _Canvas, paint: FloatArray, end: float, side: float) -> None:
+    """Draws deck, windows and roof of a car, seen from one end (1 front) and side (1 left)."""
+    length, width, height = SIZES_M["car"]
+    waist = _WAIST * height
+    deck = _rectangle(-length / 2, length / 2, -width / 2, width / 2)
+    canvas.fill([(x, y, waist) for x, y in deck], paint * 1.05)
+    low = {-1.0: -0.46 * length, 1.0: 0.28 * length}
+    high = {-1.0: -0.32 * length, 1.0: 0.10 * length}
+    wide, narrow = 0.48 * width, 0.40 * width
+    faces = [
+        [(low[-1.0], side * wide), (low[1.0], side * wide), (high[1.0], side * narrow)],
+        [(low[end], -wide), (low[end], wide), (high[end], narrow)],
+    ]
+    lasts = [(high[-1.0], side * narrow), (high[end], -narrow)]
+    for three, last in zip(faces, lasts, strict=True):
+        heights = (waist, waist, height, height)
+        face = np.array([(*xy, z) for xy, z in zip([*three, last], heights, strict=True)])
+        canvas.fill(face, paint * 0.85)
+        canvas.fill(face.mean(axis=0) + 0.82 * (face - face.mean(axis=0)), _colour(_GLASS))
+    roof = _rectangle(high[-1.0], high[1.0], -narrow, narrow)
+    canvas.fill([(x, y, height) for x, y in roof], paint)
+
+
+def draw_person(
+    picture: Picture, eye: Pinhole, actor: Actor, pose: FloatArray, t_s: float
+) -> Outline | None:
+    """Draws a person who walks, legs and arms swinging."""
+    height = SIZES_M["person"][2]
+    seen = eye.see(np.array([pose[0], pose[1], 0.0]))
+    if seen[0] < 2 * NEAR_M:
+        return None
+    foot, scale = eye.project(seen), eye.focal_px / seen[0]
+    stride = 0.32 * np.sin(2 * np.pi * 0.95 * t_s + actor.hue)
+    clothes = _CLOTHES[actor.hue % len(_CLOTHES)]
+    trousers = _CLOTHES[actor.hue // 7 % len(_CLOTHES)]
+    skin = _SKINS[actor.hue // 31 % len(_SKINS)]
+    dark = (trousers[0] // 2, trousers[1] // 2, trousers[2] // 2)
+    limbs: tuple[tuple[float, float, float, float, float, Colour], ...] = (
+        (0.0, 0.50, stride, 0.04, 0.14, dark),
+        (0.0, 0.50, -stride, 0.04, 0.14, trousers),
+        (0.0, 0.80, -0.7 * stride, 0.48, 0.09, skin),
+        (0.0, 0.78, 0.0, 0.52, 0.36, clothes),
+        (0.0, 0.80, 0.7 * stride, 0.48, 0.09, clothes),
+        (0.0, 0.93, 0.0, 0.91, 0.2, skin),
+    )
+    reach: list[FloatArray] = []
+    for x0, z0, x1, z1, thick, colour in limbs:
+        ends = foot + scale * np.array([[x0, -z0 * height], [x1, -z1 * height]])
+        half = max(0.5, thick * scale / 2)
+        across = np.array([ends[1, 1] - ends[0, 1], ends[0, 0] - ends[1, 0]])
+        across *= half / max(1e-6, float(np.hypot(*across)))
+        quad = np.array([ends[0] - across, ends[0] + across, ends[1] + across, ends[1] - across])
+        _fill(picture, quad, colour)
+        reach.append(quad)
+    return _bounds(reach)
+
+
+def _rectangle(
+    low: float, high: float, bottom: float, top: float
+) -> tuple[tuple[float, float], ...]:
+    return ((low, bottom), (high, bottom), (high, top), (low, top))
+
+
+def _colour(colour: Colour) -> FloatArray:
+    return np.array(colour, np.float64)
+
+
+def _bounds(polygons: list[FloatArray]) -> Outline:
+    points = np.concatenate(polygons)
+    return np.asarray(np.concatenate([points.min(axis=0), points.max(axis=0)]))
+
+
+def _fill(picture: Picture, polygon: FloatArray, colour: Colour) -> None:
+    fixed = np.clip(polygon * (1 << _SUBPIXEL), -(1 << 18), 1 << 18).round().astype(np.int32)
+    cv2.fillPoly(picture, [fixed], colour, cv2.LINE_8, _SUBPIXEL)
+
+
+class _Canvas:
+    """Fills polygons given in a body's own frame, and remembers how far they reach."""
+
+    def __init__(
+        self, picture: Picture, eye: Pinhole, place: FloatArray, cos: float, sin: float
+    ) -> None:
+        self._picture, self._eye = picture, eye
+        self._place, self._cos, self._sin = place, cos, sin
+        self._reach: list[FloatArray] = []
+
+    def _see(self, points: FloatArray) -> FloatArray:
+        x = self._place[0] + points[:, 0] * self._cos - points[:, 1] * self._sin
+        y = self._place[1] + points[:, 0] * self._sin + points[:, 1] * self._cos
+        return self._eye.see(np.stack([x, y, points[:, 2]], axis=1))
+
+    def fill(
+        self, points: Sequence[tuple[float, float, float]] | FloatArray, colour: FloatArray
+    ) -> None:
+        """Fills one polygon, float (x, y, z) of its corners."""
+        seen = clip_near(self._see(np.array(points)))
+        if len(seen) < 3:
+            return
+        pixels = self._eye.project(seen)
+        b, g, r = (int(c) for c in np.clip(colour, 0, 255))
+        _fill(self._picture, pixels, (b, g, r))
+        self._reach.append(pixels)
+
+    def point(self, at: tuple[float, float, float]) -> tuple[FloatArray, float] | None:
+        """Projects a point; returns its pixel and the pixels of a metre there."""
+        seen = self._see(np.array([at]))[0]
+        if seen[0] < NEAR_M:
+            return None
+        return self._eye.project(seen), self._eye.focal_px / float(seen[0])
+
+    def outline(self) -> Outline | None:
+        """Bounds all that was filled."""
+        if not self._reach:
+            return None
+        return _bounds(self._reach)

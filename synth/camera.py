@@ -1,0 +1,114 @@
+"""The road as a place, and pinhole cameras that look at it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synth.motion import Motion
+
+FloatArray = NDArray[np.float64]
+
+NEAR_M = 0.4
+"""Nothing closer to a camera than this is drawn."""
+MOUNTS: dict[str, tuple[float, float, float, float, float]] = {
+    "front": (1.9, 0.0, 1.4, 0.0, 66.0),
+    "back": (-0.9, 0.0, 1.1, 180.0, 100.0),
+    "left_repeater": (2.3, 1.0, 0.9, 150.0, 80.0),
+    "right_repeater": (2.3, -1.0, 0.9, -150.0, 80.0),
+}
+"""x, y, z in m from the rear axle's middle on the ground, yaw and field of view in degrees."""
+
+
+class Road:
+    """The first lane's middle line, by distance s driven, straight beyond either end."""
+
+    def __init__(self, motion: Motion) -> None:
+        far = 400.0
+        fresh = np.concatenate([[True], np.diff(np.floor(motion.s_m / 0.5)) > 0])
+        s, heading = motion.s_m[fresh], motion.road_heading_rad[fresh]
+        x = motion.x_m[fresh] + motion.offset_m[fresh] * np.sin(heading)
+        y = motion.y_m[fresh] - motion.offset_m[fresh] * np.cos(heading)
+        first, last = (
+            (np.cos(heading[0]), np.sin(heading[0])),
+            (
+                np.cos(heading[-1]),
+                np.sin(heading[-1]),
+            ),
+        )
+        self._s = np.concatenate([[s[0] - far], s, [s[-1] + far]])
+        self._x = np.concatenate([[x[0] - far * first[0]], x, [x[-1] + far * last[0]]])
+        self._y = np.concatenate([[y[0] - far * first[1]], y, [y[-1] + far * last[1]]])
+        self._heading = np.concatenate([heading[:1], heading, heading[-1:]])
+
+    def at(self, s: FloatArray, d: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Finds places on the map: float64[..., 2] in m, and the road's heading there in rad."""
+        heading = np.interp(s, self._s, self._heading)
+        x = np.interp(s, self._s, self._x) - d * np.sin(heading)
+        y = np.interp(s, self._s, self._y) + d * np.cos(heading)
+        return np.stack([x, y], axis=-1), heading
+
+
+@dataclass(frozen=True, slots=True)
+class Pinhole:
+    """One camera at one instant: pose on the map, focal length in pixels."""
+
+    x_m: float
+    y_m: float
+    z_m: float
+    heading_rad: float
+    focal_px: float
+    width: int
+    height: int
+
+    def see(self, points: FloatArray) -> FloatArray:
+        """Turns map points float64[..., 3] into (depth ahead, left, up) of the camera, m."""
+        cos, sin = np.cos(self.heading_rad), np.sin(self.heading_rad)
+        x, y = points[..., 0] - self.x_m, points[..., 1] - self.y_m
+        return np.stack([x * cos + y * sin, y * cos - x * sin, points[..., 2] - self.z_m], axis=-1)
+
+    def project(self, seen: FloatArray) -> FloatArray:
+        """Projects points with depth > 0 to pixels, float64[..., 2].
+
+        >>> eye = Pinhole(0, 0, 1.5, 0, 100.0, 64, 48)
+        >>> eye.project(eye.see(np.array([10.0, 0.0, 0.0]))).tolist()
+        [32.0, 39.0]
+        """
+        scale = self.focal_px / seen[..., 0]
+        u = self.width / 2 - seen[..., 1] * scale
+        v = self.height / 2 - seen[..., 2] * scale
+        return np.stack([u, v], axis=-1)
+
+
+def pinhole(
+    camera: str, x_m: float, y_m: float, heading_rad: float, size: tuple[int, int]
+) -> Pinhole:
+    """Mounts a camera on the car at a pose."""
+    ahead, left, up, yaw, fov = MOUNTS[camera]
+    cos, sin = np.cos(heading_rad), np.sin(heading_rad)
+    return Pinhole(
+        x_m + ahead * cos - left * sin,
+        y_m + ahead * sin + left * cos,
+        up,
+        heading_rad + np.radians(yaw),
+        size[0] / 2 / np.tan(np.radians(fov / 2)),
+        *size,
+    )
+
+
+def clip_near(polygon: FloatArray) -> FloatArray:
+    """Cuts a polygon, float64[n, 3] as a camera sees it, at NEAR_M (Sutherland and Hodgman).
+
+    >>> len(clip_near(np.array([[1.0, 0, 0], [-1.0, 0, 0], [1.0, 1, 0]])))
+    4
+    """
+    ahead = polygon[:, 0] >= NEAR_M
+    if ahead.all():
+        return polygon
+    before = np.roll(polygon, 1, axis=0)
+    cut = ahead != np.roll(ahead, 1)
+    share = (NEAR_M - before[:, 0]) / np.where(cut, polygon[:, 0] - before[:, 0], 1.0)
+    crossing = before + share[:, None] * (polygon - before)
+    return np.asarray(np.stack([crossing, polygon], axis=1)[np.stack([cut, ahead], axis=1)])

@@ -1,0 +1,105 @@
+"""Encodes pictures as H.264 the way a car's recorder does.
+
+Constrained Baseline, one slice a picture, no B-frames, a keyframe a second, parameter
+sets out of band. One thread, so that the same pictures give the same bytes everywhere
+the same x264 is installed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+import av
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Picture = NDArray[np.uint8]
+
+GOP_FRAMES = 36
+BLANK_SIZE = (64, 48)
+_START_CODE = re.compile(rb"\x00\x00\x01")
+_SLICE, _IDR, _SPS, _PPS = 1, 5, 7, 8
+
+
+@dataclass(frozen=True, slots=True)
+class Coded:
+    """One coded picture: its slice as a NAL without length or start code."""
+
+    nal: bytes
+    is_keyframe: bool
+
+
+class H264:
+    """An encoder of pictures of one size, uint8[height, width, 3] BGR.
+
+    Args:
+        width: pixels, even.
+        height: pixels, even.
+        gop: pictures from keyframe to keyframe.
+    """
+
+    def __init__(self, width: int, height: int, gop: int = GOP_FRAMES) -> None:
+        context = av.CodecContext.create("libx264", "w")
+        context.width, context.height = width, height
+        context.pix_fmt = "yuv420p"
+        context.time_base = Fraction(1, 36)
+        context.thread_count = 1
+        context.options = {
+            "preset": "ultrafast",
+            "profile": "baseline",
+            "tune": "zerolatency",
+            "crf": "27",
+            "x264-params": f"keyint={gop}:min-keyint={gop}:scenecut=0:repeat-headers=1:threads=1",
+        }
+        self._context = context
+        self._count = 0
+        self.sps = b""
+        self.pps = b""
+
+    def encode(self, picture: Picture) -> Coded:
+        """Encodes the next picture."""
+        planes = np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2YUV_I420), np.uint8)
+        frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
+        frame.pts = self._count
+        self._count += 1
+        coded: Coded | None = None
+        for packet in self._context.encode(frame):
+            for nal in nals(bytes(packet)):
+                kind = nal[0] & 0x1F
+                if kind == _SPS:
+                    self.sps = nal
+                elif kind == _PPS:
+                    self.pps = nal
+                elif kind in (_SLICE, _IDR):
+                    coded = Coded(nal, kind == _IDR)
+        if coded is None:
+            raise RuntimeError("x264 held a picture back although it is tuned for zero latency")
+        return coded
+
+
+def nals(annex_b: bytes) -> Iterator[bytes]:
+    """Splits an Annex B stream at its start codes.
+
+    >>> [nal.hex() for nal in nals(bytes.fromhex("00000001 6742 000001 65ff"))]
+    ['6742', '65ff']
+    """
+    starts = [match.end() for match in _START_CODE.finditer(annex_b)]
+    for start, stop in zip(starts, [*(s - 3 for s in starts[1:]), len(annex_b)], strict=True):
+        yield annex_b[start:stop].rstrip(b"\x00")
+
+
+def blank_gop() -> tuple[list[Coded], bytes, bytes]:
+    """Encodes two GOPs of a tiny black picture, with their SPS and PPS.
+
+    Repeating the two for ever is a valid stream, because consecutive IDR pictures must
+    differ in idr_pic_id (H.264, 7.4.3) and two do.
+    """
+    width, height = BLANK_SIZE
+    encoder = H264(width, height)
+    black = np.zeros((height, width, 3), np.uint8)
+    coded = [encoder.encode(black) for _ in range(2 * GOP_FRAMES)]
+    return coded, encoder.sps, encoder.pps

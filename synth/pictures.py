@@ -1,0 +1,249 @@
+"""Draws what a camera sees of a drive, and says where every actor is in the picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.times import NS_PER_S
+from synth.bodies import Outline, draw_person, draw_vehicle
+from synth.camera import MOUNTS, NEAR_M, Pinhole, Road, clip_near, pinhole
+from synth.encode import Picture
+from synth.profiles import SIM_HZ
+from synth.recorded import Drive
+from synth.script import LANE_M
+from synth.spec import FleetSpec, rng
+from synth.traffic import KERB_M, Actor
+
+FloatArray = NDArray[np.float64]
+Boxes = dict[str, list[Any]]
+"""Columns of synth.truth.BOXES less drive and log_name."""
+
+FAR_M = 110.0
+SMALLEST_PX = 3.0
+_LEFT_EDGE_M = 3.5 * LANE_M + 0.6
+_SUBPIXEL = 4
+_GRASS, _PAVEMENT, _ASPHALT, _PAINT = (70, 110, 90), (150, 155, 155), (82, 80, 78), (225, 228, 228)
+_BOX_COLUMNS = (
+    "camera",
+    "t_ns",
+    "track_id",
+    "class",
+    "x_px",
+    "y_px",
+    "w_px",
+    "h_px",
+    "occluded_frac",
+)
+
+
+class Painter:
+    """Draws one camera of one drive, uint8[height, width, 3] BGR a picture."""
+
+    def __init__(self, spec: FleetSpec, drive: Drive, camera: str) -> None:
+        self._drive, self._camera = drive, camera
+        self._size = (spec.width, spec.height)
+        self._road = Road(drive.motion)
+        self._actors = drive.traffic.actors
+        knots = [(a.knots[0, 0], a.knots[-1, 0]) for a in self._actors]
+        self._alive = np.array(knots).reshape(-1, 2)
+        self._back = _backdrop(spec.width, spec.height)
+        # Detectors know photographs: soft edges and grain double how many cars they find.
+        self._lens = spec.width // 320
+        dice = rng(spec.seed, drive.index, f"grain {camera}")
+        self._grain = dice.integers(0, 21, self._back.shape, np.uint8)
+        self._light = _headlights(spec.width, spec.height, camera) if drive.dark else None
+
+    def film(
+        self, t_s: FloatArray, boxes: list[Boxes], shown_s: float = 0.0
+    ) -> Callable[[int], Picture]:
+        """Returns what draws frame k of the given times; appends a table of what they show.
+
+        Frames before `shown_s` are hidden and have no rows. A drawn picture is valid until
+        the next is drawn.
+        """
+        table: Boxes = {name: [] for name in _BOX_COLUMNS}
+        boxes.append(table)
+        canvas = np.empty_like(self._back)
+
+        def draw(k: int) -> Picture:
+            picture, rows = self.draw(float(t_s[k]), canvas=canvas)
+            for row in rows if t_s[k] >= shown_s else ():
+                for name, value in zip(_BOX_COLUMNS, row, strict=True):
+                    table[name].append(value)
+            return picture
+
+        return draw
+
+    def draw(
+        self, t_s: float, without: int | None = None, canvas: Picture | None = None
+    ) -> tuple[Picture, list[tuple[Any, ...]]]:
+        """Draws the picture of an instant; returns it with its rows of boxes.
+
+        Args:
+            t_s: the instant, from the drive's start.
+            without: a track_id to leave out.
+            canvas: what to draw on; a new picture if None.
+        """
+        eye, s = self._eye(t_s)
+        picture = np.empty_like(self._back) if canvas is None else canvas
+        np.copyto(picture, self._back)
+        self._draw_road(picture, eye, s)
+        lamps: list[tuple[FloatArray, float, tuple[int, int, int]]] = []
+        drawn: list[tuple[Actor, Outline]] = []
+        for actor, pose in self._in_sight(eye, t_s, s):
+            if actor.track_id == without:
+                continue
+            if actor.kind == "person":
+                outline = draw_person(picture, eye, actor, pose, t_s)
+            else:
+                outline = draw_vehicle(picture, eye, actor, pose, lamps)
+            if outline is not None:
+                drawn.append((actor, outline))
+        if self._lens > 1:
+            cv2.blur(picture, (self._lens, self._lens), dst=picture)
+        cv2.add(picture, self._grain, dst=picture)
+        if self._light is not None:
+            cv2.multiply(picture, self._light, dst=picture, scale=1 / 255)
+            for centre, radius, colour in lamps:
+                cv2.circle(
+                    picture,
+                    _fixed(centre),
+                    max(1, round(radius * (1 << _SUBPIXEL))),
+                    colour,
+                    -1,
+                    cv2.LINE_8,
+                    _SUBPIXEL,
+                )
+        return picture, self._rows(drawn, t_s)
+
+    def _eye(self, t_s: float) -> tuple[Pinhole, float]:
+        motion = self._drive.motion
+        at = min(max(0.0, t_s * SIM_HZ), len(motion.t_s) - 1.0)
+        low = min(int(at), len(motion.t_s) - 2)
+        share = at - low
+
+        def now(values: FloatArray) -> float:
+            return float(values[low] * (1 - share) + values[low + 1] * share)
+
+        eye = pinhole(
+            self._camera, now(motion.x_m), now(motion.y_m), now(motion.heading_rad), self._size
+        )
+        return eye, now(motion.s_m)
+
+    def _in_sight(self, eye: Pinhole, t_s: float, s: float) -> list[tuple[Actor, FloatArray]]:
+        """Finds the actors that may be seen and their poses (x m, y m, rad), farthest first."""
+        found: list[tuple[float, Actor, FloatArray]] = []
+        for k in np.flatnonzero((self._alive[:, 0] <= t_s) & (t_s < self._alive[:, 1])):
+            actor = self._actors[k]
+            actor_s, actor_d = actor.at(t_s)
+            if abs(actor_s - s) > FAR_M:
+                continue
+            places, headings = self._road.at(np.array([actor_s]), np.array([actor_d]))
+            heading = float(headings[0]) + (0.0 if actor.facing >= 0 else np.pi)
+            away = float(np.hypot(places[0, 0] - eye.x_m, places[0, 1] - eye.y_m))
+            if away < FAR_M:
+                found.append((away, actor, np.append(places[0], heading)))
+        found.sort(key=lambda entry: (-entry[0], entry[1].track_id))
+        return [entry[1:] for entry in found]
+
+    def _draw_road(self, picture: Picture, eye: Pinhole, s: float) -> None:
+        reach = np.concatenate(
+            [np.arange(0, 12, 0.5), np.arange(12, 40, 2.0), np.arange(40, 131, 6)]
+        )
+        along = s + np.concatenate([-reach[:0:-1], reach])
+        self._strip(picture, eye, along, (KERB_M - 2.4, _LEFT_EDGE_M + 2.4), _PAVEMENT)
+        self._strip(picture, eye, along, (KERB_M, _LEFT_EDGE_M), _ASPHALT)
+        for d, width in ((-LANE_M / 2, 0.12), (1.5 * LANE_M, 0.12), (1.5 * LANE_M + 0.4, 0.12)):
+            self._strip(picture, eye, along, (d - width / 2, d + width / 2), _PAINT)
+        dashes = np.arange(np.floor((s - 40) / 9), np.ceil((s + 90) / 9)) * 9.0
+        for d in (LANE_M / 2, 2.5 * LANE_M + 0.6):
+            corners_s = dashes[:, None] + np.array([0.0, 3.0, 3.0, 0.0])
+            corners_d = np.broadcast_to(d + np.array([-0.07, -0.07, 0.07, 0.07]), corners_s.shape)
+            seen = self._ground(eye, corners_s, corners_d)
+            whole = seen[(seen[..., 0] > NEAR_M).all(axis=1)]
+            if len(whole):
+                _fill(picture, list(eye.project(whole)), _PAINT)
+
+    def _ground(self, eye: Pinhole, s: FloatArray, d: FloatArray) -> FloatArray:
+        places, _ = self._road.at(s, d)
+        return eye.see(np.concatenate([places, np.zeros((*places.shape[:-1], 1))], axis=-1))
+
+    def _strip(
+        self,
+        picture: Picture,
+        eye: Pinhole,
+        along: FloatArray,
+        span: tuple[float, float],
+        colour: tuple[int, int, int],
+    ) -> None:
+        sides = [self._ground(eye, along, np.full(len(along), d)) for d in span]
+        seen = clip_near(np.concatenate([sides[0], sides[1][::-1]]))
+        if len(seen) > 2:
+            _fill(picture, [eye.project(seen)], colour)
+
+    def _rows(self, drawn: list[tuple[Actor, Outline]], t_s: float) -> list[tuple[Any, ...]]:
+        """Lists the boxes of drawn actors, farthest first in and nearest last."""
+        width, height = self._size
+        boxes = [np.clip(outline, 0, [width, height, width, height]) for _, outline in drawn]
+        rows = []
+        for k, ((actor, _), box) in enumerate(zip(drawn, boxes, strict=True)):
+            w, h = box[2] - box[0], box[3] - box[1]
+            if min(w, h) < SMALLEST_PX:
+                continue
+            hidden = _hidden(box, boxes[k + 1 :])
+            size = (float(box[0]), float(box[1]), float(w), float(h))
+            t_ns = round(t_s * NS_PER_S)
+            rows.append((self._camera, t_ns, actor.track_id, actor.kind, *size, hidden))
+        return rows
+
+
+def _fixed(point: FloatArray) -> tuple[int, int]:
+    u, v = np.clip(point * (1 << _SUBPIXEL), -(1 << 18), 1 << 18).round().astype(int)
+    return int(u), int(v)
+
+
+def _fill(picture: Picture, polygons: list[FloatArray], colour: tuple[int, int, int]) -> None:
+    fixed = [
+        np.clip(p * (1 << _SUBPIXEL), -(1 << 18), 1 << 18).round().astype(np.int32)
+        for p in polygons
+    ]
+    cv2.fillPoly(picture, fixed, colour, cv2.LINE_8, _SUBPIXEL)
+
+
+def _hidden(box: FloatArray, nearer: list[FloatArray]) -> float:
+    """Returns the share of a box that others cover, sampled on 16 x 16 points."""
+    u = box[0] + (np.arange(16) + 0.5) / 16 * (box[2] - box[0])
+    v = box[1] + (np.arange(16) + 0.5) / 16 * (box[3] - box[1])
+    covered = np.zeros((16, 16), np.bool_)
+    for other in nearer:
+        columns = (u >= other[0]) & (u < other[2])
+        covered |= columns & ((v >= other[1]) & (v < other[3]))[:, None]
+    return float(covered.mean())
+
+
+def _backdrop(width: int, height: int) -> Picture:
+    """Draws the sky above the horizon and grass below."""
+    rows = np.arange(height)[:, None] / height
+    sky = np.array([235, 206, 160]) + rows * 2 * (np.array([240, 232, 222]) - [235, 206, 160])
+    ground = np.array(_GRASS) * (0.75 + 0.5 * (rows - 0.5))
+    column = np.where(rows < 0.5, sky, ground).clip(0, 255).astype(np.uint8)
+    return np.ascontiguousarray(np.broadcast_to(column[:, None, :], (height, width, 3)))
+
+
+def _headlights(width: int, height: int, camera: str) -> Picture:
+    """Maps how much light reaches a pixel at night, 255 for daylight: a cone ahead, else dim."""
+    v, u = np.mgrid[0:height, 0:width]
+    sky = v < height / 2
+    light = np.where(sky, 8.0, 22.0)
+    if camera == "front":
+        far = (u - width / 2) / (0.42 * width)
+        low = (v - 0.66 * height) / (0.2 * height)
+        light = light + np.where(v < 0.46 * height, 0, 140 * np.exp(-(far**2) - low**2))
+    elif MOUNTS[camera][3]:
+        light = light + np.where(sky, 0, 10.0)
+    return np.repeat(light.clip(0, 255).astype(np.uint8)[:, :, None], 3, axis=2)

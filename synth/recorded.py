@@ -1,0 +1,65 @@
+"""One drive, simulated: everything that a writer puts into a recording's files."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import numpy as np
+
+from synth.motion import Motion, drive
+from synth.script import Script, write_script
+from synth.sensors import Columns, sense
+from synth.spec import FleetSpec, rng
+from synth.traffic import Traffic, populate
+
+_HOURS = (8, 22, 12, 16)
+_FIRST_DAY = datetime.fromisoformat("2026-01-05")
+"""Local time without a zone, as recorders stamp their files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drive:
+    """One drive of a fleet.
+
+    `start` is what the recorder's clock says, local time without a zone; `sensed` the
+    noisy signals, one entry a simulation step.
+    """
+
+    index: int
+    name: str
+    vehicle: str
+    start: datetime
+    dark: bool
+    script: Script
+    motion: Motion
+    traffic: Traffic
+    sensed: Columns
+
+
+def simulate(spec: FleetSpec, index: int) -> Drive:
+    """Simulates drive `index`; the second of every four drives is at night."""
+
+    def fresh(purpose: str) -> np.random.Generator:
+        return rng(spec.seed, index, purpose)
+
+    script = write_script(fresh("script"), spec.minutes * 60, spec.events_per_minute)
+    motion = drive(script, fresh("road"))
+    hour = _HOURS[index % len(_HOURS)]
+    start = _FIRST_DAY + timedelta(
+        days=spec.seed % 300 + index % len(_HOURS),
+        hours=hour,
+        seconds=int(fresh("start").integers(3600)) + math.floor(spec.clock_offset_s),
+    )
+    return Drive(
+        index=index,
+        name=f"drive-{index:05d}",
+        vehicle=f"vehicle-{index // len(_HOURS):04d}",
+        start=start,
+        dark=hour == 22,
+        script=script,
+        motion=motion,
+        traffic=populate(script, motion, fresh("traffic")),
+        sensed=sense(motion, fresh("noise"), spec.noise),
+    )

@@ -1,0 +1,74 @@
+"""The sweep's rows against pictures whose content is known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from auto_label.models import Detections, load_models
+from auto_label.scene import sweep_frames
+from schemas.tables import TABLES
+from transforms.decode import Frame
+
+CLASSES = ("person", "bicycle", "car", "bus", "bottle")
+
+
+class Told:
+    """A detector that sees what it is told to."""
+
+    def __init__(self, *seen: Detections) -> None:
+        self.spec = load_models(["yolox_nano"])[0]
+        self._seen = list(seen)
+
+    def detect(self, images: Sequence[NDArray[np.uint8]]) -> list[Detections]:
+        """Takes the next that it was told, one an image."""
+        return [self._seen.pop(0) for _ in images]
+
+
+def _seen(*rows: tuple[float, ...]) -> Detections:
+    """Rows of height, score, class."""
+    table = np.array(rows, dtype=np.float64).reshape(-1, 3)
+    xywh = np.zeros((len(table), 4))
+    xywh[:, 3] = table[:, 0]
+    return Detections(xywh, table[:, 1], table[:, 2].astype(np.int64), CLASSES)
+
+
+def _frames(*values: int) -> list[Frame]:
+    return [Frame(k, np.full((120, 160, 3), v, np.uint8)) for k, v in enumerate(values)]
+
+
+def _conform(rows: pa.Table) -> pa.Table:
+    for name in ("log_id", "camera"):
+        rows = rows.append_column(name, pa.array(["x"] * rows.num_rows, pa.string()))
+    return TABLES["scene"].conform(rows)
+
+
+def test_without_a_detector_counts_are_unknown() -> None:
+    """Without a detector counts are unknown."""
+    rows = _conform(sweep_frames(_frames(0, 200), []))
+    assert rows["brightness"].to_pylist() == [0.0, 200.0]
+    assert rows["vehicles"].null_count == rows["vru_height_frac"].null_count == 2
+    assert rows["source"].to_pylist() == ["pixels", "pixels"]
+
+
+def test_counts_are_by_group_and_of_sure_boxes_only() -> None:
+    """Counts are by group and of sure boxes only."""
+    told = Told(
+        _seen((60, 0.9, 0), (30, 0.9, 1), (99, 0.2, 0), (90, 0.8, 2), (90, 0.8, 3), (50, 0.9, 4)),
+        _seen(),
+    )
+    rows = _conform(sweep_frames(_frames(10, 10), [told])).to_pylist()
+    assert [rows[0][n] for n in ("vehicles", "persons", "bicycles")] == [2, 1, 1]
+    assert rows[0]["vru_height_frac"] == 0.5
+    assert [rows[1][n] for n in ("vehicles", "persons", "bicycles")] == [0, 0, 0]
+    assert rows[1]["vru_height_frac"] == 0.0
+    assert (rows[0]["source"], rows[0]["source_version"]) == ("yolox_nano", "695e750a5d57")
+    assert rows[0]["lead_distance_m"] is None
+
+
+def test_no_frames_give_no_rows() -> None:
+    """No frames give no rows."""
+    assert sweep_frames([], []).num_rows == 0

@@ -1,0 +1,198 @@
+"""Weights: fetched once, verified always, and honest about being offline."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from auto_label.models import ModelSpec, load_models
+from auto_label.weights import (
+    WeightsUnavailable,
+    available_models,
+    cache_folder,
+    fetch,
+    redact,
+)
+from schemas.errors import FleetError, UsageError
+
+BYTES = b"weights" * 1000
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Gives the cache."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("FLEETMILL_MODELS", str(folder))
+    return folder
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> ModelSpec:
+    """Gives the spec."""
+    source = tmp_path / "source.onnx"
+    source.write_bytes(BYTES)
+    return dataclasses.replace(
+        load_models(["yolox_nano"])[0],
+        url=str(source),
+        sha256=hashlib.sha256(BYTES).hexdigest(),
+    )
+
+
+class _Page(BaseHTTPRequestHandler):
+    hits = 0
+
+    def do_GET(self) -> None:
+        """Gives the do GET."""
+        type(self).hits += 1
+        self.send_response(200 if self.path.startswith("/w.onnx") else 403)
+        self.end_headers()
+        self.wfile.write(BYTES)
+
+    def log_message(self, *_: object) -> None:
+        """Keeps the test's output clean."""
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    """Gives the server."""
+    http = HTTPServer(("127.0.0.1", 0), _Page)
+    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"http://127.0.0.1:{http.server_port}"
+    http.shutdown()
+    thread.join()
+    http.server_close()
+
+
+def test_a_download_lands_in_the_cache_and_is_not_repeated(
+    cache: Path, spec: ModelSpec, server: str
+) -> None:
+    """A download lands in the cache and is not repeated."""
+    spec = dataclasses.replace(spec, url=f"{server}/w.onnx")
+    _Page.hits = 0
+    path = fetch(spec)
+    assert path == cache / "yolox_nano" / "yolox_nano.onnx"
+    assert path.read_bytes() == BYTES
+    assert _Page.hits == 1
+    assert fetch(spec) == path
+    assert _Page.hits == 1
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("protocol", ["", "file://", "memory://"])
+def test_any_address_that_fsspec_opens_is_fetched(
+    cache: Path, spec: ModelSpec, protocol: str
+) -> None:
+    """Any address that fsspec opens is fetched."""
+    url = f"{protocol}{spec.url}"
+    with fsspec.open(url, "wb") as file:
+        file.write(BYTES)
+    assert fetch(dataclasses.replace(spec, url=url)).is_relative_to(cache)
+
+
+def test_a_wrong_cached_file_is_refused_and_left(cache: Path, spec: ModelSpec) -> None:
+    """A wrong cached file is refused and left."""
+    path = cache / spec.name / spec.file
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"tampered")
+    with pytest.raises(FleetError) as refusal:
+        fetch(spec)
+    message = str(refusal.value)
+    assert not isinstance(refusal.value, WeightsUnavailable)
+    assert str(path) in message
+    assert spec.sha256 in message
+    assert hashlib.sha256(b"tampered").hexdigest() in message
+    assert path.read_bytes() == b"tampered"
+    with pytest.raises(FleetError, match="SHA-256"):
+        available_models([spec])
+
+
+def test_a_wrong_download_is_never_kept(cache: Path, spec: ModelSpec) -> None:
+    """A wrong download is never kept."""
+    Path(spec.url).write_bytes(BYTES[:-1])
+    with pytest.raises(FleetError, match="SHA-256"):
+        fetch(spec)
+    assert list(cache.rglob("*.onnx*")) == []
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/w.onnx", "https://host.invalid/w.onnx"])
+def test_no_network_is_said_within_seconds(cache: Path, spec: ModelSpec, url: str) -> None:
+    """No network is said within seconds."""
+    start = time.monotonic()
+    with pytest.raises(WeightsUnavailable, match=r"put yolox_nano\.onnx into"):
+        fetch(dataclasses.replace(spec, url=url))
+    assert time.monotonic() - start < 6
+    assert list(cache.rglob("*.onnx*")) == []
+
+
+def test_a_host_that_never_answers_is_given_up_on(cache: Path, spec: ModelSpec) -> None:
+    """A host that never answers is given up on."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(0)
+        port = silent.getsockname()[1]
+        # The queue of an unaccepting listener fills up, and then connecting hangs.
+        fillers = [socket.socket() for _ in range(4)]
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(("127.0.0.1", port))
+        start = time.monotonic()
+        with pytest.raises(WeightsUnavailable):
+            fetch(dataclasses.replace(spec, url=f"http://127.0.0.1:{port}/w.onnx"))
+        assert time.monotonic() - start < 6
+        for filler in fillers:
+            filler.close()
+    assert not list(cache.rglob("*.onnx"))
+
+
+def test_what_is_ready_is_told_from_what_is_not(cache: Path, spec: ModelSpec) -> None:
+    """What is ready is told from what is not."""
+    gone = dataclasses.replace(spec, name="gone", url="/no/such/file.onnx")
+    ready, messages = available_models([gone, spec])
+    assert ready == (spec,)
+    assert len(messages) == 1
+    assert "model gone: no weights in" in messages[0]
+    assert cache_folder() == cache
+
+
+def test_no_message_shows_a_secret(cache: Path, spec: ModelSpec, server: str) -> None:
+    """No message shows a secret."""
+    host = server.removeprefix("http://")
+    urls = [
+        f"http://joe:hunter2@{host}/x?sig=hunter2#hunter2",
+        "http://joe:hunter2@127.0.0.1:9/x?X-Amz-Signature=hunter2",
+        "foo://joe:hunter2@bucket/x?sig=hunter2",
+        "http://[joe:hunter2@host/x",
+    ]
+    for url in urls:
+        with pytest.raises((WeightsUnavailable, UsageError)) as refusal:
+            fetch(dataclasses.replace(spec, url=url))
+        error: BaseException | None = refusal.value
+        assert "hunter2" not in str(error)
+        assert refusal.value.__suppress_context__
+    assert cache.exists()
+
+
+def test_redact_keeps_paths_whole() -> None:
+    """Redact keeps paths whole."""
+    assert redact("/a/b@c?d.onnx") == "/a/b@c?d.onnx"
+    assert redact("s3://key:secret@bucket/a.onnx?versionId=1") == "s3://bucket/a.onnx"
+
+
+def test_a_cache_that_cannot_be_written_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spec: ModelSpec
+) -> None:
+    """A cache that cannot be written says so."""
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("FLEETMILL_MODELS", str(tmp_path / "file"))
+    with pytest.raises(WeightsUnavailable, match="set FLEETMILL_MODELS"):
+        fetch(spec)

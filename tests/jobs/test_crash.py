@@ -1,0 +1,101 @@
+"""Killed at any moment and started again, a run ends in the same bytes."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline.lake import Lake
+from schemas.errors import LakeError
+from schemas.tables import TABLES
+from tests.conftest import ROOT, Fleetmill, environment
+
+pytestmark = pytest.mark.slow
+
+MOMENTS = 10
+
+
+def arguments(fleet: Path, lake: Path) -> list[str]:
+    """The run that is killed."""
+    plan = ["--corpus", "c", "--topology", "dojo-tray", "--label-fps", "1", "--json"]
+    return ["run", "--input", str(fleet), "--lake", str(lake), "--sweep-fps", "0.5", *plan]
+
+
+def readable(lake: Path) -> dict[str, int]:
+    """Reads every table as a reader would, and checks that it is whole; rows by table."""
+    try:
+        opened = Lake.open(str(lake))
+    except LakeError:
+        return {}
+    tables = {name: opened.read(name) for name in TABLES}
+    logs = set(tables["logs"]["log_id"].to_pylist())
+    events = set(tables["events"]["event_id"].to_pylist())
+    for name, table in tables.items():
+        if "log_id" in table.column_names:
+            assert set(table["log_id"].to_pylist()) <= logs, name
+        if "event_id" in table.column_names:
+            assert set(table["event_id"].to_pylist()) <= events, name
+    for row in tables["samples"].to_pylist():
+        assert (lake / row["pack_uri"]).stat().st_size >= row["offset"] + row["length"]
+    runs = tables["runs"].to_pylist()
+    assert len({row["run_id"] for row in runs}) == len(runs)
+    return {name: table.num_rows for name, table in tables.items()}
+
+
+def snapshots(lake: Path) -> list[str]:
+    """The published snapshots of the corpus: those with a manifest."""
+    return sorted(path.parent.name for path in (lake / "corpora" / "c").glob("*/manifest.json"))
+
+
+def test_killed_at_random_moments_it_ends_in_the_same_root_hash(
+    fleetmill: Fleetmill, tmp_path: Path
+) -> None:
+    """SIGKILL at ten moments, all on one lake; a reader never sees half a run."""
+    fleet, calm, rough = tmp_path / "fleet", tmp_path / "calm", tmp_path / "rough"
+    size = ("--size", "160x120", "--cameras", "front", "--minutes", "0.6")
+    assert fleetmill("synth", fleet, "--drives", "2", *size).code == 0
+    start = time.perf_counter()
+    undisturbed = fleetmill(*arguments(fleet, calm))
+    seconds = time.perf_counter() - start
+    assert undisturbed.code == 0, undisturbed.err
+    moments = random.Random(20261123)  # noqa: S311 - when to kill, and the same every time
+    env = environment(FLEETMILL_MODELS=str(tmp_path / "none"), HTTPS_PROXY="http://127.0.0.1:9")
+    killed = 0
+    while killed < MOMENTS:
+        with subprocess.Popen(
+            [sys.executable, "-m", "jobs.cli", *arguments(fleet, rough)],
+            cwd=ROOT,
+            env=env,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        ) as process:
+            try:
+                code = process.wait(moments.uniform(0.2, 1.0) * seconds)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                killed += 1
+                code = 0
+        assert code == 0
+        rows = readable(rough)
+        if rows.get("samples") and snapshots(rough) and killed < MOMENTS:
+            shutil.rmtree(rough)  # it got to its end: the next moment is one of a new run
+    done = fleetmill(*arguments(fleet, rough))
+    assert done.code == 0, done.err
+    assert done.document["snapshot"]["root"] == undisturbed.document["snapshot"]["root"]
+    rows = readable(rough)
+    expected = readable(calm)
+    unlike = ("runs", "ledger")  # a run that was cut short and its rest are two runs
+    assert {n: rows[n] for n in rows if n not in unlike} == {
+        n: expected[n] for n in expected if n not in unlike
+    }
+    assert fleetmill("verify", rough).code == 0
+    assert snapshots(rough) == snapshots(calm)

@@ -1,0 +1,232 @@
+"""The main job end to end on a synthetic fleet: what comes out is what went in."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import duckdb
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import webdataset
+
+from pipeline.lake import Lake
+from tests.conftest import Finished, Fleetmill
+
+RUN = ("--corpus", "first", "--topology", "dojo-tray", "--label-fps", "1", "--json")
+
+
+@pytest.fixture(scope="module")
+def fleet(fleetmill: Fleetmill, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two short drives with two small cameras, and the truth."""
+    out = tmp_path_factory.mktemp("fleet")
+    size = ("--size", "320x240", "--cameras", "front,back", "--minutes", "0.7")
+    done = fleetmill("synth", out, "--drives", "2", *size, "--truth")
+    assert done.code == 0, done.err
+    return out
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the module's lake goes."""
+    return tmp_path_factory.mktemp("lake")
+
+
+@pytest.fixture(scope="module")
+def first(fleetmill: Fleetmill, fleet: Path, lake: Path) -> Finished:
+    """The first run over the fleet."""
+    done = fleetmill("run", "--input", fleet, "--lake", lake, "--sweep-fps", "1", *RUN)
+    assert done.code == 0, done.err
+    return done
+
+
+def shards(snapshot: str) -> Iterator[Path]:
+    """The shards of a snapshot."""
+    yield from sorted(Path(snapshot).glob("*/*.tar"))
+
+
+def counts(finished: Finished) -> dict[tuple[str, str], dict[str, Any]]:
+    """The balance of a run by stage and unit."""
+    lines = [line for job in finished.document["jobs"] for line in job["counts"]]
+    return {(line["stage"], line["unit"]): line for line in lines}
+
+
+def test_the_balance_holds_by_stage(first: Finished) -> None:
+    """In = kept + filtered + rejected, and every stage saw what the one before kept."""
+    balance = counts(first)
+    for line in balance.values():
+        assert line["in"] == line["kept"] + line["filtered"] + line["rejected"]
+    assert balance["ingest", "logs"]["kept"] == 2
+    assert balance["sweep", "logs"]["in"] == 2
+    assert balance["mine", "logs"]["in"] == 2
+    assert balance["label", "events"]["in"] == balance["mine", "events"]["kept"]
+    assert balance["corpus", "samples"]["in"] == balance["label", "events"]["kept"]
+
+
+def test_without_weights_the_run_says_so_and_labels_without(first: Finished, lake: Path) -> None:
+    """No network and no cache: samples without boxes, and a note."""
+    assert "yolox_nano" in first.err
+    assert Lake.open(str(lake)).read("boxes").num_rows == 0
+    assert Lake.open(str(lake)).read("samples").num_rows > 0
+
+
+def test_the_lake_holds_what_was_recorded(first: Finished, fleet: Path, lake: Path) -> None:
+    """Frames are those of the files; signals are the truth, within the sensors' noise."""
+    assert first.code == 0
+    opened = Lake.open(str(lake))
+    videos = opened.read("videos").to_pylist()
+    assert {row["camera"] for row in videos} == {"front", "back"}
+    row = videos[0]
+    with av.open(row["uri"], "r") as container:
+        decoded = [frame.pts for frame in container.decode(video=0)]
+    frames = opened.read("frames").to_pylist()
+    assert [f["pts"] for f in frames if f["uri"] == row["uri"]] == decoded
+    truth = pq.read_table(fleet / "truth" / "signals.parquet")
+    names = {r["name"]: r["log_id"] for r in opened.read("logs").to_pylist()}
+    for log_name, log_id in names.items():
+        own = truth.filter(np.asarray(truth["log_name"].to_pylist()) == log_name)
+        speed = dict(zip(own["t_ns"].to_pylist(), own["speed_mps"].to_pylist(), strict=True))
+        read = [r for r in opened.read("signals").to_pylist() if r["log_id"] == log_id]
+        errors = [
+            abs(r["speed_mps"] - speed[r["t_ns"]])
+            for r in read
+            if r["speed_mps"] is not None and r["t_ns"] in speed
+        ]
+        assert len(errors) > 0.8 * len(speed)
+        assert float(np.median(errors)) < 0.2
+
+
+def test_samples_are_whole_and_clips_span_their_windows(first: Finished, lake: Path) -> None:
+    """A clip decodes to exactly the frames of its window."""
+    document = first.document["snapshot"]
+    frames = Lake.open(str(lake)).read("frames").to_pylist()
+    seen = 0
+    for shard in shards(document["url"]):
+        for sample in webdataset.WebDataset(str(shard), shardshuffle=False):
+            event = json.loads(sample["json"])["event"]
+            assert event["event_id"] == sample["__key__"]
+            for camera in ("front", "back"):
+                inside = [
+                    f["t_ns"]
+                    for f in frames
+                    if (f["log_id"], f["camera"]) == (event["log_id"], camera)
+                    and event["start_ns"] <= f["t_ns"] < event["end_ns"]
+                ]
+                if not inside:
+                    continue
+                with av.open(io.BytesIO(sample[f"{camera}.mp4"]), "r") as container:
+                    times = [
+                        event["start_ns"] + round((frame.time or 0.0) * 1e9)
+                        for frame in container.decode(video=0)
+                    ]
+                assert len(times) == len(inside)
+                assert np.abs(np.array(times) - np.array(inside)).max() < 1_000_000
+            assert np.load(io.BytesIO(sample["signals.npz"]))["t_ns"].size > 0
+            seen += 1
+    assert seen == sum(split["samples"] for split in document["splits"].values())
+
+
+def test_duckdb_reads_the_snapshot(first: Finished) -> None:
+    """samples.parquet frames every sample of every shard; labels.parquet opens."""
+    folder = first.document["snapshot"]["url"]
+    con = duckdb.connect()
+    for name in ("samples", "labels"):
+        con.read_parquet(f"{folder}/{name}.parquet").create_view(name)
+    rows = con.execute('SELECT event_id, shard, "offset", length FROM samples').fetchall()
+    assert rows
+    for event_id, shard, offset, length in rows:
+        body = (Path(folder) / shard).read_bytes()[offset : offset + length]
+        with tarfile.open(fileobj=io.BytesIO(body)) as archive:
+            members = archive.getnames()
+        assert {name.split(".")[0] for name in members} == {event_id}
+    assert con.execute("SELECT count(*) FROM labels").fetchall() == [(0,)]
+
+
+def test_every_unit_reads_the_same_number_of_samples(first: Finished) -> None:
+    """The plan's promise, recomputed from its ranges."""
+    plan = json.loads((Path(first.document["snapshot"]["url"]) / "plan.json").read_text())
+    for split in plan["splits"].values():
+        assert {sum(r[2] for r in unit) for unit in split["units"]} == {split["samples_per_unit"]}
+
+
+def test_verify_finds_nothing_wrong(first: Finished, fleetmill: Fleetmill, lake: Path) -> None:
+    """A lake and its corpus keep every promise."""
+    assert first.code == 0
+    for url in (lake, lake / "corpora" / "first"):
+        done = fleetmill("verify", url)
+        assert done.code == 0, done.out
+
+
+def test_the_same_command_again_finds_nothing_new(
+    first: Finished, fleetmill: Fleetmill, fleet: Path, lake: Path
+) -> None:
+    """No unit of work, no new version of a table, the same root hash."""
+    before = Lake.open(str(lake)).versions
+    done = fleetmill("run", "--input", fleet, "--lake", lake, "--sweep-fps", "1", *RUN)
+    assert done.code == 0, done.err
+    assert [job["units"] for job in done.document["jobs"]] == [0] * 5
+    assert done.document["snapshot"]["root"] == first.document["snapshot"]["root"]
+    assert Lake.open(str(lake)).versions == before
+
+
+def test_a_fleet_elsewhere_comes_to_the_same_root_hash(
+    first: Finished, fleetmill: Fleetmill, fleet: Path, tmp_path: Path
+) -> None:
+    """Neither where the inputs lie nor where the lake lies is in any byte of a snapshot."""
+    shutil.copytree(fleet, tmp_path / "moved")
+    done = fleetmill(
+        "run", "--input", tmp_path / "moved", "--lake", tmp_path / "l", "--sweep-fps", "1", *RUN
+    )
+    assert done.code == 0, done.err
+    assert done.document["snapshot"]["root"] == first.document["snapshot"]["root"]
+
+
+def test_the_frames_payload_is_made_from_the_clips(
+    first: Finished, fleetmill: Fleetmill, lake: Path
+) -> None:
+    """JPEG frames at the rate asked for, with their times."""
+    assert first.code == 0
+    done = fleetmill("corpus", "stills", "--lake", lake, "--payload", "frames", "--json")
+    assert done.code == 0, done.err
+    shard = next(shards(done.document["snapshot"]["url"]))
+    sample = next(iter(webdataset.WebDataset(str(shard), shardshuffle=False)))
+    times = json.loads(sample["json"])["frame_t_ns"]["front"]
+    pictures = sorted(name for name in sample if name.startswith("front.") and name.endswith("jpg"))
+    assert len(pictures) == len(times) > 2
+    assert min(np.diff(times)) > 0.1e9
+    assert sample[pictures[0]][:2] == b"\xff\xd8"
+
+
+@pytest.mark.parametrize("form", ["table", "csv", "json"])
+def test_query_answers_in_every_form(
+    first: Finished, fleetmill: Fleetmill, lake: Path, form: str
+) -> None:
+    """The same numbers, whatever they are printed as."""
+    sql = "SELECT trigger, count(*) FROM events GROUP BY 1"
+    done = fleetmill("query", "--lake", lake, sql, "--format", form)
+    assert done.code == 0, done.err
+    events = first.document["events"]
+    if form == "json":
+        assert {row["trigger"]: row["count_star()"] for row in done.document} == events
+    else:
+        assert all(trigger in done.out for trigger in events)
+
+
+def test_a_plan_for_another_machine_touches_no_shard(
+    first: Finished, fleetmill: Fleetmill, lake: Path, tmp_path: Path
+) -> None:
+    """One file is written; every one of its units reads equally many samples."""
+    assert first.code == 0
+    out = tmp_path / "eight.json"
+    done = fleetmill("plan", lake / "corpora" / "first", "--topology", "gpu-8", "--out", out)
+    assert done.code == 0, done.err
+    for split in json.loads(out.read_text())["splits"].values():
+        assert len(split["units"]) == 8
+        assert {sum(r[2] for r in unit) for unit in split["units"]} == {split["samples_per_unit"]}

@@ -1,0 +1,67 @@
+"""Configuration: defaults, the file over them, flags on top; wrong keys say so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import CorpusConfig, LabelConfig, MineConfig, configure, read_file
+from schemas.errors import UsageError
+
+
+def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> None:
+    """Only what was given counts; None and an empty list were not."""
+    file = tmp_path / "c.toml"
+    file.write_text('[label]\nfps = 2.0\nprivacy = "none"\n')
+    config = configure(LabelConfig, read_file(str(file)), {"fps": 7.0, "privacy": None})
+    assert (config.fps, config.privacy, config.crf) == (7.0, "none", 23)
+
+
+def test_parameters_of_triggers_come_from_the_file(tmp_path: Path) -> None:
+    """A table a trigger, under [mine.params]."""
+    file = tmp_path / "c.toml"
+    file.write_text("[mine.params.hard_brake]\non_mps2 = 3.5\n")
+    config = configure(MineConfig, read_file(str(file)), {})
+    assert config.params == {"hard_brake": {"on_mps2": 3.5}}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[labels]\nfps = 1\n", r"unknown table \[labels\]; choose from: ingest, sweep"),
+        ("fps = 1\n", r"unknown table \[fps\]"),
+        ("[label\n", "c.toml"),
+        ("\xff", "c.toml"),
+    ],
+)
+def test_a_file_that_is_wrong_is_named(tmp_path: Path, text: str, words: str) -> None:
+    """The message names the file and the table."""
+    file = tmp_path / "c.toml"
+    file.write_bytes(text.encode("latin-1"))
+    with pytest.raises(UsageError, match=words):
+        read_file(str(file))
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"fsp": 1.0}, r"\[label\] fsp = 1.0: .*choose from: models"),
+        ({"fps": 0.0}, r"\[label\] fps = 0.0"),
+        ({"privacy": "maybe"}, r"\[label\] privacy = 'maybe': .*'blur' or 'none'"),
+        ({"crf": 99}, r"\[label\] crf = 99"),
+    ],
+)
+def test_a_wrong_key_or_value_is_named_with_its_choices(
+    values: dict[str, object], words: str
+) -> None:
+    """One line: the section, the key, the value, the choices."""
+    with pytest.raises(UsageError, match=words):
+        configure(LabelConfig, {"label": values}, {})
+
+
+@pytest.mark.parametrize("name", ["../up", "", "Upper", "a b", "a" * 65, "-a"])
+def test_a_corpus_name_is_a_plain_folder_name(name: str) -> None:
+    """It becomes a path and the name of a view."""
+    with pytest.raises(UsageError, match=r"\[corpus\] name"):
+        configure(CorpusConfig, {}, {"name": name})

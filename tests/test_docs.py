@@ -1,0 +1,89 @@
+"""The pages are tried, not imagined: every command in them runs here."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, environment
+from tests.pages import commands, fences
+
+FLOORS = ("schemas", "transforms", "synth", "auto_label", "pipeline", "jobs")
+
+
+def shell(folder: Path, line: str, source: Path, **extra: str) -> subprocess.CompletedProcess[str]:
+    """Runs a line of a page as a user would, `fleetmill` being that of `source`."""
+    command = folder / ".bin" / "fleetmill"
+    if not command.exists():
+        command.parent.mkdir()
+        command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m jobs.cli "$@"\n')
+        command.chmod(command.stat().st_mode | stat.S_IEXEC)
+    env = environment(PATH=f"{command.parent}:{os.environ['PATH']}", **extra)
+    env["PYTHONPATH"] = str(source)
+    return subprocess.run(
+        ["bash", "-c", line], cwd=folder, env=env, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.slow
+def test_extending_is_followed_to_the_letter(tmp_path: Path, data: Path) -> None:
+    """A format, a trigger, a model and a machine are added as the page says, and work."""
+    page = ROOT / "docs" / "extending.md"
+    source, here = tmp_path / "source", tmp_path / "here"
+    for floor in FLOORS:
+        shutil.copytree(ROOT / floor, source / floor, ignore=shutil.ignore_patterns("__pycache__"))
+    here.mkdir()
+    (here / "weights").mkdir()
+    shutil.copy(data / "models" / "yolox_nano" / "yolox_nano.onnx", here / "weights")
+    for fence in fences(page):
+        if fence.path is not None:
+            target = (source if fence.language == "python" else here) / fence.path
+            target.parent.mkdir(exist_ok=True)
+            target.write_text(fence.body)
+    (row,) = [f.body for f in fences(page) if f.language == "python" and f.path is None]
+    registry = source / "transforms" / "readers" / "__init__.py"
+    registry.write_text(registry.read_text().replace('        "video":', f'{row}        "video":'))
+    bench = here / "bench"
+    bench.mkdir()
+    # Ten seconds of rolling without a pedal, which is what the page's trigger looks for.
+    lines = [f"{t / 50:.2f},10.0,0.0,false" for t in range(500)]
+    header = "t_s,speed_mps,accelerator_frac,brake_on"
+    (bench / "a.drive.csv").write_text("\n".join([header, *lines]) + "\n")
+    printed = []
+    for line in commands(page):
+        done = shell(here, line, source, FLEETMILL_MODELS=str(tmp_path / "models"))
+        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+        printed.append(done.stdout)
+    assert "coasting" in printed[1]
+    assert "balance on desk" in printed[2]
+    assert re.search(r"drive_csv +coasting +1", printed[3])
+    assert (tmp_path / "models" / "vehicles_only" / "yolox_nano.onnx").is_file()
+
+
+@pytest.mark.slow
+def test_every_command_of_the_readme_works(tmp_path: Path) -> None:
+    """Except the two make commands, which have tests of their own."""
+    lines = [line for line in commands(ROOT / "README.md") if line.startswith("fleetmill ")]
+    assert len(lines) >= 5
+    for line in lines:
+        done = shell(tmp_path, line, ROOT, FLEETMILL_MODELS=str(tmp_path / "models"))
+        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+
+
+def test_pages_name_no_file_that_is_not_there() -> None:
+    """A path in backticks that starts with one of our folders exists."""
+    missing = []
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        made = {fence.path for fence in fences(page)}
+        for path in re.findall(r"`((?:[a-z_]+/)+[A-Za-z0-9_.*-]*)`", page.read_text()):
+            ours = path.split("/")[0] in {*FLOORS, "tests", "docs", "benchmarks"}
+            if ours and path not in made and not list(ROOT.glob(path.rstrip("/"))):
+                missing.append(f"{page.name}: {path}")
+    assert not missing

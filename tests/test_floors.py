@@ -1,0 +1,83 @@
+"""The floors: imports run only downward, and no module is named after nothing."""
+
+from __future__ import annotations
+
+import ast
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FLOORS = ("schemas", "transforms", "synth", "auto_label", "pipeline", "jobs")
+BANNED_NAMES = {
+    "scenario", "session", "chunk", "item", "data", "info", "manager", "helper", "utils",
+    "core", "common", "can",
+}  # fmt: skip
+ALLOWED_IN_SCHEMAS = {"numpy", "pyarrow"}
+
+
+def modules() -> Iterator[Path]:
+    """Yields the modules of every floor."""
+    for floor in FLOORS:
+        yield from sorted((ROOT / floor).rglob("*.py"))
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Yields the dotted names that a module imports."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import"
+            yield node.module or ""
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_run_downward(path: Path) -> None:
+    """Jobs → pipeline → auto_label → synth → transforms → schemas, never back."""
+    floor = path.relative_to(ROOT).parts[0]
+    above = set(FLOORS[FLOORS.index(floor) + 1 :]) | {"tests", "benchmarks"}
+    wrong = sorted(name for name in imports(path) if name.split(".")[0] in above)
+    assert not wrong, f"{path.relative_to(ROOT)} imports from above: {wrong}"
+
+
+def test_the_schemas_floor_needs_little_and_knows_no_beam() -> None:
+    """Records stay importable everywhere."""
+    for path in sorted((ROOT / "schemas").rglob("*.py")):
+        tops = {name.split(".")[0] for name in imports(path)}
+        outside = tops - set(sys.stdlib_module_names) - ALLOWED_IN_SCHEMAS - {"schemas"}
+        assert not outside, f"{path.name} imports {sorted(outside)}"
+
+
+def test_no_module_is_named_after_nothing() -> None:
+    """A name says what a module does."""
+    assert not [str(path) for path in modules() if path.stem in BANNED_NAMES]
+
+
+def test_every_folder_of_modules_is_a_package_that_the_wheel_names() -> None:
+    """A folder the wheel forgets works only from the source tree."""
+    declared = set(
+        tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    )
+    found = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for floor in FLOORS
+        for path in (ROOT / floor).rglob("*")
+        if path.suffix in {".py", ".toml", ".sql"} and "__pycache__" not in path.parts
+    }
+    assert found == declared
+
+
+def test_tests_mirror_the_tree() -> None:
+    """A module's tests are where its name says."""
+    assert not list((ROOT / "tests").rglob("__init__.py"))
+    folders = {
+        path.parent.relative_to(ROOT / "tests")
+        for path in (ROOT / "tests").rglob("test_*.py")
+        if path.parent != ROOT / "tests"
+    }
+    for folder in folders:
+        assert (ROOT / folder).is_dir() or folder.parts[0] in {"benchmarks", "docs"}, folder

@@ -1,0 +1,52 @@
+"""Bare video files: one log each."""
+
+from pathlib import Path
+
+import pytest
+
+from schemas.errors import CorruptError, EmptyError, TruncatedError
+from transforms.discover import discover
+from transforms.readers import ReadOptions
+from transforms.readers.video import BareVideo, camera_of
+
+
+def test_a_road_video_is_one_log(data: Path) -> None:
+    """221 frames at 25 a second, no signals, no clock."""
+    (log,) = discover([str(data / "video" / "solidWhiteRight.mp4")]).logs
+    recording = BareVideo().read(log, ReadOptions())
+    (video,) = recording.videos
+    assert (video.camera, video.codec, len(video.t_ns)) == ("front", "h264", 221)
+    assert recording.duration_ns == 221 * 40_000_000
+    assert video.t_ns.tolist() == [k * 40_000_000 for k in range(221)]
+    assert (recording.clock, recording.signals) == ("none", ())
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [(b"", EmptyError), (b"words, only words", CorruptError), (b"half", TruncatedError)],
+)
+def test_a_broken_file_is_refused_with_its_reason(
+    data: Path, tmp_path: Path, content: bytes, error: type[Exception]
+) -> None:
+    """A broken file is still a log to discovery; reading it says what is wrong, and where."""
+    real = (data / "video" / "solidWhiteRight.mp4").read_bytes()
+    (tmp_path / "clip.mp4").write_bytes(real[: len(real) // 2] if content == b"half" else content)
+    (log,) = discover([str(tmp_path)]).logs
+    with pytest.raises(error, match=r"clip\.mp4"):
+        BareVideo().read(log, ReadOptions())
+
+
+@pytest.mark.parametrize(
+    ("path", "camera"),
+    [
+        ("a.mp4", "front"),
+        ("drive/REAR.mkv", "rear"),
+        ("left_repeater/0001.mp4", "left_repeater"),
+        ("2026-01-01-right_pillar.mp4", "right_pillar"),
+        ("upright/bright.mp4", "front"),
+        ("back/front.mp4", "front"),
+    ],
+)
+def test_cameras_are_named_by_whole_words(path: str, camera: str) -> None:
+    """The file's own name goes before its folder's; parts of words do not count."""
+    assert camera_of(path) == camera

@@ -1,0 +1,181 @@
+"""Alignment against a slow loop that says the rule in words, and against mathematics."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from schemas.recording import Channel
+from schemas.signals import SIGNAL, SIGNALS
+from schemas.times import GRID_NS, NS_PER_MS, NS_PER_S, grid
+from transforms.align import align
+
+TWO_PI = 2 * math.pi
+
+
+def channel(name: str, t_ns: Any, values: Any, dtype: Any = np.float64) -> Channel:
+    """Builds a channel of plain lists."""
+    return Channel(name, np.asarray(t_ns, dtype=np.int64), np.asarray(values, dtype=dtype))
+
+
+def slow(name: str, t_ns: list[int], values: list[float], at: int) -> float | None:
+    """One instant of a linear or held signal, said plainly."""
+    signal = SIGNAL[name]
+    newest = {t: v for t, v in zip(t_ns, values, strict=True) if math.isfinite(v)}
+    times = sorted(newest)
+    if not times:
+        return None
+    if signal.kind == "state":
+        i = bisect_right(times, at) - 1
+        return newest[times[i]] if i >= 0 and at - times[i] <= signal.tolerance_ns else None
+    if at in newest:
+        return newest[at]
+    i = bisect_left(times, at)
+    if i in {0, len(times)}:
+        edge = times[0] if i == 0 else times[-1]
+        return newest[edge] if abs(at - edge) <= signal.tolerance_ns else None
+    a, b = times[i - 1], times[i]
+    if b - a > signal.tolerance_ns:
+        return None
+    step = newest[b] - newest[a]
+    if signal.kind == "angle":
+        step = math.remainder(step, TWO_PI)
+    return newest[a] + step * (at - a) / (b - a)
+
+
+@pytest.mark.parametrize("name", ["speed_mps", "lat_deg", "heading_rad", "brake_on"])
+@pytest.mark.parametrize("seed", range(6))
+def test_equals_the_slow_loop(name: str, seed: int) -> None:
+    """Equals the slow loop."""
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(0, 120))
+    # Coarse times make duplicates and exact hits on the grid; the span leaves both edges bare.
+    t_ns = rng.integers(-50, 700, n) * 5 * NS_PER_MS + rng.integers(0, 2, n)
+    values = rng.uniform(-math.pi, math.pi, n)
+    values[rng.random(n) < 0.1] = np.nan
+    if name == "brake_on":
+        values = np.where(np.isnan(values), np.nan, values > 0)
+    table = align([channel(name, t_ns, values)], 5 * NS_PER_S)
+    got = table.column(name).to_pylist()
+    want = [slow(name, t_ns.tolist(), values.tolist(), int(at)) for at in grid(5 * NS_PER_S)]
+    assert [g is None for g in got] == [w is None for w in want]
+    for g, w in zip(got, want, strict=True):
+        if g is None or w is None:
+            continue
+        difference = g - w
+        if name == "heading_rad":
+            assert -math.pi < g <= math.pi
+            difference = math.remainder(difference, TWO_PI)
+        assert abs(difference) < 1e-12
+
+
+def test_every_signal_is_a_column_of_its_type_and_absent_ones_are_null() -> None:
+    """Every signal is a column of its type and absent ones are null."""
+    table = align([], 100 * NS_PER_MS)
+    assert table.schema.names == ["t_ns", *(signal.name for signal in SIGNALS)]
+    assert [table.schema.field(s.name).type for s in SIGNALS] == [s.type for s in SIGNALS]
+    assert table.column("t_ns").to_pylist() == [k * GRID_NS for k in range(5)]
+    assert all(table.column(s.name).null_count == 5 for s in SIGNALS)
+
+
+@pytest.mark.parametrize("duration_ns", [0, -1])
+def test_a_log_without_length_has_no_rows(duration_ns: int) -> None:
+    """A log without length has no rows."""
+    assert align([channel("speed_mps", [0], [1.0])], duration_ns).num_rows == 0
+
+
+def test_linear_signals_are_reproduced() -> None:
+    """Linear signals are reproduced."""
+    t_ns = np.sort(np.random.default_rng(1).integers(0, 10 * NS_PER_S, 400))
+    table = align([channel("speed_mps", t_ns, 3.0 + t_ns * 2e-9)], 10 * NS_PER_S)
+    inside = (grid(10 * NS_PER_S) >= t_ns[0]) & (grid(10 * NS_PER_S) <= t_ns[-1])
+    got = table.column("speed_mps").to_numpy()
+    np.testing.assert_allclose(got[inside], (3.0 + grid(10 * NS_PER_S) * 2e-9)[inside], rtol=1e-13)
+
+
+def test_constant_signals_are_reproduced_exactly() -> None:
+    """Constant signals are reproduced exactly."""
+    t_ns = np.random.default_rng(2).integers(0, NS_PER_S, 50)
+    table = align([channel("alt_m", t_ns, np.full(50, 0.1))], NS_PER_S)
+    assert set(table.column("alt_m").to_pylist()) == {0.1}
+
+
+def test_order_does_not_matter() -> None:
+    """Order does not matter."""
+    rng = np.random.default_rng(3)
+    t_ns = rng.choice(10**6, 80, False) * 2000
+    values = rng.normal(size=80)
+    shuffle = rng.permutation(80)
+    one = align([channel("accel_x_mps2", t_ns, values)], 2 * NS_PER_S)
+    assert one.equals(
+        align([channel("accel_x_mps2", t_ns[shuffle], values[shuffle])], 2 * NS_PER_S)
+    )
+    halves = [
+        channel("accel_x_mps2", t_ns[:30], values[:30]),
+        channel("accel_x_mps2", t_ns[30:], values[30:]),
+    ]
+    assert one.equals(align(halves, 2 * NS_PER_S))
+
+
+def test_of_samples_at_one_instant_the_last_counts() -> None:
+    """Of samples at one instant the last counts."""
+    burst = channel("speed_mps", [0, 0, 0, 20 * NS_PER_MS], [1.0, np.nan, 2.0, 3.0])
+    assert align([burst], 40 * NS_PER_MS).column("speed_mps").to_pylist() == [2.0, 3.0]
+
+
+def test_a_linear_signal_is_held_for_its_tolerance_and_null_beyond() -> None:
+    """A linear signal is held for its tolerance and null beyond."""
+    tolerance = SIGNAL["speed_mps"].tolerance_ns
+    table = align([channel("speed_mps", [NS_PER_S], [7.0])], 2 * NS_PER_S)
+    for t_ns, value in zip(
+        table.column("t_ns").to_pylist(), table.column("speed_mps").to_pylist(), strict=True
+    ):
+        assert value == (7.0 if abs(t_ns - NS_PER_S) <= tolerance else None)
+
+
+def test_a_gap_longer_than_the_tolerance_is_null_but_its_ends() -> None:
+    """A gap longer than the tolerance is null but its ends."""
+    gap = SIGNAL["speed_mps"].tolerance_ns + GRID_NS
+    table = align([channel("speed_mps", [0, gap], [1.0, 2.0])], gap + GRID_NS)
+    got = table.column("speed_mps").to_pylist()
+    assert (got[0], got[-1], set(got[1:-1])) == (1.0, 2.0, {None})
+
+
+def test_angles_take_the_shorter_arc() -> None:
+    """Angles take the shorter arc."""
+    table = align([channel("heading_rad", [0, 40 * NS_PER_MS], [3.1, -3.1])], 60 * NS_PER_MS)
+    got = table.column("heading_rad").to_pylist()
+    assert got[1] == pytest.approx(math.pi)
+    assert got[2] == -3.1
+
+
+def test_strings_and_truth_values_are_states() -> None:
+    """Strings and truth values are states."""
+    gear = channel("gear", [0, 20, 40], ["park", None, "drive"], object)
+    left = channel("blinker_left", [0], [True], np.bool_)
+    table = align([gear, left], 40 * NS_PER_MS)
+    assert table.column("gear").to_pylist() == ["park", "drive"]
+    assert table.column("blinker_left").to_pylist() == [True, True]
+    assert table.schema.field("blinker_left").type == pa.bool_()
+
+
+def test_forged_times_and_values_make_nulls_not_errors() -> None:
+    """Forged times and values make nulls not errors."""
+    edge = np.iinfo(np.int64)
+    forged = channel(
+        "speed_mps", [edge.min, edge.max, 0, 20 * NS_PER_MS], [1, 2, -1.7e308, 1.7e308]
+    )
+    assert align([forged], 60 * NS_PER_MS).column("speed_mps").to_pylist()[0] == -1.7e308
+    far = channel("gear", [edge.min, edge.max], ["park", "drive"], object)
+    assert align([far], 60 * NS_PER_MS).column("gear").null_count == 3
+
+
+def test_an_unknown_name_is_a_bug() -> None:
+    """An unknown name is a bug."""
+    with pytest.raises(ValueError, match="wheel_slip"):
+        align([channel("wheel_slip", [0], [1.0])], NS_PER_S)

@@ -1,0 +1,1 @@
+"""Pure functions, each beside the thin PTransform that wires it."""

@@ -1,0 +1,131 @@
+"""Alignment: native samples of vehicle signals become columns of the 50 Hz grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from schemas.recording import AnyArray, BoolArray, Channel, FloatArray, IntArray
+from schemas.signals import SIGNAL, SIGNALS, Signal
+from schemas.times import grid
+
+
+def align(signals: Sequence[Channel], duration_ns: int) -> pa.Table:
+    """Lays native samples on the grid of schemas.times.grid.
+
+    Samples may come in any order. Of several at one instant the last one given counts,
+    also across channels of the same name, which are joined. Samples that are NaN,
+    infinite, None or an empty string do not count.
+
+    Args:
+        signals: channels named by rows of schemas.signals, values in their units.
+        duration_ns: length of the log.
+
+    Returns:
+        n rows; a column t_ns int64 and one of each row of SIGNALS, with its type, null
+        where Signal says so. Before the first and after the last sample a linear signal
+        holds that sample for its tolerance.
+
+    Raises:
+        ValueError: a channel's name is no row of schemas.signals.
+
+    >>> speed = Channel("speed_mps", np.array([0, 40_000_000]), np.array([1.0, 3.0]))
+    >>> align([speed], 60_000_000).column("speed_mps").to_pylist()
+    [1.0, 2.0, 3.0]
+    """
+    unknown = sorted({channel.name for channel in signals} - set(SIGNAL))
+    if unknown:
+        raise ValueError(f"channels {unknown} are no rows of schemas.signals")
+    t_ns = grid(duration_ns)
+    columns = {"t_ns": pa.array(t_ns)}
+    for signal in SIGNALS:
+        mine = [channel for channel in signals if channel.name == signal.name]
+        columns[signal.name] = _column(signal, mine, t_ns)
+    return pa.table(columns)
+
+
+def _column(signal: Signal, channels: Sequence[Channel], t_ns: IntArray) -> pa.Array:
+    if not channels or not len(t_ns):
+        return pa.nulls(len(t_ns), signal.type)
+    sample_ns, values = _clean(
+        signal,
+        np.concatenate([channel.t_ns for channel in channels]),
+        np.concatenate([_typed(signal, channel.values) for channel in channels]),
+        reach_ns=int(t_ns[-1]) + 2 * signal.tolerance_ns + 1,
+    )
+    if not len(sample_ns):
+        return pa.nulls(len(t_ns), signal.type)
+    if signal.kind == "state":
+        column, valid = _held(sample_ns, values, t_ns, signal.tolerance_ns)
+    else:
+        column, valid = _linear(
+            sample_ns, values, t_ns, signal.tolerance_ns, arc=signal.kind == "angle"
+        )
+    return pa.array(column, type=signal.type, mask=~valid)
+
+
+def _typed(signal: Signal, values: AnyArray) -> AnyArray:
+    """Returns float64, NaN where absent, or for strings an object array."""
+    return values.astype(object if pa.types.is_string(signal.type) else np.float64)
+
+
+def _clean(
+    signal: Signal, t_ns: IntArray, values: AnyArray, reach_ns: int
+) -> tuple[IntArray, AnyArray]:
+    """Sorts by time, drops what is no sample and all but the last of equal times."""
+    if pa.types.is_string(signal.type):
+        usable = np.array([isinstance(v, str) and v != "" for v in values], dtype=np.bool_)
+    else:
+        usable = np.isfinite(values)
+    # Forged times must not overflow a difference, and all beyond reach are alike.
+    t_ns = np.clip(t_ns[usable], -reach_ns, reach_ns)
+    values = values[usable]
+    order = np.argsort(t_ns, kind="stable")
+    t_ns, values = t_ns[order], values[order]
+    last = np.append(t_ns[1:] != t_ns[:-1], True) if len(t_ns) else np.zeros(0, np.bool_)
+    t_ns, values = t_ns[last], values[last]
+    if pa.types.is_boolean(signal.type):
+        values = values != 0
+    return t_ns, values
+
+
+def _held(
+    sample_ns: IntArray, values: AnyArray, t_ns: IntArray, tolerance_ns: int
+) -> tuple[AnyArray, BoolArray]:
+    before = np.searchsorted(sample_ns, t_ns, side="right") - 1
+    held = np.maximum(before, 0)
+    return values[held], (before >= 0) & (t_ns - sample_ns[held] <= tolerance_ns)
+
+
+def _linear(
+    sample_ns: IntArray, values: FloatArray, t_ns: IntArray, tolerance_ns: int, *, arc: bool
+) -> tuple[FloatArray, BoolArray]:
+    after = np.searchsorted(sample_ns, t_ns, side="left")
+    right = np.minimum(after, len(sample_ns) - 1)
+    # Outside the samples both neighbours are the nearest one, on a sample both are it.
+    left = np.where(sample_ns[right] > t_ns, np.maximum(after - 1, 0), right)
+    gap_ns = sample_ns[right] - sample_ns[left]
+    away_ns = np.abs(t_ns - sample_ns[left])
+    share = np.divide(away_ns, gap_ns, out=np.zeros(len(t_ns)), where=gap_ns > 0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        step = values[right] - values[left]
+        column = values[left] + (_wrap(step) if arc else step) * share
+    if arc:
+        column = _wrap(column)
+    valid = np.where(gap_ns > 0, gap_ns, away_ns) <= tolerance_ns
+    return column, valid & np.isfinite(column)
+
+
+def _wrap(angle: FloatArray) -> NDArray[np.float64]:
+    """Brings angles into (-pi, pi].
+
+    >>> _wrap(np.array([np.pi, -np.pi, 1.5])).round(3).tolist()
+    [3.142, 3.142, 1.5]
+    """
+    inside = (angle > -np.pi) & (angle <= np.pi)
+    wrapped = np.where(inside, angle, np.pi - np.mod(np.pi - angle, 2 * np.pi))
+    # A hair above pi, the modulus rounds to a whole turn.
+    return np.where(wrapped <= -np.pi, np.pi, wrapped)

@@ -1,0 +1,324 @@
+"""What a Tesla writes to its dashcam drive.
+
+A log is one event folder (SavedClips, SentryClips), or one unbroken run of minutes of
+RecentClips. The stamp in a file's name is local time without a zone, to the second; t_ns 0
+is the earliest stamp of the log. Files of EncryptedClips are opaque and left unclaimed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, ClassVar
+
+import numpy as np
+
+from schemas.errors import CorruptError, DataError, EmptyError
+from schemas.recording import AnyArray, Channel, FloatArray, IntArray, Mark, Recording, Video
+from schemas.records import Count, LogRef, Member, Reject
+from schemas.signals import SIGNAL
+from schemas.times import NS_PER_MS, NS_PER_S
+from transforms.demux import open_video, read_video_track, video_of
+from transforms.readers import Claim, ReadOptions, Tree
+from transforms.sei import TelemetryColumns, find_telemetry
+
+RUN_GAP = timedelta(seconds=90)
+"""Minutes of RecentClips whose stamps are further apart belong to different logs."""
+MAX_LOG = timedelta(days=2)
+"""Stamps further from the log's first are not of the same recording."""
+MAX_EVENT_BYTES = 1 << 20
+
+YAW_WINDOW_NS = 300 * NS_PER_MS
+YAW_GAP_NS = 500 * NS_PER_MS
+YAW_MIN_SPEED_MPS = 1.0
+
+_STAMP = r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d"
+_FILE = re.compile(rf"({_STAMP})-([a-z]+(?:_[a-z]+)*)\.mp4")
+_FOLDER = re.compile(_STAMP)
+_DAY = re.compile(r"\d{4}-\d\d-\d\d")
+
+
+@dataclass(frozen=True, slots=True)
+class _Clip:
+    """One camera's file of about a minute."""
+
+    start: datetime
+    camera: str
+    member: Member
+
+
+class TeslaCam:
+    """Reads TeslaCam folders."""
+
+    name: ClassVar[str] = "teslacam"
+    version: ClassVar[int] = 1
+
+    def claim(self, tree: Tree) -> list[Claim]:
+        """Recognises event folders by their files' names, and runs of loose minutes."""
+        present = set(tree.paths)
+        folders: dict[str, list[tuple[datetime, str]]] = defaultdict(list)
+        for path in tree.paths:
+            folder, _, name = path.rpartition("/")
+            named = _named(name)
+            if named is not None and "EncryptedClips" not in tree.where(folder).split("/"):
+                folders[folder].append((named[0], path))
+        claims = []
+        loose: dict[str, list[tuple[datetime, str]]] = defaultdict(list)
+        for folder, files in folders.items():
+            last = tree.where(folder).rpartition("/")[2]
+            event = f"{folder}/event.json".lstrip("/")
+            if _FOLDER.fullmatch(last) or event in present:
+                paths = [path for _, path in files] + [event] * (event in present)
+                claims.append(Claim(folder or last, tree.uri(folder), tuple(paths), _base(folder)))
+            else:
+                # RecentClips may be cut into one folder a day; a drive knows no midnight.
+                home = folder.rpartition("/")[0] if _DAY.fullmatch(last) and folder else folder
+                loose[home] += files
+        for home, files in loose.items():
+            for run in _runs(sorted(files)):
+                name = f"{home}/{run[0][0]:%Y-%m-%d_%H-%M-%S}".lstrip("/")
+                paths = [path for _, path in run]
+                claims.append(Claim(name, tree.uri(home), tuple(paths), _base(home)))
+        return claims
+
+    def read(self, log: LogRef, options: ReadOptions) -> Recording:
+        """Reads one log; a file that is unusable is a reject, the rest goes on.
+
+        Times: a file starts at its stamp, or where the file before it of the same camera
+        ends if that is later, since stamps are cut to whole seconds.
+
+        Raises:
+            DataError: no file of the log is usable.
+        """
+        clips = sorted(_clips(log), key=lambda clip: (clip.start, clip.camera))
+        if not clips:
+            raise EmptyError(f"{log.uri}: no video named <stamp>-<camera>.mp4 in this log")
+        start = clips[0].start
+        rejects: list[Reject] = []
+        videos: list[Video] = []
+        told: dict[datetime, tuple[IntArray, TelemetryColumns]] = {}
+        garbage = 0
+        camera_end: dict[str, int] = defaultdict(int)
+        # The front camera first: telemetry is read from one camera a minute.
+        for clip in sorted(clips, key=lambda c: (c.start, c.camera != "front", c.camera)):
+            uri = clip.member.uri
+            try:
+                if clip.start - start > MAX_LOG:
+                    raise CorruptError(
+                        f"{uri}: its stamp is days after the log's first, {start}; "
+                        "move the file to a folder of its own"
+                    )
+                stamp_ns = (clip.start - start) // timedelta(microseconds=1) * 1000
+                with open_video(uri) as file:
+                    track = read_video_track(file, uri)
+                    begin = max(stamp_ns, camera_end[clip.camera])
+                    video = video_of(track, uri, clip.camera, begin)
+                    if clip.start not in told:
+                        found = find_telemetry(file, track, uri)
+                        garbage += found.garbage
+                        if len(found.row):
+                            t_ns = _row_times(track.pts, found.row, video)
+                            told[clip.start] = (t_ns, found)
+            except DataError as error:
+                rejects.append(Reject.of(error, uri=uri, stage="ingest", subject=log.log_id))
+                continue
+            videos.append(video)
+            camera_end[clip.camera] = begin + video.duration_ns
+        if not videos:
+            raise CorruptError(
+                f"{log.uri}: none of its {len(clips)} videos is usable; the first: "
+                f"{rejects[0].detail}"
+            )
+        duration_ns = max(camera_end.values())
+        signals, native = _signals(told, duration_ns)
+        marks: tuple[Mark, ...] = ()
+        for member in log.members:
+            if member.name == "event.json":
+                try:
+                    marks = (_mark(member, start, duration_ns),)
+                except DataError as error:
+                    rejects.append(
+                        Reject.of(error, uri=member.uri, stage="ingest", subject=log.log_id)
+                    )
+        vehicle = _vehicle(log.uri)
+        messages = sum(len(found.row) for _, found in told.values())
+        return Recording(
+            log=log,
+            # Saved, sentry and recent clips overlap: a drive finer than the day would let the
+            # same minute into two splits.
+            drive_id=f"{vehicle}/{start:%Y-%m-%d}",
+            vehicle_id=vehicle,
+            platform="vehicle",
+            duration_ns=duration_ns,
+            clock="local",
+            start_local=start.isoformat(),
+            signals=signals,
+            native=native if options.native else (),
+            videos=tuple(sorted(videos, key=lambda v: (v.camera, int(v.t_ns[0]), v.uri))),
+            marks=marks,
+            rejects=tuple(rejects),
+            counts=(
+                Count("ingest", "video files", len(videos), 0, len(clips) - len(videos)),
+                Count("ingest", "video frames", sum(len(v.t_ns) for v in videos)),
+                Count("ingest", "telemetry messages", messages, 0, garbage),
+            ),
+        )
+
+
+def _base(folder: str) -> str:
+    return f"{folder}/" if folder else ""
+
+
+def _named(name: str) -> tuple[datetime, str] | None:
+    """Parses `<stamp>-<camera>.mp4`, or None."""
+    match = _FILE.fullmatch(name)
+    if match is None:
+        return None
+    try:
+        # Wall-clock time without a zone is all that the format has.
+        return datetime.strptime(match[1], "%Y-%m-%d_%H-%M-%S"), match[2]  # noqa: DTZ007
+    except ValueError:
+        return None
+
+
+def _runs(files: Sequence[tuple[datetime, str]]) -> Iterable[list[tuple[datetime, str]]]:
+    """Cuts sorted files where the recording was interrupted."""
+    run: list[tuple[datetime, str]] = []
+    for file in files:
+        if run and file[0] - run[-1][0] > RUN_GAP:
+            yield run
+            run = []
+        run.append(file)
+    if run:
+        yield run
+
+
+def _clips(log: LogRef) -> Iterable[_Clip]:
+    for member in log.members:
+        named = _named(member.name.rpartition("/")[2])
+        if named is not None:
+            yield _Clip(named[0], named[1], member)
+
+
+def _vehicle(uri: str) -> str:
+    """Names the vehicle by the folder that holds `TeslaCam`: the format itself does not.
+
+    >>> _vehicle("/fleet/car-7/TeslaCam/SavedClips/2026-03-17_17-52-09")
+    'car-7'
+    >>> _vehicle("/clips/2026-03-17_17-52-09")
+    'unknown'
+    """
+    parts = uri.rstrip("/").split("/")
+    if "TeslaCam" not in parts:
+        return "unknown"
+    return parts[max(parts.index("TeslaCam") - 1, 0)] or "unknown"
+
+
+def _row_times(pts: IntArray, rows: IntArray, video: Video) -> IntArray:
+    """Times of samples by their rows, those that an edit list hides included."""
+    num, den = video.time_base
+    since_first = (pts[rows] - video.pts[0]) * (num * NS_PER_S / den)
+    return np.asarray(video.t_ns[0] + np.rint(since_first), np.int64)
+
+
+def _signals(
+    told: dict[datetime, tuple[IntArray, TelemetryColumns]], duration_ns: int
+) -> tuple[tuple[Channel, ...], tuple[Channel, ...]]:
+    """Joins the telemetry of all minutes into channels: signals, and native ones."""
+    if not told:
+        return (), ()
+    t_ns = np.concatenate([t for t, _ in told.values()])
+    order = np.argsort(t_ns, kind="stable")
+    order = order[(t_ns[order] >= 0) & (t_ns[order] < duration_ns)]
+    t_ns = t_ns[order]
+    parts = [found.columns for _, found in told.values()]
+    columns: dict[str, AnyArray] = {
+        name: np.concatenate([part[name] for part in parts])[order] for name in parts[0]
+    }
+    columns["engaged"] = columns["autopilot"] != 0
+    columns["yaw_rate_radps"] = yaw_rate(t_ns, columns["heading_rad"], columns["speed_mps"])
+    signals = []
+    for name in SIGNAL:
+        if name in columns:
+            values = columns[name]
+            known = ~np.isnan(values) if values.dtype == np.float64 else values != ""
+            signals.append(Channel(name, t_ns[known], values[known]))
+    native = tuple(
+        Channel(f"sei/{name}", t_ns, values.astype(np.float64))
+        for name, values in columns.items()
+        if values.dtype != object and name not in {"engaged", "yaw_rate_radps"}
+    )
+    return tuple(signals), native
+
+
+def yaw_rate(t_ns: IntArray, heading_rad: FloatArray, speed_mps: FloatArray) -> FloatArray:
+    """Derives the turn rate from the heading, as the vehicle does not tell it.
+
+    The difference of the unwrapped heading over a window of 0.3 s about each sample, which
+    is the mean turn rate in that window. NaN at walking pace and below, where the heading is
+    noise, and never across a gap of over 0.5 s.
+
+    Args:
+        t_ns: int64[n], ascending.
+        heading_rad: float64[n].
+        speed_mps: float64[n].
+
+    >>> t = np.arange(0, 1_000_000_000, 100_000_000)
+    >>> yaw_rate(t, t * 2e-10, np.full(10, 9.0)).round(6)
+    array([0.2, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2])
+    """
+    rate = np.full(len(t_ns), np.nan)
+    usable = np.flatnonzero(np.isfinite(heading_rad) & (speed_mps > YAW_MIN_SPEED_MPS))
+    breaks = np.flatnonzero(np.diff(t_ns[usable]) > YAW_GAP_NS) + 1
+    for run in np.split(usable, breaks):
+        if len(run) < 2 or t_ns[run[-1]] == t_ns[run[0]]:
+            continue
+        t = t_ns[run].astype(np.float64)
+        before = np.maximum(t - YAW_WINDOW_NS / 2, t[0])
+        after = np.minimum(t + YAW_WINDOW_NS / 2, t[-1])
+        heading = np.unwrap(heading_rad[run])
+        turned = np.interp(after, t, heading) - np.interp(before, t, heading)
+        rate[run] = turned / ((after - before) / NS_PER_S)
+    return rate
+
+
+def _mark(member: Member, start: datetime, duration_ns: int) -> Mark:
+    """Reads event.json. Which camera its index means is disputed, so none is named.
+
+    Raises:
+        DataError: it is no JSON object with a timestamp and a reason.
+    """
+    if member.size > MAX_EVENT_BYTES:
+        raise CorruptError(f"{member.uri}: {member.size} bytes are no event; remove the file")
+    try:
+        with open_video(member.uri) as file:
+            event: Any = json.loads(file.read(MAX_EVENT_BYTES))
+        moment = datetime.fromisoformat(event["timestamp"])
+        reason = str(event.get("reason", "unknown"))
+    except (ValueError, TypeError, KeyError, RecursionError, AttributeError) as error:
+        raise CorruptError(
+            f"{member.uri}: not an event ({type(error).__name__}: {error}); repair or remove it"
+        ) from error
+    offset_ns = (moment.replace(tzinfo=None) - start) // timedelta(microseconds=1) * 1000
+    lat, lon = _degrees(event.get("est_lat"), 90), _degrees(event.get("est_lon"), 180)
+    known = lat is not None and lon is not None and (lat, lon) != (0.0, 0.0)
+    return Mark(
+        t_ns=min(max(offset_ns, 0), max(duration_ns - 1, 0)),
+        reason=reason,
+        lat_deg=lat if known else None,
+        lon_deg=lon if known else None,
+    )
+
+
+def _degrees(text: object, limit: float) -> float | None:
+    """Reads a coordinate, or None where it is none."""
+    try:
+        value = float(str(text))
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and abs(value) <= limit else None

@@ -1,0 +1,50 @@
+"""What a picture says before any model looks at it: how bright and how sharp it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+SHARPNESS_WIDTH_PX = 480
+"""Sharpness depends on scale, so wider pictures are measured on a copy of this width."""
+
+
+def brightness(bgr: NDArray[np.uint8]) -> float:
+    """Measures the mean luma (ITU-R BT.601) of a picture, 0 (black) to 255 (white).
+
+    Args:
+        bgr: uint8[h, w, 3].
+
+    >>> brightness(np.full((4, 6, 3), 40, np.uint8))
+    40.0
+    """
+    return float(_luma(bgr).mean())
+
+
+def sharpness(bgr: NDArray[np.uint8]) -> float:
+    """Measures the variance of the Laplacian of the luma: 0 for a flat picture.
+
+    The measure of Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy",
+    2000. Pictures wider than 480 px are shrunk first, so that one threshold serves every
+    camera.
+
+    Args:
+        bgr: uint8[h, w, 3].
+
+    >>> sharpness(np.full((4, 6, 3), 40, np.uint8))
+    0.0
+    """
+    luma = _luma(bgr)
+    height, width = luma.shape
+    if width > SHARPNESS_WIDTH_PX:
+        size = (SHARPNESS_WIDTH_PX, max(1, round(height * SHARPNESS_WIDTH_PX / width)))
+        luma = cv2.resize(luma, size, interpolation=cv2.INTER_AREA)
+    _, deviation = cv2.meanStdDev(cv2.Laplacian(luma, cv2.CV_16S))
+    return float(deviation[0, 0]) ** 2
+
+
+def _luma(bgr: NDArray[np.uint8]) -> NDArray[Any]:
+    return cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY)

@@ -1,0 +1,317 @@
+"""Mining: triggers over Arrow rows of many logs at once, to events.
+
+One SELECT evaluates the conditions and scores of all triggers of a table
+(transforms.triggers.sql); numpy finds the islands. What comes out does not depend on the
+order of the rows, nor on which logs lie in a batch together.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.errors import UsageError
+from schemas.ids import digest
+from schemas.recording import BoolArray, IntArray
+from schemas.records import Event
+from schemas.tables import TABLES as LAKE
+from schemas.times import GRID_NS, ns
+from transforms.triggers.islands import Islands, held, islands
+from transforms.triggers.spec import TABLES, Trigger
+from transforms.triggers.sql import SERIES, Query
+from transforms.triggers.ticks import SCHEMA as TICKS
+from transforms.triggers.ticks import ticks
+from transforms.triggers.windows import Rows
+
+__all__ = ["GAP_STEPS", "TABLES", "Miner", "ticks"]
+
+GAP_STEPS = 5
+"""Rows further apart than so many steps of their table are not of one run."""
+
+BLOCK_ROWS = 250_000
+"""So many rows are mined at once: more do not fit a core's cache, and run 1.5 times slower."""
+
+_SORT = {
+    "signals": ("log_id", "t_ns"),
+    "joints": ("log_id", "t_ns"),
+    "scene": ("log_id", "camera", "t_ns", "source", "source_version"),
+    "marks": ("log_id", "t_ns", "reason", "camera"),
+    "ticks": ("log_id", "t_ns"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Compiled:
+    trigger: Trigger
+    when: str
+    until: str | None
+    score: str
+
+
+class Miner:
+    """The triggers of one table, compiled once a worker.
+
+    Args:
+        triggers: any; those of other tables are left aside.
+        table: one of TABLES.
+        threads: of DuckDB.
+
+    Raises:
+        UsageError: an expression does not bind; names the trigger, the key and why.
+    """
+
+    def __init__(self, triggers: Sequence[Trigger], table: str, threads: int = 1) -> None:
+        if table not in TABLES:
+            raise UsageError(f"no table of triggers {table!r}; choose of: {', '.join(TABLES)}")
+        self._table = table
+        self._schema = TICKS if table == "ticks" else LAKE[table].schema
+        self._query = Query(self._schema, threads)
+        self._compiled = [
+            _Compiled(
+                trigger,
+                self._query.add(trigger, "when", trigger.when),
+                None if trigger.until is None else self._query.add(trigger, "until", trigger.until),
+                self._query.add(trigger, "score", trigger.score),
+            )
+            for trigger in sorted(triggers, key=lambda trigger: trigger.name)
+            if trigger.table == table
+        ]
+        self._columns = tuple(
+            name
+            for name in self._schema.names
+            if name in self._query.columns or name in _SORT[table]
+        )
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the table that `mine` needs; the others need not be read."""
+        return self._columns
+
+    def mine(self, table: pa.Table, logs: pa.Table) -> list[Event]:
+        """Finds the events in rows of many logs.
+
+        Args:
+            table: rows of the table, in any order; a log's rows all at once. Columns that
+                are absent count as null.
+            logs: the rows of `logs` of at least those logs.
+
+        Returns:
+            Events, sorted as the `events` table is.
+
+        Raises:
+            UsageError: an expression fails on these values; names the trigger.
+            ValueError: a row's log is not in `logs`.
+        """
+        if not self._compiled or not table.num_rows:
+            return []
+        table, log_codes, log_ids = self._sorted(table)
+        facts = _log_facts(logs, log_ids)
+        events = []
+        for rows in _blocks(log_codes):
+            length = rows.stop - rows.start
+            events += self._mine_block(table.slice(rows.start, length), log_codes[rows], facts)
+        return sorted(events, key=lambda e: (e.log_id, e.trigger, e.start_ns, e.event_id))
+
+    def _mine_block(
+        self, table: pa.Table, log_codes: IntArray, facts: Sequence[_Log]
+    ) -> list[Event]:
+        """Finds the events in sorted rows; `facts` tells of the logs by their number."""
+        series, cameras = self._series(table, log_codes)
+        t_ns = _int64(table.column("t_ns"))
+        rows = Rows.of(t_ns, self._starts(t_ns, series))
+        values = self._evaluate(table.append_column(SERIES, pa.array(series)), rows)
+        events = []
+        for compiled in self._compiled:
+            trigger = compiled.trigger
+            on = _truth(values.column(compiled.when))
+            if compiled.until is not None and on.any():
+                # An unknown `until` ends the island: nothing holds over missing values.
+                ends = pc.fill_null(values.column(compiled.until), True)
+                on = held(on, _truth(ends), rows.first)
+            found = islands(
+                on,
+                np.asarray(values.column(compiled.score).to_numpy()),
+                rows,
+                series,
+                for_ns=ns(trigger.for_s),
+                merge_ns=ns(trigger.merge_s),
+            )
+            for k in range(len(found)):
+                row = int(found.first[k])
+                camera = cameras[series[row]] if cameras else None
+                events.append(
+                    _event(trigger, facts[log_codes[row]], camera, _island(t_ns, found, k))
+                )
+        return events
+
+    def _sorted(self, table: pa.Table) -> tuple[pa.Table, IntArray, list[str]]:
+        """Picks the needed columns and brings rows into order.
+
+        Returns:
+            The table; int64[n], the number of each row's log in order of ids; those ids.
+        """
+        columns = {
+            name: table.column(name).cast(self._schema.field(name).type)
+            if name in table.column_names
+            else pa.nulls(table.num_rows, self._schema.field(name).type)
+            for name in self._columns
+        }
+        table = pa.table({name: _without_nan(column) for name, column in columns.items()})
+        codes, ids = _codes(table.column("log_id"))
+        keys = [codes, _int64(table.column("t_ns"))]
+        for name in _SORT[self._table]:
+            if name not in ("log_id", "t_ns"):
+                at = 1 if name == "camera" and self._table == "scene" else len(keys)
+                keys.insert(at, _codes(table.column(name))[0])
+        if not _ascends(keys[0], keys[1]) or len(keys) > 2:
+            order = np.lexsort(keys[::-1])
+            table, codes = table.take(pa.array(order)), codes[order]
+        return table.combine_chunks(), codes, ids
+
+    def _series(self, table: pa.Table, logs: IntArray) -> tuple[IntArray, list[str] | None]:
+        """Numbers the series: one a log, in `scene` one a camera of a log.
+
+        Returns:
+            int64[n], ascending; in `scene` the camera of each series by its number.
+        """
+        if self._table != "scene":
+            return logs, None
+        cameras, names = _codes(table.column("camera"))
+        starts = np.flatnonzero(
+            (np.diff(logs, prepend=-1) != 0) | (np.diff(cameras, prepend=-1) != 0)
+        )
+        lengths = np.diff(starts, append=len(logs))
+        return np.repeat(np.arange(len(starts)), lengths), [names[cameras[i]] for i in starts]
+
+    def _starts(self, t_ns: IntArray, series: IntArray) -> IntArray:
+        """Finds the first rows of runs: a new series, or a gap."""
+        heads = np.flatnonzero(np.diff(series, prepend=-1))
+        if self._table == "signals":
+            longest: IntArray | int = GAP_STEPS * GRID_NS
+        elif self._table in ("marks", "ticks"):
+            # Each is a moment of its own.
+            longest = 0
+        else:
+            lengths = np.diff(heads, append=len(t_ns))
+            steps = [
+                int(np.median(np.diff(t_ns[a : a + n]))) if n > 1 else 0
+                for a, n in zip(heads.tolist(), lengths.tolist(), strict=True)
+            ]
+            longest = np.repeat(GAP_STEPS * np.array(steps, np.int64), lengths)[1:]
+        gaps = np.flatnonzero(np.diff(t_ns) > longest) + 1
+        return np.union1d(heads, gaps)
+
+    def _evaluate(self, table: pa.Table, rows: Rows) -> pa.Table:
+        try:
+            return self._query.run(table, rows)
+        except duckdb.Error as error:
+            names = ", ".join(compiled.trigger.name for compiled in self._compiled)
+            raise UsageError(f"a trigger of {self._table} ({names}) fails: {error}") from error
+
+
+def _blocks(log_codes: IntArray) -> Iterator[slice]:
+    """Cuts sorted rows between logs, at the first chance after BLOCK_ROWS rows."""
+    starts = np.flatnonzero(np.diff(log_codes, prepend=-1)).tolist()
+    begin = 0
+    for end in [*starts[1:], len(log_codes)]:
+        if end - begin >= BLOCK_ROWS or end == len(log_codes):
+            yield slice(begin, end)
+            begin = end
+
+
+@dataclass(frozen=True, slots=True)
+class _Log:
+    log_id: str
+    drive_id: str
+    duration_ns: int
+
+
+def _log_facts(logs: pa.Table, ids: Sequence[str]) -> list[_Log]:
+    columns = [logs.column(name).to_pylist() for name in ("log_id", "drive_id", "duration_ns")]
+    facts = {row[0]: _Log(*row) for row in zip(*columns, strict=True)}
+    missing = [log_id for log_id in ids if log_id not in facts]
+    if missing:
+        raise ValueError(f"rows of logs that are not in `logs`: {missing[:3]}")
+    return [facts[log_id] for log_id in ids]
+
+
+@dataclass(frozen=True, slots=True)
+class _Island:
+    first_ns: int
+    last_ns: int
+    peak_ns: int
+    score: float
+
+
+def _island(t_ns: IntArray, found: Islands, k: int) -> _Island:
+    first, last, peak = (int(t_ns[rows[k]]) for rows in (found.first, found.last, found.peak))
+    return _Island(first, last, peak, float(found.score[k]))
+
+
+def _event(trigger: Trigger, log: _Log, camera: str | None, island: _Island) -> Event:
+    first, last, score = island.first_ns, island.last_ns, island.score
+    start = min(max(first - ns(trigger.pre_s), 0), log.duration_ns)
+    end = max(start, min(last + ns(trigger.post_s), log.duration_ns))
+    evidence = {"peak": score, "start_ns": first, "end_ns": last}
+    place = (first,) if camera is None else (first, camera)
+    return Event(
+        event_id=digest(
+            "event", log.log_id, trigger.name, trigger.version, trigger.params_digest, *place
+        ),
+        log_id=log.log_id,
+        drive_id=log.drive_id,
+        trigger=trigger.name,
+        trigger_version=trigger.version,
+        params_digest=trigger.params_digest,
+        start_ns=start,
+        anchor_ns=min(max(island.peak_ns, start), end),
+        end_ns=end,
+        score=score,
+        evidence=json.dumps(
+            evidence if camera is None else {**evidence, "camera": camera},
+            sort_keys=True,
+            separators=(",", ":"),
+        ),
+    )
+
+
+def _int64(column: pa.ChunkedArray) -> IntArray:
+    return np.asarray(column.to_numpy(), dtype=np.int64)
+
+
+def _truth(column: pa.ChunkedArray) -> BoolArray:
+    """Turns a boolean column into bool[n]; null is false."""
+    return np.asarray(pc.fill_null(column, False).to_numpy(), dtype=np.bool_)
+
+
+def _codes(column: pa.ChunkedArray) -> tuple[IntArray, list[str]]:
+    """Numbers a column's values in their order; null comes first, as "".
+
+    Returns:
+        int64[n], and the values by number.
+    """
+    encoded = pc.fill_null(column, "").dictionary_encode().combine_chunks()
+    names = encoded.dictionary.to_pylist()
+    order = sorted(range(len(names)), key=names.__getitem__)
+    rank = np.empty(len(names), np.int64)
+    rank[order] = np.arange(len(names))
+    return rank[encoded.indices.to_numpy()], [names[i] for i in order]
+
+
+def _ascends(logs: IntArray, t_ns: IntArray) -> bool:
+    steps = np.diff(logs)
+    return bool(((steps > 0) | ((steps == 0) & (np.diff(t_ns) >= 0))).all())
+
+
+def _without_nan(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Makes NaN null: DuckDB would take it for greater than any number."""
+    if not pa.types.is_floating(column.type):
+        return column
+    nan = pc.is_nan(column)
+    return pc.if_else(nan, None, column) if pc.any(nan).as_py() else column
