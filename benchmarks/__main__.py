@@ -13,9 +13,9 @@ WANTED = {
     "can_decode": 10.0,
     "packet_index": 5.0,
     "index_bytes": 100.0,
-    "ingest": 1.0,
-    "mine": 1.0,
-    "mine_truth": 1.0,
+    "ingest": 100.0,
+    "mine": 20_000.0,
+    "mine_truth": 0.97,
     "link": 1.0,
     "ego_path": 1.0,
     "label": 0.85,
@@ -25,6 +25,7 @@ WANTED = {
     "assemble_cat": 0.7,
     "assemble_shardwriter": 2.0,
     "queries": 1.0,
+    "beam_overhead": 0.8,
 }
 """The ratio that each measure aims at; a limit as a peer makes it 1."""
 

@@ -18,7 +18,8 @@ from synth.fleet import FleetSpec, write_fleet
 from transforms.triggers.score import score_events
 
 DRIVES = 4
-MINUTES = 1.5
+MINUTES = 1.25
+EVENTS_PER_MINUTE = 4.0
 QUESTION = "SELECT trigger, count(*) FROM events GROUP BY 1"
 
 
@@ -41,9 +42,10 @@ def demo(
         drives=DRIVES,
         minutes=MINUTES,
         seed=7,
-        width=640,
-        height=480,
-        cameras=("front", "left_repeater"),
+        width=480,
+        height=360,
+        cameras=("front",),
+        events_per_minute=EVENTS_PER_MINUTE,
     )
     synthetic = write_fleet(spec, fleet, True, reporter.note)
     flags = {

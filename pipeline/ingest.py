@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import fsspec
 import numpy as np
 import pyarrow as pa
-from transforms.discover import discover
+from numpy.typing import NDArray
 
 from pipeline.config import IngestConfig
 from pipeline.execute import Work, done_subjects, stage_digest
@@ -25,6 +25,7 @@ from schemas.recording import Recording
 from schemas.records import Count, LogRef, Reject
 from schemas.tables import TABLES
 from transforms.align import align
+from transforms.discover import discover
 from transforms.readers import FORMATS, ReadOptions
 
 VERSION = 1
@@ -200,7 +201,7 @@ def _frame_rows(log_id: str, camera: str, uri: str, rows: int) -> pa.Table:
     )
 
 
-def _lists(values: np.ndarray | None, rows: int = 0) -> pa.Array:
+def _lists(values: NDArray[np.float32] | None, rows: int = 0) -> pa.Array:
     if values is None:
         return pa.nulls(rows, pa.list_(pa.float32()))
     flat = pa.array(np.ascontiguousarray(values, dtype=np.float32).ravel())

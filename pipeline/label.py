@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.dataset as ds
-from auto_label.label import Labelled, LabelSpec, label_event, sample_members
 
+from auto_label.label import Labelled, LabelSpec, label_event, sample_members
 from auto_label.models import Detector, ModelSpec
 from pipeline.config import LabelConfig
 from pipeline.execute import Work, done_subjects

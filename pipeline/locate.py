@@ -43,6 +43,7 @@ def rows_of(
     files: Iterable[str],
     log_ids: Sequence[str],
     where: ds.Expression | None = None,
+    columns: Sequence[str] | None = None,
 ) -> pa.Table:
     """Reads the rows of some logs from the files that hold them, in the table's order.
 
@@ -51,12 +52,16 @@ def rows_of(
         files: its files, from `locate`.
         log_ids: the logs.
         where: a further condition on the rows.
+        columns: the columns wanted, all by default.
     """
     distinct = sorted(set(files))
+    wanted = TABLES[table].schema.names if columns is None else list(columns)
     if not distinct:
-        return TABLES[table].empty()
+        return TABLES[table].empty().select(wanted)
     condition = ds.field("log_id").isin(list(log_ids))
     if where is not None:
         condition = condition & where
-    rows = _dataset(distinct, TABLES[table].schema).to_table(filter=condition)
-    return rows.sort_by([(name, "ascending") for name in TABLES[table].order])
+    order = TABLES[table].order
+    read = list(dict.fromkeys([*wanted, *order]))
+    rows = _dataset(distinct, TABLES[table].schema).to_table(columns=read, filter=condition)
+    return rows.sort_by([(name, "ascending") for name in order]).select(wanted)

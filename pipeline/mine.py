@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 import pyarrow as pa
-from transforms.triggers.engine import Miner, ticks
 
 from pipeline.config import MineConfig
 from pipeline.execute import Work, done_subjects, stage_digest
@@ -22,6 +21,7 @@ from schemas.records import Count, Event
 from schemas.tables import TABLES
 from schemas.times import NS_PER_S
 from transforms.triggers import Trigger, load_triggers
+from transforms.triggers.engine import Miner, ticks
 
 VERSION = 1
 """Rises when the same rows and triggers come to different events."""
@@ -62,13 +62,14 @@ class MineStage:
         logs = rows_of("logs", files["logs"], unit.log_ids)
         events: list[Event] = []
         for table in sorted({t.table for t in self.triggers if t.name in wanted}):
+            miner = self._miner(table, wanted)
             rows = (
                 ticks(logs)
                 if table == "ticks"
-                else rows_of(table, files.get(table, ()), unit.log_ids)
+                else rows_of(table, files.get(table, ()), unit.log_ids, columns=miner.columns)
             )
             if rows.num_rows:
-                events.extend(self._miner(table, wanted).mine(rows, logs))
+                events.extend(miner.mine(rows, logs))
         hits = {(event.log_id, event.trigger) for event in events}
         hit_logs = {event.log_id for event in events}
         output = Output(tables={"events": event_rows(events)})

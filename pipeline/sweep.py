@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import pyarrow as pa
-from auto_label.scene import sweep_frames
 
 from auto_label.models import Detector, ModelSpec
+from auto_label.scene import sweep_frames
 from pipeline.config import SweepConfig
 from pipeline.execute import Work, done_subjects, stage_digest
 from pipeline.label import video_files
@@ -71,7 +71,11 @@ class SweepStage:
                     column = pa.repeat(pa.scalar(value, pa.string()), rows.num_rows)
                     rows = rows.append_column(name, column)
                 parts.append(TABLES["scene"].conform(rows))
-        outcome: Outcome = "rejected" if output.rejects and not parts else "kept" if parts else "filtered"
+        outcome: Outcome = "filtered"
+        if parts:
+            outcome = "kept"
+        elif output.rejects:
+            outcome = "rejected"
         output.tables = {"scene": pa.concat_tables(parts)} if parts else {}
         output.done = [Done(unit.log_id, self.digest, outcome)]
         output.counts = [
@@ -90,9 +94,7 @@ def plan_sweep(lake: Lake, config: SweepConfig) -> Work:
         UsageError: a model is unknown.
     """
     models, notes = ready_models(config.models, config.models_dir)
-    key = stage_digest(
-        version=VERSION, fps=config.fps, models=[m.identity for m in models]
-    )
+    key = stage_digest(version=VERSION, fps=config.fps, models=[m.identity for m in models])
     done = {subject: outcome for (subject, _), outcome in done_subjects(lake, "sweep").items()}
     places = {table: locate(lake, table) for table in ("videos", "frames")}
     log_ids = sorted(lake.read("logs", columns=["log_id"])["log_id"].to_pylist())

@@ -107,7 +107,13 @@ def _demuxed(file: BinaryIO, uri: str, raw: tuple[str, float] | None) -> Track:
     if raw:
         options["framerate"] = str(raw[1])
     try:
-        with av.open(file, mode="r", format=raw[0] if raw else None, options=options) as container:
+        with av.open(
+            file,
+            mode="r",
+            format=raw[0] if raw else None,
+            options=options,
+            metadata_errors="replace",
+        ) as container:
             if not container.streams.video:
                 raise UnsupportedError(f"{uri}: no video stream in it")
             stream = container.streams.video[0]
@@ -127,6 +133,8 @@ def _demuxed(file: BinaryIO, uri: str, raw: tuple[str, float] | None) -> Track:
                     )
                 if len(rows) > MAX_PACKETS:
                     raise UnsupportedError(f"{uri}: over {MAX_PACKETS} frames; split the file")
+            reordered = stream.codec_context.has_b_frames
+            timeless = raw is not None or container.format.name == "avi"
             codec = stream.codec_context.name
             size = (stream.codec_context.width, stream.codec_context.height)
             extradata = bytes(stream.codec_context.extradata or b"")
@@ -137,6 +145,12 @@ def _demuxed(file: BinaryIO, uri: str, raw: tuple[str, float] | None) -> Track:
         ) from error
     if not rows:
         raise EmptyError(f"{uri}: no video frames in it")
+    if reordered and timeless:
+        # Such files list frames in the order of decoding and do not say that of showing.
+        raise UnsupportedError(
+            f"{uri}: B-frames in a file without presentation times; remux it: "
+            "ffmpeg -i FILE -c copy FILE.mp4"
+        )
     if raw:
         base = 1 / Fraction(raw[1]).limit_denominator(1_000_000)
         pts: IntArray = np.arange(len(rows), dtype=np.int64)

@@ -187,3 +187,10 @@ def test_short_drives_have_the_wanted_length(minutes: float) -> None:
 def test_no_events_on_request() -> None:
     """A rate of 0 is a benign drive."""
     assert write_script(rng(3, 1, "script"), 600, 0.0).events == ()
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_no_event_is_cut_off_by_the_end(seed: int) -> None:
+    """What half happens would be found, and be in no truth."""
+    script = write_script(rng(seed, 0, "script"), 75.0, 6.0)
+    assert all(event.end <= len(script.accel) for event in script.events)

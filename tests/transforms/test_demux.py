@@ -9,7 +9,14 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from schemas.errors import CorruptError, DataError, EmptyError, TruncatedError, UnreadableError
+from schemas.errors import (
+    CorruptError,
+    DataError,
+    EmptyError,
+    TruncatedError,
+    UnreadableError,
+    UnsupportedError,
+)
 from transforms.demux import index_video
 
 
@@ -126,3 +133,24 @@ def test_damaged_containers_raise_nothing_but_data_errors(tmp_path: Path, suffix
             continue
         assert (np.diff(video.pts) >= 0).all()
         assert video.duration_ns > int(video.t_ns[-1])
+
+
+@pytest.mark.parametrize(("suffix", "container"), [("h264", "h264"), ("avi", "avi")])
+def test_b_frames_without_presentation_times_are_refused(
+    tmp_path: Path, suffix: str, container: str
+) -> None:
+    """Their frames would be addressed in the wrong order, and nobody would see it."""
+    path = tmp_path / f"b.{suffix}"
+    for b_frames in (0, 2):
+        with av.open(str(path), "w", format=container) as out:
+            stream = out.add_stream("libx264", rate=25, options={"bf": str(b_frames)})
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            for k in range(20):
+                picture = np.full((48, 64, 3), 12 * k, np.uint8)
+                out.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="bgr24")))
+            out.mux(stream.encode())
+        if b_frames:
+            with pytest.raises(UnsupportedError, match="remux it"):
+                index_video(str(path), "front", 0)
+        else:
+            assert len(index_video(str(path), "front", 0).pts) == 20

@@ -1,0 +1,44 @@
+"""Ingest: driven seconds per core-second, four cameras of TeslaCam with telemetry."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from time import process_time
+
+from benchmarks import Measure
+from pipeline.config import IngestConfig
+from pipeline.ingest import plan_ingest
+from pipeline.lake import Lake
+from pipeline.stage import write_output
+from synth.fleet import FleetSpec, write_fleet
+
+MINUTES = 20.0
+
+
+def measure() -> Iterator[Measure]:
+    """Ingests a drive into a lake: discovery, demuxing, alignment, Parquet."""
+    with tempfile.TemporaryDirectory() as folder:
+        fleet = Path(folder) / "fleet"
+        write_fleet(FleetSpec(drives=1, minutes=MINUTES, seed=3, video=False), str(fleet), False)
+        for front in sorted(fleet.rglob("*-front.mp4")):
+            for camera in ("back", "left_repeater", "right_repeater"):
+                shutil.copy(front, front.with_name(front.name.replace("-front", f"-{camera}")))
+        rates = []
+        for repeat in range(3):
+            lake = Lake.create(f"{folder}/lake-{repeat}")
+            start = process_time()
+            work = plan_ingest(lake, IngestConfig(input=(str(fleet),)))
+            for unit in work.units:
+                write_output(lake, "r", "ingest", unit.key, work.stage.process(unit))
+            rates.append(MINUTES * 60 / (process_time() - start))
+    yield Measure(
+        name="ingest",
+        ours=sorted(rates)[1],
+        peer=1.0,
+        peer_name="real time",
+        unit="driven s per core-second",
+        detail=f"{MINUTES:g} minutes, 4 cameras, one process, one core",
+    )
