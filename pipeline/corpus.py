@@ -19,7 +19,14 @@ from pipeline.config import CorpusConfig
 from pipeline.execute import Work
 from pipeline.lake import Lake, RunRow
 from pipeline.planning import Plan, plan, split_of
-from pipeline.publish import assemble_shard, is_published, publish, snapshot_id, snapshot_url
+from pipeline.publish import (
+    assemble_shard,
+    is_published,
+    make_latest,
+    publish,
+    snapshot_id,
+    snapshot_url,
+)
 from pipeline.stage import Output, UnitResult
 from pipeline.storage import filesystem, replacing
 from pipeline.topologies import load_topology
@@ -114,8 +121,11 @@ class Publish:
     ranges: str
 
     def __call__(self, results: Sequence[UnitResult]) -> None:
-        """Publishes what the units assembled."""
+        """Publishes what the units assembled; with nothing to assemble it only points there."""
         selection = select(self.lake, self.config)
+        if not results:
+            make_latest(self.lake.url, self.config.name, selection.snapshot)
+            return
         shards = {
             result.detail["shard"]: ShardDigest(
                 result.detail["bytes"], result.detail["sha256"], result.detail["samples"]

@@ -194,6 +194,8 @@ def execute(
             on_unit=on_unit,
         )
         counts = _committed_counts(lake, run_id)
+    elif work.finish is not None:
+        work.finish(run)([])
     elif adds:
         lake.commit(run, adds)
     check_balance(job, counts, work.expected)

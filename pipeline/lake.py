@@ -382,7 +382,8 @@ class Lake:
         if uris:
             fs, path = filesystem(uris[-1])
             try:
-                rows = pq.read_table(pa.BufferReader(fs.cat_file(path)))
+                # Not read_table: it imports datasets, and with them pandas, for one row.
+                rows = pq.ParquetFile(pa.BufferReader(fs.cat_file(path))).read()
             except (pa.ArrowInvalid, OSError) as error:
                 raise LakeError(
                     f"{uris[-1]}, the last row of runs, cannot be read: {error}; restore it"

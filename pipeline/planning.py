@@ -171,13 +171,10 @@ def _hashes(keys: pa.ChunkedArray, salt: str) -> tuple[WordArray, WordArray]:
     digests of the salt. numpy does ten million keys in seconds, which SHA-256 would not.
     """
     raw = keys.combine_chunks().cast(pa.large_binary())
-    widest = pc.max(pc.binary_length(raw)).as_py() or 0
-    padded = np.zeros((len(raw), -(-max(widest, 1) // 8) * 8), dtype=np.uint8)
-    padded[:, :widest] = (
-        np.array(raw.to_numpy(zero_copy_only=False), dtype=f"S{max(widest, 1)}")
-        .view(np.uint8)
-        .reshape(len(raw), -1)
-    )
+    width = max(pc.max(pc.binary_length(raw)).as_py() or 0, 1)
+    letters = np.array(raw.to_numpy(zero_copy_only=False), dtype=f"S{width}")
+    padded = np.zeros((len(raw), -(-width // 8) * 8), dtype=np.uint8)
+    padded[:, :width] = letters.view(np.uint8).reshape(len(raw), width)
     words = padded.view("<u8")
     halves = []
     for half in ("high", "low"):

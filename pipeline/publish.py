@@ -298,8 +298,14 @@ def publish(
         }
         document["root"] = root_hash(document)
         put(f"{url}/{MANIFEST}", canonical(document))
-    put(f"{url.rpartition('/')[0]}/{LATEST}", canonical({"snapshot": snapshot}))
+    make_latest(lake_url, name, snapshot)
     return read_manifest(url)
+
+
+def make_latest(lake_url: str, name: str, snapshot: str) -> None:
+    """Points the corpus at one of its published snapshots."""
+    folder = snapshot_url(lake_url, name, snapshot).rpartition("/")[0]
+    put(f"{folder}/{LATEST}", canonical({"snapshot": snapshot}))
 
 
 def read_manifest(url: str) -> Manifest:

@@ -27,7 +27,7 @@ RUN = ("--corpus", "first", "--topology", "dojo-tray", "--label-fps", "1", "--js
 def fleet(fleetmill: Fleetmill, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two short drives with two small cameras, and the truth."""
     out = tmp_path_factory.mktemp("fleet")
-    size = ("--size", "320x240", "--cameras", "front,back", "--minutes", "0.7")
+    size = ("--size", "256x192", "--cameras", "front,back", "--minutes", "0.5")
     done = fleetmill("synth", out, "--drives", "2", *size, "--truth")
     assert done.code == 0, done.err
     return out
