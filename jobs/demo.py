@@ -91,6 +91,9 @@ def _beside_truth(reporter: Reporter, lake: Lake, truth_uri: str) -> list[dict[s
     rows = score_events(events, truth)
     columns = ("trigger", "in truth", "found", "matched", "precision", "recall")
     reporter.table("events beside the truth", columns, [_cells(row) for row in rows])
+    reporter.text("cut_in needs the distance to the vehicle ahead, which TeslaCam does not log,")
+    reporter.text("vru_near a detector's weights.")
+    reporter.text()
     others = pa.array(sorted(set(events["trigger"].to_pylist()) - {r.trigger for r in rows}))
     counts = {name: events["trigger"].to_pylist().count(name) for name in others.to_pylist()}
     reporter.table("other triggers", ("trigger", "events"), sorted(counts.items()))

@@ -30,6 +30,10 @@ def snapshot_document(report: JobReport) -> dict[str, Any]:
     return {"url": folder, "root": manifest["root"], "name": manifest["name"], **balance(plan)}
 
 
+FEW_UNITS = 12
+"""A machine of so many units is shown unit by unit."""
+
+
 def balance(plan: Mapping[str, Any]) -> dict[str, Any]:
     """Sums up a plan: samples and bytes a unit by split, and the worst imbalance."""
     return {
@@ -45,6 +49,7 @@ def balance(plan: Mapping[str, Any]) -> dict[str, Any]:
                 "bytes_least": min(split["unit_bytes"]),
                 "bytes_most": max(split["unit_bytes"]),
                 "imbalance": split["imbalance"],
+                "unit_bytes": split["unit_bytes"] if len(split["unit_bytes"]) <= FEW_UNITS else [],
             }
             for name, split in plan["splits"].items()
         },
@@ -88,3 +93,12 @@ def show_balance(reporter: Reporter, plan: Mapping[str, Any]) -> None:
             for name, split in plan["splits"].items()
         ],
     )
+    rows = [
+        (name, number, split["samples_per_unit"], size, f"{size / mean:.4f}")
+        for name, split in plan["splits"].items()
+        if (mean := sum(split["unit_bytes"]) / max(len(split["unit_bytes"]), 1))
+        for number, size in enumerate(split["unit_bytes"])
+    ]
+    if rows:
+        columns = ("split", unit, "samples", "bytes", "over mean")
+        reporter.table(f"what each {unit} reads", columns, rows)

@@ -40,8 +40,11 @@ def synth(
         float, typer.Option("--noise", metavar="F", help="Sensor noise, 0 for none.", min=0)
     ] = 1.0,
     gaps: Annotated[
-        float, typer.Option("--gaps", metavar="F", help="Share of telemetry that is lost.", min=0)
-    ] = 0.0,
+        float, typer.Option("--gaps", metavar="N", help="Telemetry gaps a minute.", min=0)
+    ] = 0.1,
+    events_per_minute: Annotated[
+        float, typer.Option("--events-per-minute", metavar="N", help="Rate of injected events.")
+    ] = 1.5,
     clock_offset_s: Annotated[
         float, typer.Option("--clock-offset", metavar="S", help="Error of the vehicle's clock.")
     ] = 0.0,
@@ -66,6 +69,7 @@ def synth(
         noise=noise,
         gaps=gaps,
         clock_offset_s=clock_offset_s,
+        events_per_minute=events_per_minute,
     )
     report = write_fleet(spec, out, truth, reporter.note)
     reporter.table("injected events", ("type", "events"), sorted(report.events.items()))

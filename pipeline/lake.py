@@ -13,6 +13,8 @@ Intents are applied in the order of their numbers, each by whoever comes first: 
 n + 1 is begun when the `runs` row of n is there, so the versions that a row names hold
 the runs up to it, whole, and nothing else. Readers open the versions of the last row. A
 crash before 1 leaves nothing visible; after it, `recover` rolls the run forward.
+
+Workers only `write`, which is pyarrow alone: delta-rs does not survive a fork.
 """
 
 from __future__ import annotations

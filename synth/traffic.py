@@ -29,6 +29,10 @@ SIZES_M: dict[Class, tuple[float, float, float]] = {
 }
 """Length, width and height by class."""
 _SIGHT_M = 130.0
+_MET_S = 1.8
+"""How long before the end of a crossing the person is in the car's way."""
+_BEND_RAD = 0.3
+"""Where the road turns by more within sight of a corner, nobody walks."""
 _LEADLESS = ("cut_in", "lane_change", "pedestrian_crossing")
 
 
@@ -138,14 +142,17 @@ def _cut_ins(
 
 
 def _crossings(events: tuple[Injected, ...], motion: Motion) -> list[tuple[Class, FloatArray, int]]:
-    """Walks a person across, a few metres ahead of where the car is when they are done."""
+    """Walks a person across, a few metres ahead of where the car is when they are done.
+
+    They are before the car's middle shortly before its slowest, so that they are seen near.
+    """
     chains: list[tuple[Class, FloatArray, int]] = []
     for event in events:
         if event.type != "pedestrian_crossing":
             continue
         s = float(motion.s_m[min(event.end, len(motion.s_m) - 1)]) + NOSE_M + 5.0
         half_s = 5.5 / event.params["walk_mps"]
-        t = event.anchor * DT_S
+        t = event.end * DT_S - _MET_S
         far = motion.offset_m[event.start] + 5.5
         chains.append(("person", np.array([[t - half_s, s, far - 11.0], [t + half_s, s, far]]), 0))
     return chains
@@ -169,14 +176,20 @@ def _oncoming(motion: Motion, rng: np.random.Generator) -> list[tuple[Class, Flo
 
 
 def _kerbside(motion: Motion, rng: np.random.Generator) -> list[tuple[Class, FloatArray, int]]:
-    """Parks cars at the kerb and walks people along the pavement."""
+    """Parks cars at the kerb and walks people along a path behind a wide verge.
+
+    So far off that nobody but an injected pedestrian comes near: the truth is complete.
+    """
     chains: list[tuple[Class, FloatArray, int]] = []
     s = 10.0
     while (s := s + float(rng.exponential(35.0))) < motion.s_m[-1] + _SIGHT_M:
         seen = np.interp([s - _SIGHT_M, s + _SIGHT_M / 2], motion.s_m, motion.t_s)
         walks = rng.random() < 0.45
         pace = float(rng.choice([-1.3, 1.3])) if walks else 0.0
-        d = KERB_M - (rng.uniform(2.6, 4.0) if walks else 1.15)
+        d = KERB_M - (rng.uniform(8.0, 10.0) if walks else 1.15)
+        around = np.interp([s - 30.0, s, s + 30.0], motion.s_m, motion.road_heading_rad)
+        if walks and np.ptp(around) > _BEND_RAD:
+            continue
         drift = pace * (seen[1] - seen[0]) / 2 if seen[1] - seen[0] < 60 else 0.0
         knots = np.array([[seen[0], s - drift, d], [seen[1] + 1e-3, s + drift, d]])
         chains.append(("person" if walks else "car", knots, -1 if drift < 0 else 1))

@@ -1,0 +1,34 @@
+"""balance: 1.005 over the worst unit's bytes over the mean, the worst of many plans."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from benchmarks import Measure
+from benchmarks.plan import samples
+from pipeline.planning import plan, replan
+from pipeline.topologies import load_topology
+
+LIMIT = 1.005
+SEEDS = 5
+
+
+def measure() -> Iterator[Measure]:
+    """Plans lognormal sizes with 50 samples a unit and a split, and replans for 8 GPUs."""
+    pod, gpus = load_topology("dojo-exapod"), load_topology("gpu-8")
+    worst = 0.0
+    for seed in range(SEEDS):
+        planned = plan(samples(10 * 50 * pod.units, seed), pod, "salt")
+        documents: tuple[Any, Any] = (planned.document, replan(planned.placements, gpus))
+        for document in documents:
+            worst = max(worst, *(split["imbalance"] for split in document["splits"].values()))
+    yield Measure(
+        "balance",
+        worst,
+        LIMIT,
+        "the limit",
+        "worst unit over mean",
+        f"{SEEDS} draws of {10 * 50 * pod.units:,} samples, planned and replanned",
+        lower_is_better=True,
+    )
