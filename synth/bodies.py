@@ -19,6 +19,7 @@ from synth.traffic import SIZES_M, Actor
 FloatArray = NDArray[np.float64]
 Outline = FloatArray
 Colour = tuple[int, int, int]
+_Points = tuple[tuple[float, float], ...]
 Lamp = tuple[FloatArray, float, Colour]
 
 _SUBPIXEL = 4
@@ -34,6 +35,19 @@ _PAINTS: tuple[Colour, ...] = (
     (235, 235, 235),
 )
 _CLOTHES: tuple[Colour, ...] = ((60, 60, 200), (170, 80, 40), (60, 140, 60), (40, 40, 60))
+_TROUSERS: tuple[Colour, ...] = ((90, 60, 45), (60, 58, 55), (35, 32, 32), (110, 125, 140))
+_HAIR = (28, 32, 40)
+_TORSO = (
+    (-0.15, 0.50),
+    (-0.16, 0.64),
+    (-0.21, 0.79),
+    (-0.13, 0.835),
+    (0.13, 0.835),
+    (0.21, 0.79),
+    (0.16, 0.64),
+    (0.15, 0.50),
+)
+"""Corners in m across, and shares of the height."""
 _SKINS: tuple[Colour, ...] = ((180, 205, 240), (120, 160, 205), (60, 90, 140))
 _GLASS, _RUBBER, _PLATE = (75, 62, 50), (25, 25, 25), (215, 225, 225)
 _SHADOW = (30, 29, 28)
@@ -127,29 +141,67 @@ def draw_person(
     if seen[0] < 2 * NEAR_M:
         return None
     foot, scale = eye.project(seen), eye.focal_px / seen[0]
-    stride = 0.32 * np.sin(2 * np.pi * 0.95 * t_s + actor.hue)
-    clothes = _CLOTHES[actor.hue % len(_CLOTHES)]
-    trousers = _CLOTHES[actor.hue // 7 % len(_CLOTHES)]
+    swing = np.sin(2 * np.pi * 0.95 * t_s + actor.hue)
+    top = _CLOTHES[actor.hue % len(_CLOTHES)]
+    trousers = _TROUSERS[actor.hue // 7 % len(_TROUSERS)]
     skin = _SKINS[actor.hue // 31 % len(_SKINS)]
-    dark = (trousers[0] // 2, trousers[1] // 2, trousers[2] // 2)
-    limbs: tuple[tuple[float, float, float, float, float, Colour], ...] = (
-        (0.0, 0.50, stride, 0.04, 0.14, dark),
-        (0.0, 0.50, -stride, 0.04, 0.14, trousers),
-        (0.0, 0.80, -0.7 * stride, 0.48, 0.09, skin),
-        (0.0, 0.78, 0.0, 0.52, 0.36, clothes),
-        (0.0, 0.80, 0.7 * stride, 0.48, 0.09, clothes),
-        (0.0, 0.93, 0.0, 0.91, 0.2, skin),
+    parts: tuple[tuple[_Points, Colour], ...] = (
+        (_limb((0.10 * swing, 0.76, 0.11), (0.24 * swing, 0.47, 0.08)), _darker(top)),
+        (_leg(-swing), _darker(trousers)),
+        (_shoe(-swing), _RUBBER),
+        (_leg(swing), trousers),
+        (_shoe(swing), _RUBBER),
+        (_limb((0.0, 0.88, 0.11), (0.0, 0.80, 0.13)), skin),
+        (_TORSO, top),
+        (_limb((-0.10 * swing, 0.80, 0.13), (-0.26 * swing, 0.52, 0.10)), _darker(top, 0.85)),
+        (_oval(-0.26 * swing, 0.49, 0.05, 0.035), skin),
+        (_oval(0.0, 0.925, 0.095, 0.075), skin),
+        (_oval(0.0, 0.955, 0.10, 0.045), _HAIR),
     )
     reach: list[FloatArray] = []
-    for x0, z0, x1, z1, thick, colour in limbs:
-        ends = foot + scale * np.array([[x0, -z0 * height], [x1, -z1 * height]])
-        half = max(0.5, thick * scale / 2)
-        across = np.array([ends[1, 1] - ends[0, 1], ends[0, 0] - ends[1, 0]])
-        across *= half / max(1e-6, float(np.hypot(*across)))
-        quad = np.array([ends[0] - across, ends[0] + across, ends[1] + across, ends[1] - across])
-        _fill(picture, quad, colour)
-        reach.append(quad)
+    for points, colour in parts:
+        pixels = foot + scale * np.array([(x, -z * height) for x, z in points])
+        _fill(picture, pixels, colour)
+        reach.append(pixels)
     return _bounds(reach)
+
+
+def _leg(swing: float) -> _Points:
+    """Bends a leg at the knee: hip, knee and ankle, wide above and narrow below."""
+    knee, ankle = 0.16 * swing, 0.30 * swing
+    return (
+        (-0.10, 0.52),
+        (knee - 0.08, 0.28),
+        (ankle - 0.055, 0.04),
+        (ankle + 0.055, 0.04),
+        (knee + 0.08, 0.28),
+        (0.10, 0.52),
+    )
+
+
+def _shoe(swing: float) -> _Points:
+    x = 0.30 * swing
+    return ((x - 0.07, 0.0), (x + 0.17, 0.0), (x + 0.10, 0.035), (x - 0.06, 0.05))
+
+
+def _limb(begin: tuple[float, float, float], end: tuple[float, float, float]) -> _Points:
+    """Draws a limb between two places, each (across m, share of the height, width m)."""
+    (x0, z0, wide0), (x1, z1, wide1) = begin, end
+    return (
+        (x0 - wide0 / 2, z0),
+        (x1 - wide1 / 2, z1),
+        (x1 + wide1 / 2, z1),
+        (x0 + wide0 / 2, z0),
+    )
+
+
+def _oval(x: float, z: float, half_m: float, half_z: float) -> _Points:
+    turn = np.linspace(0, 2 * np.pi, 16, endpoint=False)
+    return tuple((x + half_m * float(np.cos(a)), z + half_z * float(np.sin(a))) for a in turn)
+
+
+def _darker(colour: Colour, share: float = 0.7) -> Colour:
+    return (round(colour[0] * share), round(colour[1] * share), round(colour[2] * share))
 
 
 def _rectangle(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from apache_beam.testing.test_pipeline import TestPipeline
+from apache_beam.testing import test_pipeline
 
 from pipeline.execute import Work, execute
 from pipeline.graph import build
@@ -78,7 +78,7 @@ def test_the_graph_gives_what_a_plain_loop_gives(tmp_path: Path) -> None:
         for unit in sorted(units, key=lambda unit: unit.key)
     ]
     finish = Remember(str(tmp_path / "seen"))
-    with TestPipeline() as root:
+    with test_pipeline.TestPipeline() as root:
         build(root, lake, "r", stage=stage, units=[*units, units[3]], finish=finish)
     assert (tmp_path / "seen").read_text() == repr(expected)
 
