@@ -39,7 +39,7 @@ def ingest(
     reporter = Reporter(json)
     flags = {"input": input, "format": format, "dbc": dbc, "channels": channels}
     settings = configure(IngestConfig, read_file(config), flags)
-    reports = [step(reporter, lake, "ingest", settings, plan_ingest)]
+    reports = [step(reporter, lake, "ingest", settings, plan_ingest, create=True)]
     show_jobs(reporter, reports)
     reporter.document({"jobs": job_documents(reports)})
     raise typer.Exit(exit_code(reporter, reports, max_reject_fraction))

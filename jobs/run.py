@@ -151,7 +151,7 @@ def run_jobs(
     corpus = configure(CorpusConfig, tables, corpus_flags) if named else None
     if corpus is None and any(value is not None for value in corpus_flags.values()):
         raise UsageError("--topology, --where, --payload and --val-fraction need --corpus NAME")
-    reports = [step(reporter, lake, "ingest", ingest, plan_ingest)]
+    reports = [step(reporter, lake, "ingest", ingest, plan_ingest, create=True)]
     if flags.get("sweep_fps") is not None or "sweep" in tables:
         reports.append(step(reporter, lake, "sweep", sweep, plan_sweep))
     reports.append(step(reporter, lake, "mine", mine, plan_mine))

@@ -20,21 +20,29 @@ C = TypeVar("C", bound=BaseModel)
 
 
 def step(
-    reporter: Reporter, url: str, job: str, config: C, plan: Callable[[Lake, C], Work]
+    reporter: Reporter,
+    url: str,
+    job: str,
+    config: C,
+    plan: Callable[[Lake, C], Work],
+    *,
+    create: bool = False,
 ) -> JobReport:
     """Does what is left of a job.
 
     Args:
         reporter: where progress goes.
-        url: the lake; made if it is not there.
+        url: the lake.
         job: the job's name.
         config: its configuration.
         plan: finds what is left to do.
+        create: make the lake if it is not there; a job that only reads what another wrote
+            takes that for a mistake.
 
     Raises:
-        FleetError: the configuration is wrong, or the job failed.
+        FleetError: there is no lake, the configuration is wrong, or the job failed.
     """
-    lake = Lake.create(url)
+    lake = Lake.create(url) if create else Lake.open(url)
     for run_id in lake.recover():
         reporter.note(f"{job}: finished the commit of run {run_id}, which was interrupted")
     try:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from jobs.cli import SUMMARIES
+from pipeline.lake import Lake
 from tests.conftest import Fleetmill
 
 
@@ -35,9 +36,11 @@ def test_every_command_has_help(fleetmill: Fleetmill, command: str) -> None:
         (["ingest", "--lake", "{tmp}/l", "--input", "{tmp}/absent"], "absent"),
         (["ingest", "--lake", "{tmp}/l", "--input", "{tmp}", "--format", "teslcam"], "teslacam"),
         (["label", "--lake", "{tmp}/l", "--privacy", "some"], "[label] privacy = 'some'"),
-        (["label", "--lake", "{tmp}/l", "--models", "yollox"], "yolox_nano"),
+        (["label", "--lake", "{tmp}/lake", "--models", "yollox"], "yolox_nano"),
         (["corpus", "Bad Name", "--lake", "{tmp}/l"], "[corpus] name = 'Bad Name'"),
-        (["corpus", "c", "--lake", "{tmp}/l", "--topology", "dojo"], "dojo-exapod"),
+        (["corpus", "c", "--lake", "{tmp}/lake", "--topology", "dojo"], "dojo-exapod"),
+        (["corpus", "c", "--lake", "{tmp}/lake"], "no sample to choose from"),
+        (["mine", "--lake", "{tmp}/l"], "no lake at"),
         (["run", "--lake", "{tmp}/l", "--topology", "dojo-tile"], "--corpus"),
         (["mine", "--lake", "{tmp}/l", "--config", "{tmp}/c.toml"], "unknown table [mien]"),
         (["plan", "{tmp}", "--topology", "gpu-8"], "neither a snapshot"),
@@ -49,6 +52,7 @@ def test_bad_usage_is_one_line_and_exit_code_two(
 ) -> None:
     """The line names the key and the choices; there is no traceback."""
     (tmp_path / "c.toml").write_text("[mien]\n")
+    Lake.create(str(tmp_path / "lake"))
     done = fleetmill(*(argument.format(tmp=tmp_path) for argument in arguments))
     lines = [line for line in done.err.splitlines() if line.startswith("fleetmill: ")]
     assert len(lines) == 1, done.err
@@ -59,7 +63,7 @@ def test_bad_usage_is_one_line_and_exit_code_two(
 
 def test_debug_shows_the_traceback(fleetmill: Fleetmill) -> None:
     """Who asks for it gets it."""
-    assert "Traceback" in fleetmill("mine", "--lake", "/dev/null/l", "--only", "x", "--debug").err
+    assert "Traceback" in fleetmill("mine", "--lake", "/dev/null/l", "--debug").err
 
 
 @pytest.mark.parametrize("kind", ["formats", "triggers", "models", "topologies", "queries"])
