@@ -12,7 +12,7 @@ from schemas.tables import TABLES
 from transforms.decode import Frame
 from transforms.scene import brightness, sharpness
 
-VERSION = 1
+VERSION = 2
 """Goes up when the same frames give different rows."""
 
 VEHICLES = frozenset({"car", "truck", "bus", "motorbike", "motorcycle", "train"})
@@ -20,6 +20,8 @@ PERSONS = frozenset({"person"})
 BICYCLES = frozenset({"bicycle"})
 SEEN = 0.35
 """A detection counts from this score on: one frame has no track to confirm it."""
+
+_EDGE_PX = 1.0
 
 _COLUMNS = [f for f in TABLES["scene"].schema if f.name not in {"log_id", "camera"}]
 
@@ -33,7 +35,8 @@ def sweep_frames(frames: Iterable[Frame], detectors: Sequence[Detector]) -> pa.T
 
     Returns:
         The columns of the `scene` table less log_id and camera. `vru_height_frac` is the
-        height of the tallest person or bicycle over the image's, 0 where there is none. The
+        height of the tallest person or bicycle over the image's, 0 where there is none that
+        is whole: what the picture's left or right edge cuts is easily taken for a person. The
         distance of a lead is not guessed: it needs the camera's height and tilt.
     """
     rows = []
@@ -47,19 +50,20 @@ def sweep_frames(frames: Iterable[Frame], detectors: Sequence[Detector]) -> pa.T
         }
         for detector in detectors[:1]:
             (seen,) = detector.detect([frame.image])
-            row |= _counts(seen, frame.image.shape[0])
+            row |= _counts(seen, frame.image.shape[1], frame.image.shape[0])
             row |= {"source": detector.spec.name, "source_version": detector.spec.version}
         rows.append(row)
     return pa.Table.from_pylist(rows, schema=pa.schema(_COLUMNS))
 
 
-def _counts(seen: Detections, height: int) -> dict[str, int | float]:
+def _counts(seen: Detections, width: int, height: int) -> dict[str, int | float]:
     sure = seen.score >= SEEN
     sure_only = Detections(seen.xywh[sure], seen.score[sure], seen.class_index[sure], seen.classes)
-    tall = sure_only.of(PERSONS | BICYCLES).xywh[:, 3]
+    x, _, w, tall = sure_only.of(PERSONS | BICYCLES).xywh.T
+    whole = (x >= _EDGE_PX) & (x + w <= width - _EDGE_PX)
     return {
         "vehicles": len(sure_only.of(VEHICLES)),
         "persons": len(sure_only.of(PERSONS)),
         "bicycles": len(sure_only.of(BICYCLES)),
-        "vru_height_frac": float(np.max(tall, initial=0.0)) / height,
+        "vru_height_frac": float(np.max(tall[whole], initial=0.0)) / height,
     }

@@ -21,11 +21,12 @@ from pipeline.locate import Places, locate, rows_of
 from pipeline.models import open_detectors, ready_models
 from pipeline.stage import Done, Output
 from pipeline.storage import replacing
+from schemas.errors import DataError
 from schemas.ids import digest
-from schemas.records import Count, Event, VideoFile
+from schemas.records import Count, Event, Reject, VideoFile
 from schemas.tables import TABLES
 from transforms.corpora import CORPORA
-from transforms.pack import PackWriter
+from transforms.pack import PackRange, PackWriter
 
 UNIT_EVENTS = 6
 """Events of one log that share a unit, and a pack: some tens of MB."""
@@ -61,8 +62,7 @@ class LabelStage:
     def process(self, unit: LabelUnit) -> Output:
         """Labels the unit's events one after the other into one pack."""
         output = Output()
-        rows: dict[str, list[pa.Table]] = {}
-        samples: list[dict[str, object]] = []
+        parts: dict[str, list[pa.Table]] = {}
         files = dict(unit.files)
         log = rows_of("logs", files["logs"], [unit.log_id]).to_pylist()[0]
         videos = video_files(rows_of("videos", files["videos"], [unit.log_id]))
@@ -78,56 +78,57 @@ class LabelStage:
                     rows_of(table, files[table], [unit.log_id], inside)
                     for table in ("signals", "joints")
                 )
-                labelled = label_event(event, videos, frames, signals, self._detectors, self.spec)
-                output.rejects.extend(labelled.rejects)
-                if labelled.rejects and not labelled.cameras:
-                    output.done.append(Done(event.event_id, self.spec.digest, "rejected"))
-                    output.counts.append(Count(self.name, "events", rejected=1))
+                try:
+                    labelled = label_event(
+                        event, videos, frames, signals, self._detectors, self.spec
+                    )
+                    sample = sample_members(event, log, labelled, signals, joints)
+                except DataError as error:
+                    reject = Reject.of(
+                        error, uri=log["uri"], stage=self.name, subject=event.event_id
+                    )
+                    self._refuse(event, (reject,), output)
                     continue
-                sample = sample_members(event, log, labelled, signals, joints)
+                if labelled.rejects and not labelled.cameras:
+                    self._refuse(event, labelled.rejects, output)
+                    continue
                 place = pack.add(event.event_id, corpus.members(sample))
-                samples.append(
-                    {
-                        "event_id": event.event_id,
-                        "log_id": event.log_id,
-                        "drive_id": event.drive_id,
-                        "payload": "clip",
-                        "pack_uri": pack_uri,
-                        "offset": place.offset,
-                        "length": place.length,
-                        "sha256": place.sha256,
-                        "spec_digest": self.spec.digest,
-                        "duration_ns": event.end_ns - event.start_ns,
-                        "cameras": list(labelled.cameras),
-                        "privacy": self.spec.privacy,
-                    }
+                parts.setdefault("samples", []).append(
+                    self._sample_row(event, labelled, pack_uri, place)
                 )
                 for table in _LABELS:
-                    rows.setdefault(table, []).append(
-                        _with_keys(table, getattr(labelled, table), event, self.spec)
-                    )
+                    parts.setdefault(table, []).append(getattr(labelled, table))
+                output.rejects.extend(labelled.rejects)
                 output.done.append(Done(event.event_id, self.spec.digest, "kept"))
                 output.counts.append(Count(self.name, "events", kept=1))
-                output.counts.append(_box_count(labelled))
+                output.counts.append(Count(self.name, "boxes", kept=labelled.boxes.num_rows))
             pack.close()
-        output.tables = {table: pa.concat_tables(parts) for table, parts in rows.items()}
-        if samples:
-            output.tables["samples"] = pa.Table.from_pylist(
-                samples, schema=TABLES["samples"].schema
-            )
+        output.tables = {table: pa.concat_tables(rows) for table, rows in parts.items()}
         return output
 
+    def _refuse(self, event: Event, rejects: Sequence[Reject], output: Output) -> None:
+        output.rejects.extend(rejects)
+        output.done.append(Done(event.event_id, self.spec.digest, "rejected"))
+        output.counts.append(Count(self.name, "events", rejected=1))
 
-def _box_count(labelled: Labelled) -> Count:
-    return Count("label", "boxes", kept=labelled.boxes.num_rows)
-
-
-def _with_keys(table: str, rows: pa.Table, event: Event, spec: LabelSpec) -> pa.Table:
-    for name, value in (("event_id", event.event_id), ("spec_digest", spec.digest)):
-        if name not in rows.column_names:
-            column = pa.repeat(pa.scalar(value, pa.string()), rows.num_rows)
-            rows = rows.append_column(name, column)
-    return TABLES[table].conform(rows)
+    def _sample_row(
+        self, event: Event, labelled: Labelled, pack_uri: str, place: PackRange
+    ) -> pa.Table:
+        row = {
+            "event_id": event.event_id,
+            "log_id": event.log_id,
+            "drive_id": event.drive_id,
+            "payload": "clip",
+            "pack_uri": pack_uri,
+            "offset": place.offset,
+            "length": place.length,
+            "sha256": place.sha256,
+            "spec_digest": self.spec.digest,
+            "duration_ns": event.span.duration_ns,
+            "cameras": list(labelled.cameras),
+            "privacy": self.spec.privacy,
+        }
+        return pa.Table.from_pylist([row], schema=TABLES["samples"].schema)
 
 
 def video_files(videos: pa.Table) -> Mapping[str, Sequence[VideoFile]]:

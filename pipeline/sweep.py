@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from auto_label import scene
 from auto_label.models import Detector, ModelSpec
-from auto_label.scene import sweep_frames
 from pipeline.config import SweepConfig
 from pipeline.execute import Work, done_subjects, stage_digest
 from pipeline.label import video_files
@@ -23,9 +23,6 @@ from schemas.ids import digest
 from schemas.records import Count, Outcome, Reject
 from schemas.tables import TABLES
 from transforms.decode import decode_keyframes
-
-VERSION = 1
-"""Rises when the same keyframes come to different rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +58,9 @@ class SweepStage:
         for camera, spans in videos.items():
             for video in spans:
                 try:
-                    rows = sweep_frames(decode_keyframes(video, frames, self.fps), self._detectors)
+                    rows = scene.sweep_frames(
+                        decode_keyframes(video, frames, self.fps), self._detectors
+                    )
                 except DataError as error:
                     output.rejects.append(
                         Reject.of(error, uri=video.uri, stage=self.name, subject=unit.log_id)
@@ -94,7 +93,7 @@ def plan_sweep(lake: Lake, config: SweepConfig) -> Work:
         UsageError: a model is unknown.
     """
     models, notes = ready_models(config.models, config.models_dir)
-    key = stage_digest(version=VERSION, fps=config.fps, models=[m.identity for m in models])
+    key = stage_digest(version=scene.VERSION, fps=config.fps, models=[m.identity for m in models])
     done = {subject: outcome for (subject, _), outcome in done_subjects(lake, "sweep").items()}
     places = {table: locate(lake, table) for table in ("videos", "frames")}
     log_ids = sorted(lake.read("logs", columns=["log_id"])["log_id"].to_pylist())

@@ -187,10 +187,10 @@ def _kerbside(motion: Motion, rng: np.random.Generator) -> list[tuple[Class, Flo
         walks = rng.random() < 0.45
         pace = float(rng.choice([-1.3, 1.3])) if walks else 0.0
         d = KERB_M - (rng.uniform(8.0, 10.0) if walks else 1.15)
-        around = np.interp([s - 30.0, s, s + 30.0], motion.s_m, motion.road_heading_rad)
-        if walks and np.ptp(around) > _BEND_RAD:
-            continue
         drift = pace * (seen[1] - seen[0]) / 2 if seen[1] - seen[0] < 60 else 0.0
+        around = np.linspace(s - abs(drift) - 30.0, s + abs(drift) + 30.0, 16)
+        if walks and np.ptp(np.interp(around, motion.s_m, motion.road_heading_rad)) > _BEND_RAD:
+            continue
         knots = np.array([[seen[0], s - drift, d], [seen[1] + 1e-3, s + drift, d]])
         chains.append(("person" if walks else "car", knots, -1 if drift < 0 else 1))
     return chains

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from numpy.typing import NDArray
 
 from auto_label.models import Detections, load_models
@@ -28,11 +29,11 @@ class Told:
         return [self._seen.pop(0) for _ in images]
 
 
-def _seen(*rows: tuple[float, ...]) -> Detections:
-    """Rows of height, score, class."""
+def _seen(*rows: tuple[float, ...], x: float = 20.0) -> Detections:
+    """Rows of height, score, class; 30 pixels wide from x."""
     table = np.array(rows, dtype=np.float64).reshape(-1, 3)
     xywh = np.zeros((len(table), 4))
-    xywh[:, 3] = table[:, 0]
+    xywh[:, 0], xywh[:, 2], xywh[:, 3] = x, 30.0, table[:, 0]
     return Detections(xywh, table[:, 1], table[:, 2].astype(np.int64), CLASSES)
 
 
@@ -67,6 +68,14 @@ def test_counts_are_by_group_and_of_sure_boxes_only() -> None:
     assert rows[1]["vru_height_frac"] == 0.0
     assert (rows[0]["source"], rows[0]["source_version"]) == ("yolox_nano", "695e750a5d57")
     assert rows[0]["lead_distance_m"] is None
+
+
+@pytest.mark.parametrize(("x", "height_frac"), [(0.2, 0.0), (129.5, 0.0), (2.0, 0.5), (128.0, 0.5)])
+def test_what_the_edge_cuts_has_no_height(x: float, height_frac: float) -> None:
+    """It counts as a person, but is not said to be near."""
+    told = Told(_seen((60, 0.9, 0), x=x))
+    (row,) = _conform(sweep_frames(_frames(10), [told])).to_pylist()
+    assert (row["persons"], row["vru_height_frac"]) == (1, height_frac)
 
 
 def test_no_frames_give_no_rows() -> None:

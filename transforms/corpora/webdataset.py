@@ -18,7 +18,9 @@ import io
 import math
 import re
 import zipfile
+from collections import deque
 from collections.abc import Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
@@ -33,6 +35,8 @@ DECIMALS = 9
 
 _SAFE = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 _MAX_CAMERA = 40
+_HASHING = 4
+"""Parts that may wait to be hashed: they stay in memory until they are."""
 
 
 class WebDataset:
@@ -72,11 +76,16 @@ class WebDataset:
         """
         sha256 = hashlib.sha256()
         size = samples = 0
-        for part in parts:
-            out.write(part)
-            sha256.update(part)
-            size += len(part)
-            samples += 1
+        # Hashing is as dear as writing, and both let go of the interpreter's lock.
+        with ThreadPoolExecutor(1) as hasher:
+            hashing: deque[Future[None]] = deque()
+            for part in parts:
+                hashing.append(hasher.submit(sha256.update, part))
+                out.write(part)
+                size += len(part)
+                samples += 1
+                if len(hashing) > _HASHING:
+                    hashing.popleft().result()
         out.write(END_OF_ARCHIVE)
         sha256.update(END_OF_ARCHIVE)
         return ShardDigest(size + len(END_OF_ARCHIVE), sha256.hexdigest(), samples)
