@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from auto_label.models import load_models
 from jobs.options import (
     AsJson,
     Channels,
@@ -45,7 +46,9 @@ from pipeline.label import plan_label
 from pipeline.lake import Lake
 from pipeline.mine import plan_mine
 from pipeline.sweep import plan_sweep
+from pipeline.topologies import load_topology
 from schemas.errors import UsageError
+from transforms.triggers import load_triggers
 
 
 def run(
@@ -129,8 +132,8 @@ def run_jobs(
         A report a job, and the snapshot if a corpus was asked for.
 
     Raises:
-        FleetError: the configuration is wrong, or a job failed. All of it is checked
-            before the first job starts.
+        FleetError: the configuration is wrong, or a job failed. Keys, values and names are
+            checked before the first job starts.
     """
 
     def taken(*names: str, **renamed: str) -> dict[str, Any]:
@@ -151,6 +154,10 @@ def run_jobs(
     corpus = configure(CorpusConfig, tables, corpus_flags) if named else None
     if corpus is None and any(value is not None for value in corpus_flags.values()):
         raise UsageError("--topology, --where, --payload and --val-fraction need --corpus NAME")
+    load_triggers(mine.triggers, only=mine.only, params=mine.params)
+    load_models(label.models, label.models_dir)
+    if corpus is not None:
+        load_topology(corpus.topology, corpus.topologies)
     reports = [step(reporter, lake, "ingest", ingest, plan_ingest, create=True)]
     if flags.get("sweep_fps") is not None or "sweep" in tables:
         reports.append(step(reporter, lake, "sweep", sweep, plan_sweep))

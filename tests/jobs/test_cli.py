@@ -42,6 +42,10 @@ def test_every_command_has_help(fleetmill: Fleetmill, command: str) -> None:
         (["corpus", "c", "--lake", "{tmp}/lake"], "no sample to choose from"),
         (["mine", "--lake", "{tmp}/l"], "no lake at"),
         (["run", "--lake", "{tmp}/l", "--topology", "dojo-tile"], "--corpus"),
+        (
+            ["run", "--input", "{tmp}", "--lake", "{tmp}/l", "--corpus", "c", "--topology", "d"],
+            "gpu-8",
+        ),
         (["mine", "--lake", "{tmp}/l", "--config", "{tmp}/c.toml"], "unknown table [mien]"),
         (["plan", "{tmp}", "--topology", "gpu-8"], "neither a snapshot"),
         (["synth", "{tmp}/s", "--size", "10"], "WIDTHxHEIGHT"),
