@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -337,6 +338,19 @@ def test_a_spec_that_cannot_be_met_is_refused(wrong: dict[str, Any]) -> None:
         LabelSpec(**wrong)
 
 
+def _moved(log: _Log, folder: Path) -> _Log:
+    """The same recording, byte for byte, in another folder."""
+    shutil.copytree(Path(log.videos["front"][0].uri).parent, folder)
+    videos = {
+        camera: [dataclasses.replace(file, uri=str(folder / Path(file.uri).name)) for file in files]
+        for camera, files in log.videos.items()
+    }
+    uris = [str(folder / Path(uri).name) for uri in log.frames["uri"].to_pylist()]
+    at = log.frames.column_names.index("uri")
+    frames = log.frames.set_column(at, log.frames.schema.field("uri"), pa.array(uris))
+    return _Log(videos, frames, log.signals)
+
+
 def test_a_sample_tells_everything_but_where_it_lay(
     tmp_path: Path, log: _Log, red: Red, labelled: Labelled
 ) -> None:
@@ -367,7 +381,7 @@ def test_a_sample_tells_everything_but_where_it_lay(
     assert arrays["joint_position"].tolist() == [[1, 2], [3, 4]]
     assert np.isnan(arrays["joint_action"]).tolist() == [[False, False], [True, True]]
     assert "joint_velocity" not in arrays
-    elsewhere = _log(tmp_path / "another")
+    elsewhere = _moved(log, tmp_path / "another")
     moved = sample_members(
         EVENT, LOG, _label(elsewhere, [red]), elsewhere.signals, TABLES["joints"].conform(joints)
     )
