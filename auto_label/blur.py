@@ -72,9 +72,6 @@ class Blurrer:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        # A cascade's threads finish in any order, and a lake's bytes must not depend on it;
-        # a worker has a thread a core already.
-        cv2.setNumThreads(1)
         folder = folder or Path(cv2.__file__).parent / "data"
         self._faces = [(spec, _open(folder / spec.file)) for spec in _FACES]
         self._plates = [(spec, _open(folder / spec.file)) for spec in _PLATES]

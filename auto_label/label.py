@@ -27,7 +27,7 @@ from transforms.corpora import Sample
 from transforms.decode import Frame, decode_window
 from transforms.encode import ClipWriter, clip_ticks
 
-VERSION = 1
+VERSION = 2
 """Goes up when the same event is labelled differently, other than by the modules used."""
 
 EGO_SOURCE = "signals"
@@ -62,7 +62,7 @@ class LabelSpec:
 
     label_fps: float = 5.0
     privacy: str = "blur"
-    crf: int = 23
+    crf: int = 25
     models: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -60,7 +60,7 @@ class LabelConfig(_Job):
     models_dir: tuple[str, ...] = Field(default=(), description="folders of model .toml files")
     fps: float = Field(default=5.0, ge=1, le=120, description="labelled frames a second")
     privacy: Literal["blur", "none"] = Field(default="blur", description="what happens to faces")
-    crf: int = Field(default=23, ge=0, le=51, description="x264 quality, lower is better")
+    crf: int = Field(default=25, ge=0, le=51, description="x264 quality, lower is better")
 
 
 class CorpusConfig(_Job):

@@ -118,13 +118,13 @@ class Publish:
     lake: Lake
     config: CorpusConfig
     run: RunRow
+    snapshot: str
     ranges: str
 
     def __call__(self, results: Sequence[UnitResult]) -> None:
         """Publishes what the units assembled; with nothing to assemble it only points there."""
-        selection = select(self.lake, self.config)
         if not results:
-            make_latest(self.lake.url, self.config.name, selection.snapshot)
+            make_latest(self.lake.url, self.config.name, self.snapshot)
             return
         shards = {
             result.detail["shard"]: ShardDigest(
@@ -132,7 +132,8 @@ class Publish:
             )
             for result in results
         }
-        publish_selection(self.lake, self.config, selection, shards)
+        # Selected again, on the same versions: a table of samples is too large to travel.
+        publish_selection(self.lake, self.config, select(self.lake, self.config), shards)
         self.lake.commit(self.run, [])
         fs, path = filesystem(self.ranges)
         fs.rm_file(path)
@@ -258,6 +259,6 @@ def plan_corpus(lake: Lake, config: CorpusConfig) -> Work:
         expected={("corpus", "samples"): selection.offered},
         known=(count,),
         notes=selection.plan.warnings,
-        finish=lambda run: Publish(lake, config, run, ranges),
+        finish=lambda run: Publish(lake, config, run, selection.snapshot, ranges),
         detail={"snapshot": selection.snapshot, "folder": folder},
     )

@@ -40,7 +40,7 @@ class ClipWriter:
     """
 
     def __init__(
-        self, width: int, height: int, start_ns: int, crf: int = 23, preset: str = "veryfast"
+        self, width: int, height: int, start_ns: int, crf: int = 25, preset: str = "veryfast"
     ) -> None:
         self._shape = (height, width, 3)
         self._start_ns = start_ns
@@ -61,7 +61,9 @@ class ClipWriter:
                 "preset": preset,
                 "forced-idr": "1",
                 "flags": "+bitexact",
-                "x264-params": "bframes=0:keyint=infinite:threads=1:force-cfr=0",
+                # x264's macroblock tree reads memory that nobody wrote, so equal frames would
+                # not always give equal bytes; it also starves what is new in a picture.
+                "x264-params": "bframes=0:mbtree=0:keyint=infinite:threads=1:force-cfr=0",
             },
         )
         self._stream.width = width + width % 2

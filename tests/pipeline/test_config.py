@@ -15,7 +15,7 @@ def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> N
     file = tmp_path / "c.toml"
     file.write_text('[label]\nfps = 2.0\nprivacy = "none"\n')
     config = configure(LabelConfig, read_file(str(file)), {"fps": 7.0, "privacy": None})
-    assert (config.fps, config.privacy, config.crf) == (7.0, "none", 23)
+    assert (config.fps, config.privacy, config.crf) == (7.0, "none", 25)
 
 
 def test_parameters_of_triggers_come_from_the_file(tmp_path: Path) -> None:
