@@ -11,6 +11,7 @@ from jobs.options import (
     Dbc,
     Format,
     Inputs,
+    InputTimeout,
     LakeUrl,
     MaxRejects,
 )
@@ -27,6 +28,7 @@ def ingest(
     format: Format = None,  # noqa: A002 - the flag is --format
     dbc: Dbc = None,
     channels: Channels = None,
+    input_timeout: InputTimeout = None,
     max_reject_fraction: MaxRejects = 0.05,
     config: ConfigFile = None,
     json: AsJson = False,
@@ -37,7 +39,13 @@ def ingest(
     row of `rejects` with its reason; the rest goes on.
     """
     reporter = Reporter(json)
-    flags = {"input": input, "format": format, "dbc": dbc, "channels": channels}
+    flags = {
+        "input": input,
+        "format": format,
+        "dbc": dbc,
+        "channels": channels,
+        "input_timeout_s": input_timeout,
+    }
     settings = configure(IngestConfig, read_file(config), flags)
     reports = [step(reporter, lake, "ingest", settings, plan_ingest, create=True)]
     show_jobs(reporter, reports)

@@ -7,6 +7,7 @@ import typer
 from jobs.options import (
     AsJson,
     ConfigFile,
+    InputTimeout,
     LabelFps,
     LakeUrl,
     MaxRejects,
@@ -27,6 +28,7 @@ def label(
     models_dir: ModelDirs = None,
     label_fps: LabelFps = None,
     privacy: Privacy = None,
+    input_timeout: InputTimeout = None,
     max_reject_fraction: MaxRejects = 0.05,
     config: ConfigFile = None,
     json: AsJson = False,
@@ -37,7 +39,13 @@ def label(
     against their hash. Where they cannot be had, the job says so and labels without.
     """
     reporter = Reporter(json)
-    flags = {"models": models, "models_dir": models_dir, "fps": label_fps, "privacy": privacy}
+    flags = {
+        "models": models,
+        "models_dir": models_dir,
+        "fps": label_fps,
+        "privacy": privacy,
+        "input_timeout_s": input_timeout,
+    }
     settings = configure(LabelConfig, read_file(config), flags)
     reports = [step(reporter, lake, "label", settings, plan_label)]
     show_jobs(reporter, reports)

@@ -33,6 +33,14 @@ Dbc = Annotated[
     list[str] | None,
     typer.Option("--dbc", metavar="URL", help="A CAN database for raw bus frames; repeatable."),
 ]
+InputTimeout = Annotated[
+    float | None,
+    typer.Option(
+        "--input-timeout",
+        metavar="S",
+        help="An input that takes longer becomes a reject, and the next run tries it again.",
+    ),
+]
 Channels = Annotated[
     bool | None, typer.Option("--channels", help="Keep native samples in the table channels.")
 ]

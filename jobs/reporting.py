@@ -33,12 +33,12 @@ class Reporter:
         self._out = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
         self._bar: Progress | None = None
         self._label = ""
-        self._done = self._total = self._shown = 0
+        self._total = self._shown = 0
 
     def start(self, job: str, units: int) -> None:
         """Begins a job of so many units."""
         self.stop()
-        self._label, self._done, self._total, self._shown = job, 0, units, 0
+        self._label, self._total, self._shown = job, units, 0
         if not units:
             self._line(f"{job}: nothing new")
         elif self._err.is_terminal:
@@ -55,14 +55,14 @@ class Reporter:
         else:
             self._line(f"{job}: {units} units")
 
-    def advance(self) -> None:
-        """Marks one more unit as done."""
-        self._done += 1
+    def progress(self, done: int) -> None:
+        """Tells how many units are done."""
         if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=self._done)
-        elif self._done == self._total or self._done >= self._shown + max(1, self._total // 10):
-            self._shown = self._done
-            self._line(f"{self._label}: {self._done} of {self._total}")
+            self._bar.update(self._bar.task_ids[0], completed=done)
+        elif self._total and done >= min(self._total, self._shown + max(1, self._total // 10)):
+            if done > self._shown:
+                self._line(f"{self._label}: {done} of {self._total}")
+            self._shown = done
 
     def stop(self) -> None:
         """Takes the bar away."""
@@ -144,6 +144,7 @@ def job_documents(reports: Sequence[JobReport]) -> list[dict[str, Any]]:
                 for row in balance_rows(report.counts)
             ],
             "notes": list(report.notes),
+            "metrics": dict(report.metrics),
             **report.detail,
         }
         for report in reports

@@ -15,6 +15,7 @@ from jobs.options import (
     Dbc,
     Format,
     Inputs,
+    InputTimeout,
     LabelFps,
     LakeUrl,
     MaxRejects,
@@ -58,6 +59,7 @@ def run(
     format: Format = None,  # noqa: A002 - the flag is --format
     dbc: Dbc = None,
     channels: Channels = None,
+    input_timeout: InputTimeout = None,
     sweep_fps: Annotated[
         float | None,
         typer.Option("--sweep-fps", metavar="F", help="Sweep keyframes too, F a second."),
@@ -92,6 +94,7 @@ def run(
         "format": format,
         "dbc": dbc,
         "channels": channels,
+        "input_timeout": input_timeout,
         "sweep_fps": sweep_fps,
         "triggers": triggers,
         "models": models,
@@ -140,13 +143,14 @@ def run_jobs(
         own = {name: flags.get(name) for name in names}
         return own | {key: flags.get(flag) for key, flag in renamed.items()}
 
-    ingest = configure(IngestConfig, tables, taken("input", "format", "dbc", "channels"))
-    sweep_flags = taken("models", "models_dir", fps="sweep_fps")
+    timeout = taken(input_timeout_s="input_timeout")
+    ingest_flags = taken("input", "format", "dbc", "channels") | timeout
+    ingest = configure(IngestConfig, tables, ingest_flags)
+    sweep_flags = taken("models", "models_dir", fps="sweep_fps") | timeout
     sweep = configure(SweepConfig, tables, sweep_flags)
     mine = configure(MineConfig, tables, taken("triggers"))
-    label = configure(
-        LabelConfig, tables, taken("models", "models_dir", "privacy", fps="label_fps")
-    )
+    label_flags = taken("models", "models_dir", "privacy", fps="label_fps") | timeout
+    label = configure(LabelConfig, tables, label_flags)
     corpus_flags = taken(
         "topology", "topologies", "where", "payload", "val_fraction", name="corpus"
     )

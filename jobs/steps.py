@@ -54,7 +54,7 @@ def step(
             work,
             beam_arguments=STATE.beam,
             on_start=reporter.start,
-            on_unit=reporter.advance,
+            on_progress=reporter.progress,
         )
     finally:
         reporter.stop()

@@ -6,7 +6,15 @@ from typing import Annotated
 
 import typer
 
-from jobs.options import AsJson, ConfigFile, LakeUrl, MaxRejects, ModelDirs, Models
+from jobs.options import (
+    AsJson,
+    ConfigFile,
+    InputTimeout,
+    LakeUrl,
+    MaxRejects,
+    ModelDirs,
+    Models,
+)
 from jobs.reporting import Reporter, exit_code, job_documents, show_jobs
 from jobs.steps import step
 from pipeline.config import SweepConfig, configure, read_file
@@ -21,13 +29,19 @@ def sweep(
     ] = None,
     models: Models = None,
     models_dir: ModelDirs = None,
+    input_timeout: InputTimeout = None,
     max_reject_fraction: MaxRejects = 0.05,
     config: ConfigFile = None,
     json: AsJson = False,
 ) -> None:
     """Look at keyframes of whole logs, at a rate, for the triggers that need to see."""
     reporter = Reporter(json)
-    flags = {"fps": fps, "models": models, "models_dir": models_dir}
+    flags = {
+        "fps": fps,
+        "models": models,
+        "models_dir": models_dir,
+        "input_timeout_s": input_timeout,
+    }
     settings = configure(SweepConfig, read_file(config), flags)
     reports = [step(reporter, lake, "sweep", settings, plan_sweep)]
     show_jobs(reporter, reports)

@@ -12,7 +12,7 @@ from schemas.records import Count
 
 @dataclass(frozen=True, slots=True)
 class JobReport:
-    """How a job ended: its balance, and what it wants to tell."""
+    """How a job ended: its balance, what Beam counted, and what it wants to tell."""
 
     job: str
     run_id: str
@@ -21,6 +21,7 @@ class JobReport:
     seconds: float
     notes: tuple[str, ...] = ()
     detail: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
 
     def rejected_fraction(self) -> float:
         """The worst share of rejects over the lines of the balance."""

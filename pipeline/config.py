@@ -26,7 +26,15 @@ class _Job(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class IngestConfig(_Job):
+class _Reading(_Job):
+    """What jobs share that read recordings."""
+
+    input_timeout_s: float = Field(
+        default=900.0, gt=0, description="an input that takes longer becomes a reject"
+    )
+
+
+class IngestConfig(_Reading):
     """What ingest reads, and how."""
 
     input: tuple[str, ...] = Field(default=(), description="folders or files, as fsspec URLs")
@@ -35,7 +43,7 @@ class IngestConfig(_Job):
     channels: bool = Field(default=False, description="keep native samples in `channels`")
 
 
-class SweepConfig(_Job):
+class SweepConfig(_Reading):
     """Which keyframes the sweep looks at, and with which models."""
 
     fps: float = Field(default=1.0, gt=0, description="keyframes a second, at most")
@@ -53,7 +61,7 @@ class MineConfig(_Job):
     )
 
 
-class LabelConfig(_Job):
+class LabelConfig(_Reading):
     """How events are decoded, labelled, blurred and encoded."""
 
     models: tuple[str, ...] = Field(default=("yolox_nano",), description="detectors")

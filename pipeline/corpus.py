@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -87,6 +87,7 @@ class CorpusStage:
     lake_url: str
     folder: str
     name: str = "corpus"
+    unit: ClassVar[type] = ShardUnit
 
     def open(self) -> None:
         """Has nothing to load."""
@@ -100,14 +101,16 @@ class CorpusStage:
             (row["pack_uri"], row["offset"], row["length"], row["sha256"])
             for row in rows.to_pylist()
         ]
-        shard = assemble_shard(self.lake_url, f"{self.folder}/{unit.name}", ranges)
+        uri = f"{self.folder}/{unit.name}"
+        shard = assemble_shard(self.lake_url, uri, ranges)
         return Output(
+            blobs={uri.removeprefix(f"{self.lake_url}/"): shard.bytes},
             detail={
                 "shard": unit.name,
                 "bytes": shard.bytes,
                 "sha256": shard.sha256,
                 "samples": shard.samples,
-            }
+            },
         )
 
 
@@ -119,7 +122,6 @@ class Publish:
     config: CorpusConfig
     run: RunRow
     snapshot: str
-    ranges: str
 
     def __call__(self, results: Sequence[UnitResult]) -> None:
         """Publishes what the units assembled; with nothing to assemble it only points there."""
@@ -135,8 +137,6 @@ class Publish:
         # Selected again, on the same versions: a table of samples is too large to travel.
         publish_selection(self.lake, self.config, select(self.lake, self.config), shards)
         self.lake.commit(self.run, [])
-        fs, path = filesystem(self.ranges)
-        fs.rm_file(path)
 
 
 def publish_selection(
@@ -245,8 +245,10 @@ def plan_corpus(lake: Lake, config: CorpusConfig) -> Work:
     kept = selection.samples.num_rows
     count = Count("corpus", "samples", kept=kept, filtered=selection.offered - kept)
     units: list[ShardUnit] = []
-    ranges = f"{lake.url}/work/{selection.snapshot}.parquet"
+    scratch: list[str] = []
     if not is_published(folder):
+        scratch.append(f"{lake.url}/work/{selection.snapshot}")
+        ranges = f"{scratch[0]}/ranges.parquet"
         with replacing(ranges) as out:
             pq.write_table(selection.ranges, out)
         units = [
@@ -259,6 +261,7 @@ def plan_corpus(lake: Lake, config: CorpusConfig) -> Work:
         expected={("corpus", "samples"): selection.offered},
         known=(count,),
         notes=selection.plan.warnings,
-        finish=lambda run: Publish(lake, config, run, selection.snapshot, ranges),
+        finish=lambda run: Publish(lake, config, run, selection.snapshot),
         detail={"snapshot": selection.snapshot, "folder": folder},
+        scratch=tuple(scratch),
     )

@@ -8,20 +8,25 @@ killed and is started again is the same run, and writes the same files.
 from __future__ import annotations
 
 import re
+import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import apache_beam as beam
 import pyarrow.compute as pc
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.runner import PipelineResult, PipelineState
+from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.balance import JobReport, check_balance
 from pipeline.graph import Finish, build
+from pipeline.journal import Journal
 from pipeline.lake import Lake, RunRow
-from pipeline.progress import watching
 from pipeline.stage import Stage, Unit, UnitResult, reject_rows
+from pipeline.storage import filesystem, remove
 from schemas.errors import FleetError, LakeError
 from schemas.ids import canonical, digest
 from schemas.records import AddFile, Count, Reject, add_counts
@@ -33,6 +38,8 @@ LOCAL_OPTIONS = (
 )
 """The local default: threads, one a core. Decoding, models and Parquet release the GIL."""
 
+_LOCAL_POLL_S = 0.25
+_REMOTE_POLL_S = 5.0
 
 _RAISED = re.compile(r"^(?:\w+\.)*(\w+): (.*) \[while running '", re.M)
 
@@ -43,7 +50,7 @@ class Work:
 
     `known` counts what a former run is already done with, `rejects` what was refused
     before it reached a worker, `expected` the number of inputs by (stage, unit) that the
-    balance has to come to.
+    balance has to come to, `scratch` folders of no use once the job is done.
     """
 
     stage: Stage
@@ -54,6 +61,7 @@ class Work:
     notes: tuple[str, ...] = ()
     finish: Callable[[RunRow], Finish] | None = None
     detail: Mapping[str, Any] = field(default_factory=dict)
+    scratch: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,34 +95,96 @@ def pipeline_options(arguments: Sequence[str]) -> PipelineOptions:
 
 def run_graph(
     lake: Lake,
-    run_id: str,
-    *,
+    journal: Journal,
     work: Work,
     finish: Finish,
-    beam_arguments: Sequence[str],
-    on_unit: Callable[[], None],
-) -> None:
+    *,
+    beam_arguments: Sequence[str] = (),
+    on_progress: Callable[[int], None] = lambda _done: None,
+) -> dict[str, int | dict[str, float]]:
     """Runs the graph to its end.
+
+    Args:
+        lake: the lake that the units read and write.
+        journal: the run's journal, still to be written.
+        work: what there is to do.
+        finish: the last step.
+        beam_arguments: options for Beam.
+        on_progress: told now and then how many units are done.
+
+    Returns:
+        What Beam counted, by name; of a distribution its sum, count, least and most.
 
     Raises:
         FleetError: what a worker raised on purpose, as it was raised, where Beam lets it
             through.
     """
-    with watching(run_id, on_unit):
-        root = beam.Pipeline(options=pipeline_options(beam_arguments))
-        build(root, lake, run_id, stage=work.stage, units=work.units, finish=finish)
+    root = beam.Pipeline(options=pipeline_options(beam_arguments))
+    pages = journal.plan(work.units)
+    build(root, lake, journal, pages=pages, stage=work.stage, finish=finish)
+    with _watching(journal, on_progress):
         try:
-            state = root.run().wait_until_finish()
+            result = root.run()
+            state = _wait(result)
         except RuntimeError as error:
             refused = _refusal(str(error))
             if refused is None:
                 raise
             raise refused from error
-    if state is not None and state != "DONE":
+    if state not in {None, PipelineState.DONE}:
         raise FleetError(
             f"the {work.stage.name} job ended as {state}; its runner's log says why. "
             "Nothing of it is visible: run the same command again"
         )
+    return _metrics(result)
+
+
+def _wait(result: PipelineResult) -> str | None:
+    try:
+        state: str | None = result.wait_until_finish()
+    except KeyboardInterrupt:
+        result.cancel()
+        raise
+    return state
+
+
+@contextmanager
+def _watching(journal: Journal, on_progress: Callable[[int], None]) -> Iterator[None]:
+    """Tells how many units are done: from the journal, for the workers may be anywhere."""
+    fs, _ = filesystem(journal.folder)
+    seconds = _LOCAL_POLL_S if isinstance(fs, LocalFileSystem) else _REMOTE_POLL_S
+    over = threading.Event()
+
+    def watch() -> None:
+        told = 0
+        while not over.wait(seconds):
+            done = journal.done()
+            if done > told:
+                on_progress(told := done)
+
+    watcher = threading.Thread(target=watch, name="progress", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+
+
+def _metrics(result: PipelineResult) -> dict[str, int | dict[str, float]]:
+    found = result.metrics().query()
+    values: dict[str, int | dict[str, float]] = {}
+    for counter in found["counters"]:
+        values[counter.key.metric.name] = counter.result
+    for one in found["distributions"]:
+        seen = one.result
+        values[one.key.metric.name] = {
+            "sum": seen.sum,
+            "count": seen.count,
+            "min": seen.min,
+            "max": seen.max,
+        }
+    return dict(sorted(values.items()))
 
 
 def _refusal(text: str) -> FleetError | None:
@@ -144,7 +214,7 @@ def execute(
     *,
     beam_arguments: Sequence[str] = (),
     on_start: Callable[[str, int], None] = lambda _job, _units: None,
-    on_unit: Callable[[], None] = lambda: None,
+    on_progress: Callable[[int], None] = lambda _done: None,
 ) -> JobReport:
     """Does the work, commits it, and checks the balance.
 
@@ -155,20 +225,14 @@ def execute(
         work: what there is to do.
         beam_arguments: options for Beam.
         on_start: told the job and the number of units.
-        on_unit: told of each unit that is done.
+        on_progress: told how many units are done, at last all of them.
 
     Raises:
         FleetError: the balance does not hold, or a worker refused.
     """
     started = time.time_ns()
     text = canonical(dict(config)).decode("ascii")
-    run_id = digest(
-        "run",
-        job,
-        text,
-        sorted(unit.key for unit in work.units),
-        sorted([r.uri, r.stage, r.reason, r.detail] for r in work.rejects),
-    )
+    run_id = _run_id(lake, job, text, work)
     fresh = _fresh_rejects(lake, work.rejects)
     counts = tuple(add_counts(work.known))
     run = RunRow(
@@ -183,31 +247,55 @@ def execute(
     adds: list[AddFile] = []
     if fresh:
         adds = lake.write("rejects", reject_rows(fresh, run_id), digest("rejects", run_id))
+    metrics: Mapping[str, Any] = {}
     if work.units:
-        finish = Commit(lake, run, tuple(adds)) if work.finish is None else work.finish(run)
-        run_graph(
+        journal = Journal(lake.url, run_id)
+        metrics = run_graph(
             lake,
-            run_id,
-            work=work,
-            finish=finish,
+            journal,
+            work,
+            Commit(lake, run, tuple(adds)) if work.finish is None else work.finish(run),
             beam_arguments=beam_arguments,
-            on_unit=on_unit,
+            on_progress=on_progress,
         )
+        on_progress(len(work.units))
         counts = _committed_counts(lake, run_id)
+        for folder in (journal.folder, *work.scratch):
+            remove(folder)
     elif work.finish is not None:
         work.finish(run)([])
     elif adds:
         lake.commit(run, adds)
     check_balance(job, counts, work.expected)
     return JobReport(
-        job,
-        run_id,
-        counts,
-        len(work.units),
-        (time.time_ns() - started) / 1e9,
-        work.notes,
-        work.detail,
+        job=job,
+        run_id=run_id,
+        counts=counts,
+        units=len(work.units),
+        seconds=(time.time_ns() - started) / 1e9,
+        notes=work.notes,
+        detail=work.detail,
+        metrics=metrics,
     )
+
+
+def _run_id(lake: Lake, job: str, config: str, work: Work) -> str:
+    """Names the run: a run that was killed and is started again has the same id.
+
+    Work that a committed run could not do (an input took too long) comes again as a run
+    of its own.
+    """
+    run_id = digest(
+        "run",
+        job,
+        config,
+        sorted(unit.key for unit in work.units),
+        sorted([r.uri, r.stage, r.reason, r.detail] for r in work.rejects),
+    )
+    committed = set(lake.read("runs", columns=["run_id"])["run_id"].to_pylist())
+    while work.units and run_id in committed:
+        run_id = digest("again", run_id)
+    return run_id
 
 
 def _fresh_rejects(lake: Lake, rejects: Sequence[Reject]) -> list[Reject]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
 
 import fsspec
 import numpy as np
@@ -16,10 +18,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.config import IngestConfig
+from pipeline.deadline import within
 from pipeline.execute import Work, done_subjects, stage_digest
 from pipeline.lake import Lake
 from pipeline.stage import Done, Output
-from schemas.errors import DataError, UsageError
+from schemas.errors import DataError, TimeLimitError, UsageError
 from schemas.ids import digest
 from schemas.recording import Recording
 from schemas.records import Count, LogRef, Reject
@@ -50,7 +53,9 @@ class IngestStage:
 
     options: ReadOptions
     digests: dict[str, str]
+    timeout_s: float
     name: str = "ingest"
+    unit: ClassVar[type] = IngestUnit
 
     def open(self) -> None:
         """Has nothing to load: readers are imported by their first log."""
@@ -60,13 +65,15 @@ class IngestStage:
         output = Output()
         parts: dict[str, list[pa.Table]] = {}
         for log in unit.logs:
+            read = partial(FORMATS.load(log.format)().read, log, self.options)
             try:
-                recording = FORMATS.load(log.format)().read(log, self.options)
+                recording = within(self.timeout_s, read, log.uri)
             except DataError as error:
                 output.rejects.append(
                     Reject.of(error, uri=log.uri, stage=self.name, subject=log.log_id)
                 )
-                output.done.append(Done(log.log_id, self.digests[log.format], "rejected"))
+                if not isinstance(error, TimeLimitError):
+                    output.done.append(Done(log.log_id, self.digests[log.format], "rejected"))
                 output.counts.append(Count(self.name, "logs", rejected=1))
                 continue
             for table, rows in recording_tables(recording).items():
@@ -272,7 +279,11 @@ def plan_ingest(lake: Lake, config: IngestConfig) -> Work:
         "they stay so. To read them again, ingest them into a new lake"
     )
     return Work(
-        stage=IngestStage(ReadOptions(dbc=tuple(config.dbc), native=config.channels), digests),
+        stage=IngestStage(
+            ReadOptions(dbc=tuple(config.dbc), native=config.channels),
+            digests,
+            config.input_timeout_s,
+        ),
         units=units,
         expected={("ingest", "logs"): len(found.logs)},
         known=(

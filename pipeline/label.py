@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import ClassVar
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -15,13 +17,14 @@ import pyarrow.dataset as ds
 from auto_label.label import Labelled, LabelSpec, label_event, sample_members
 from auto_label.models import Detector, ModelSpec
 from pipeline.config import LabelConfig
+from pipeline.deadline import within
 from pipeline.execute import Work, done_subjects
 from pipeline.lake import Lake
 from pipeline.locate import Places, locate, rows_of
 from pipeline.models import open_detectors, ready_models
 from pipeline.stage import Done, Output
 from pipeline.storage import replacing
-from schemas.errors import DataError
+from schemas.errors import DataError, TimeLimitError
 from schemas.ids import digest
 from schemas.records import Count, Event, Reject, VideoFile
 from schemas.tables import TABLES
@@ -52,7 +55,9 @@ class LabelStage:
     lake_url: str
     spec: LabelSpec
     models: tuple[ModelSpec, ...]
+    timeout_s: float
     name: str = "label"
+    unit: ClassVar[type] = LabelUnit
     _detectors: list[Detector] = field(default_factory=list)
 
     def open(self) -> None:
@@ -78,16 +83,17 @@ class LabelStage:
                     rows_of(table, files[table], [unit.log_id], inside)
                     for table in ("signals", "joints")
                 )
+                look = partial(
+                    label_event, event, videos, frames, signals, self._detectors, self.spec
+                )
                 try:
-                    labelled = label_event(
-                        event, videos, frames, signals, self._detectors, self.spec
-                    )
+                    labelled = within(self.timeout_s, look, f"{log['uri']}: event {event.event_id}")
                     sample = sample_members(event, log, labelled, signals, joints)
                 except DataError as error:
                     reject = Reject.of(
                         error, uri=log["uri"], stage=self.name, subject=event.event_id
                     )
-                    self._refuse(event, (reject,), output)
+                    self._refuse(event, (reject,), output, again=isinstance(error, TimeLimitError))
                     continue
                 if labelled.rejects and not labelled.cameras:
                     self._refuse(event, labelled.rejects, output)
@@ -103,12 +109,17 @@ class LabelStage:
                 output.counts.append(Count(self.name, "events", kept=1))
                 output.counts.append(Count(self.name, "boxes", kept=labelled.boxes.num_rows))
             pack.close()
+            output.blobs[pack_uri] = out.tell()
         output.tables = {table: pa.concat_tables(rows) for table, rows in parts.items()}
         return output
 
-    def _refuse(self, event: Event, rejects: Sequence[Reject], output: Output) -> None:
+    def _refuse(
+        self, event: Event, rejects: Sequence[Reject], output: Output, again: bool = False
+    ) -> None:
+        """Rejects an event, for good unless the next run is to try it again."""
         output.rejects.extend(rejects)
-        output.done.append(Done(event.event_id, self.spec.digest, "rejected"))
+        if not again:
+            output.done.append(Done(event.event_id, self.spec.digest, "rejected"))
         output.counts.append(Count(self.name, "events", rejected=1))
 
     def _sample_row(
@@ -167,7 +178,7 @@ def plan_label(lake: Lake, config: LabelConfig) -> Work:
         else:
             known += 1
     return Work(
-        stage=LabelStage(lake.url, spec, models),
+        stage=LabelStage(lake.url, spec, models, config.input_timeout_s),
         units=list(_units(fresh, spec, places)),
         expected={("label", "events"): len(events)},
         known=(Count("label", "events", filtered=known, rejected=rejected),),

@@ -251,7 +251,7 @@ class Lake:
         finished = time.time_ns()
         ordered = tuple(sorted(set(adds)))
         says = bool(ordered or removes or run.counts)
-        while says and not self._is_known(run.run_id):
+        while says and not self.is_committed(run.run_id):
             number = self._last_number() + 1
             intent = Intent(number, run, finished, ordered, tuple(sorted(set(removes))))
             if not put_new(self._intent_url(number), intent.encode()):
@@ -262,6 +262,12 @@ class Lake:
             fs, path = filesystem(self._intent_url(number))
             fs.rm_file(path)
         self.recover()
+
+    def is_committed(self, run_id: str) -> bool:
+        """Tells whether a run is committed, or queued to be."""
+        if self._delta("runs").transaction_version(run_id) is not None:
+            return True
+        return any(intent.run.run_id == run_id for intent in self.pending())
 
     def recover(self) -> list[str]:
         """Rolls queued runs forward, and pins this lake to the outcome.
@@ -308,7 +314,8 @@ class Lake:
         packs = pc.unique(self.read("samples", ["pack_uri"])["pack_uri"]).to_pylist()
         if not any(table == "samples" for table, _ in queued):
             unused += self._strays("packs", ".tar", {uri.rpartition("/")[2] for uri in packs})
-        unused += self._strays("work", "", set())
+        for folder in names(f"{self.url}/work"):
+            unused += self._strays(f"work/{folder}", "", set())
         unused += self._strays("commits", TEMPORARY, set())
         return sorted(url.removeprefix(f"{self.url}/") for url in unused if _expire(url, deadline))
 
@@ -428,11 +435,6 @@ class Lake:
 
     def _last_number(self) -> int:
         return max([self._applied(), *self._numbers()])
-
-    def _is_known(self, run_id: str) -> bool:
-        if self._delta("runs").transaction_version(run_id) is not None:
-            return True
-        return any(intent.run.run_id == run_id for intent in self.pending())
 
 
 def _options(url: str) -> dict[str, str] | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import ClassVar
 
 import pyarrow as pa
 
@@ -50,6 +51,7 @@ class MineStage:
 
     triggers: tuple[Trigger, ...]
     name: str = "mine"
+    unit: ClassVar[type] = MineUnit
     _miners: dict[tuple[str, tuple[str, ...]], Miner] = field(default_factory=dict)
 
     def open(self) -> None:

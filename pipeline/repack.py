@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -48,6 +48,7 @@ class RepackStage:
     fps: float
     digest: str
     name: str = "repack"
+    unit: ClassVar[type] = RepackUnit
 
     def open(self) -> None:
         """Has nothing to load."""
@@ -73,7 +74,9 @@ class RepackStage:
                     }
                 )
             pack.close()
+            size = out.tell()
         return Output(
+            blobs={pack_uri: size},
             tables={"samples": pa.Table.from_pylist(rows, schema=TABLES["samples"].schema)},
             done=[Done(subject(row), self.digest, "kept") for row in unit.samples],
             counts=[Count(self.name, "samples", kept=len(rows))],

@@ -1,28 +1,25 @@
-"""A stage: what one job does to one unit of work, and the DoFn that does it on a worker.
+"""A stage: what one job does to one unit of work, and what comes of it.
 
 Every job has the same graph: units of work fan out, each becomes Parquet files under the
 lake's tables (and packs, and shards), and one last step makes them visible all at once.
-Only small records cross an edge; what a unit decodes lives and dies inside `process`.
+What a unit decodes lives and dies inside `process`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
-import apache_beam as beam
 import pyarrow as pa
-from apache_beam.metrics.metric import Metrics
 
-from pipeline import progress
 from pipeline.lake import Lake
 from schemas.records import AddFile, Count, Outcome, Reject
 from schemas.tables import TABLES
 
 
 class Unit(Protocol):
-    """One unit of work: small, picklable, named by a digest of what it is made of."""
+    """One unit of work: a frozen dataclass of plain fields, named by a digest of them."""
 
     @property
     def key(self) -> str:
@@ -40,9 +37,14 @@ class Done:
 
 @dataclass(slots=True)
 class Output:
-    """What a unit came to: rows by table, what is done, what was rejected, the counts."""
+    """What a unit came to: rows by table, what is done, what was rejected, the counts.
+
+    `blobs` are the other files it wrote, named from the lake's root, and their bytes;
+    `detail` a few facts for the last step, as JSON has them.
+    """
 
     tables: dict[str, pa.Table] = field(default_factory=dict)
+    blobs: dict[str, int] = field(default_factory=dict)
     done: list[Done] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
     counts: list[Count] = field(default_factory=list)
@@ -51,24 +53,36 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class UnitResult:
-    """What crosses the edge to the last step: names of files, counts, a few facts."""
+    """What the last step learns of a unit: names of files, counts, a few facts."""
 
     key: str
     adds: tuple[AddFile, ...]
+    blobs: dict[str, int]
     counts: tuple[Count, ...]
     detail: dict[str, Any]
+
+    def files(self) -> Iterator[tuple[str, int]]:
+        """Yields every file that the unit wrote, named from the lake's root, and its bytes."""
+        yield from ((f"tables/{add.table}/{add.path}", add.size) for add in self.adds)
+        yield from self.blobs.items()
 
 
 class Stage(Protocol):
     """What a job does to a unit. Pickled to workers, so `open` loads what is heavy."""
 
     name: str
+    unit: ClassVar[type]
+    """The type of its units."""
 
     def open(self) -> None:
         """Loads models, compiles queries: once a worker."""
 
     def process(self, unit: Any) -> Output:
-        """Turns one unit into rows. DataError never escapes: it becomes a reject."""
+        """Turns one unit into rows. DataError never escapes: it becomes a reject.
+
+        A worker may die at any point and another do the unit again: every file has a name
+        and bytes that follow from the unit, and appears whole.
+        """
 
 
 def write_output(lake: Lake, run_id: str, stage: str, key: str, output: Output) -> UnitResult:
@@ -87,7 +101,7 @@ def write_output(lake: Lake, run_id: str, stage: str, key: str, output: Output) 
             }
         )
     adds = [add for name, rows in tables.items() for add in lake.write(name, rows, key)]
-    return UnitResult(key, tuple(adds), tuple(output.counts), output.detail)
+    return UnitResult(key, tuple(adds), output.blobs, tuple(output.counts), output.detail)
 
 
 def reject_rows(rejects: Sequence[Reject], run_id: str) -> pa.Table:
@@ -106,27 +120,3 @@ def reject_rows(rejects: Sequence[Reject], run_id: str) -> pa.Table:
         ],
         schema=TABLES["rejects"].schema,
     )
-
-
-class Process(beam.DoFn):
-    """Runs a stage on units: `Stage.process` and `write_output` wired to a worker."""
-
-    def __init__(self, stage: Stage, lake: Lake, run_id: str) -> None:
-        self._stage = stage
-        self._lake = lake
-        self._run_id = run_id
-
-    def setup(self) -> None:
-        """Opens the stage once a worker."""
-        self._stage.open()
-
-    def process(self, unit: Unit) -> Iterator[UnitResult]:
-        """Works one unit off and tells what it wrote."""
-        output = self._stage.process(unit)
-        result = write_output(self._lake, self._run_id, self._stage.name, unit.key, output)
-        for count in output.counts:
-            for outcome in ("kept", "filtered", "rejected"):
-                name = f"{count.unit.replace(' ', '_')}_{outcome}"
-                Metrics.counter(self._stage.name, name).inc(getattr(count, outcome))
-        progress.advance(self._run_id)
-        yield result

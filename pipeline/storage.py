@@ -110,3 +110,10 @@ def names(url: str) -> list[str]:
     except FileNotFoundError:
         return []
     return sorted(str(entry).rstrip("/").rpartition("/")[2] for entry in found)
+
+
+def remove(url: str) -> None:
+    """Deletes a folder and all in it; nothing happens if it is not there."""
+    fs, path = filesystem(url)
+    with contextlib.suppress(FileNotFoundError):
+        fs.rm(path, recursive=True)

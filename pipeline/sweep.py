@@ -6,21 +6,24 @@ Only keyframes are decoded: at one a second that is a few hundredths of a full d
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
+from typing import ClassVar
 
 import pyarrow as pa
 
 from auto_label import scene
 from auto_label.models import Detector, ModelSpec
 from pipeline.config import SweepConfig
+from pipeline.deadline import within
 from pipeline.execute import Work, done_subjects, stage_digest
 from pipeline.label import video_files
 from pipeline.lake import Lake
 from pipeline.locate import locate, rows_of
 from pipeline.models import open_detectors, ready_models
 from pipeline.stage import Done, Output
-from schemas.errors import DataError
+from schemas.errors import DataError, TimeLimitError
 from schemas.ids import digest
-from schemas.records import Count, Outcome, Reject
+from schemas.records import Count, Outcome, Reject, VideoFile
 from schemas.tables import TABLES
 from transforms.decode import decode_keyframes
 
@@ -41,7 +44,9 @@ class SweepStage:
     fps: float
     models: tuple[ModelSpec, ...]
     digest: str
+    timeout_s: float
     name: str = "sweep"
+    unit: ClassVar[type] = SweepUnit
     _detectors: list[Detector] = field(default_factory=list)
 
     def open(self) -> None:
@@ -49,7 +54,10 @@ class SweepStage:
         self._detectors = open_detectors(self.models)
 
     def process(self, unit: SweepUnit) -> Output:
-        """Sweeps one log, camera by camera; a file that does not decode is a reject."""
+        """Sweeps one log, camera by camera; a file that does not decode is a reject.
+
+        If one takes too long, nothing of the log is kept: the next run sweeps it whole.
+        """
         output = Output()
         files = dict(unit.files)
         videos = video_files(rows_of("videos", files["videos"], [unit.log_id]))
@@ -57,14 +65,15 @@ class SweepStage:
         parts: list[pa.Table] = []
         for camera, spans in videos.items():
             for video in spans:
+                look = partial(self._look, video, frames)
                 try:
-                    rows = scene.sweep_frames(
-                        decode_keyframes(video, frames, self.fps), self._detectors
-                    )
+                    rows = within(self.timeout_s, look, video.uri)
                 except DataError as error:
-                    output.rejects.append(
-                        Reject.of(error, uri=video.uri, stage=self.name, subject=unit.log_id)
-                    )
+                    reject = Reject.of(error, uri=video.uri, stage=self.name, subject=unit.log_id)
+                    if isinstance(error, TimeLimitError):
+                        late = Count(self.name, "logs", rejected=1)
+                        return Output(rejects=[reject], counts=[late])
+                    output.rejects.append(reject)
                     continue
                 for name, value in (("log_id", unit.log_id), ("camera", camera)):
                     column = pa.repeat(pa.scalar(value, pa.string()), rows.num_rows)
@@ -82,6 +91,9 @@ class SweepStage:
             Count(self.name, "keyframes", kept=sum(part.num_rows for part in parts)),
         ]
         return output
+
+    def _look(self, video: VideoFile, frames: pa.Table) -> pa.Table:
+        return scene.sweep_frames(decode_keyframes(video, frames, self.fps), self._detectors)
 
 
 def plan_sweep(lake: Lake, config: SweepConfig) -> Work:
@@ -108,7 +120,7 @@ def plan_sweep(lake: Lake, config: SweepConfig) -> Work:
     ]
     rejected = sum(done.get(log_id) == "rejected" for log_id in log_ids)
     return Work(
-        stage=SweepStage(config.fps, models, key),
+        stage=SweepStage(config.fps, models, key, config.input_timeout_s),
         units=units,
         expected={("sweep", "logs"): len(log_ids)},
         known=(

@@ -64,3 +64,9 @@ class UnsupportedError(DataError):
     """The format is known, this version, codec or feature of it is not."""
 
     reason = "unsupported"
+
+
+class TimeLimitError(DataError):
+    """Reading the input takes longer than allowed; the next run tries again."""
+
+    reason = "timeout"

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -155,11 +156,19 @@ def _walk(tree: Tree, fs: AbstractFileSystem) -> Iterator[tuple[str, int, Reject
                 else:
                     deep = UnsupportedError(f"{tree.uri(path)}: over {MAX_DEPTH} folders deep")
                     yield path, 0, Reject.of(deep, uri=tree.uri(path), stage="discover")
-            elif entry["type"] == "file" or entry.get("islink"):
+            elif entry["type"] == "file" or (
+                entry.get("islink") and not (local and _is_odd(tree.where(path)))
+            ):
                 yield path, int(entry["size"] or 0), None
             else:
                 odd = UnsupportedError(f"{tree.uri(path)}: a device or pipe, not a file")
                 yield path, 0, Reject.of(odd, uri=tree.uri(path), stage="discover")
+
+
+def _is_odd(where: str) -> bool:
+    """Tells whether a link leads to a pipe or a device: opening one may wait for ever."""
+    path = Path(where)
+    return path.exists() and not path.is_file()
 
 
 def _unusable_name(path: str) -> str | None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import pyarrow as pa
 import pytest
 from apache_beam.testing import test_pipeline
 
 from pipeline.execute import Work, execute
-from pipeline.graph import build
-from pipeline.lake import Lake
+from pipeline.graph import FinishRun, build
+from pipeline.journal import PAGE_UNITS, Journal
+from pipeline.lake import Lake, RunRow
 from pipeline.stage import Done, Output, UnitResult, write_output
 from schemas.errors import FleetError, LakeError
 from schemas.ids import digest
@@ -33,10 +35,15 @@ class Number:
 
 @dataclass(slots=True)
 class Marks:
-    """A stage that writes a mark for each number, and rejects those divisible by five."""
+    """A stage that writes a mark for each number, and rejects those divisible by five.
 
-    name: str = "marks"
+    It notes every number it works on in `log`, and refuses `broken`.
+    """
+
+    log: str
     broken: int = -1
+    name: str = "marks"
+    unit: ClassVar[type] = Number
 
     def open(self) -> None:
         """Has nothing to load."""
@@ -45,6 +52,8 @@ class Marks:
         """Marks the number."""
         if unit.value == self.broken:
             raise LakeError("the pack p.tar is gone; label again")
+        with Path(self.log).open("a") as log:
+            log.write(f"{unit.value}\n")
         if unit.value % 5 == 0:
             reject = Reject("u", self.name, "corrupt", str(unit.value))
             return Output(rejects=[reject], counts=[Count(self.name, "numbers", rejected=1)])
@@ -69,18 +78,23 @@ class Remember:
 
 
 def test_the_graph_gives_what_a_plain_loop_gives(tmp_path: Path) -> None:
-    """Same files, same counts, in the order of keys."""
+    """Same files, same counts, in the order of keys; a unit given twice is worked on once."""
     lake = Lake.create(str(tmp_path / "lake"))
-    units = [Number(value) for value in range(12)]
-    stage = Marks()
+    units = [Number(value) for value in range(PAGE_UNITS + 12)]
+    stage, twin = Marks(str(tmp_path / "log")), Marks(str(tmp_path / "twin"))
     expected = [
-        write_output(lake, "r", stage.name, unit.key, stage.process(unit))
+        write_output(lake, "r", stage.name, unit.key, twin.process(unit))
         for unit in sorted(units, key=lambda unit: unit.key)
     ]
     finish = Remember(str(tmp_path / "seen"))
+    journal = Journal(lake.url, "r")
+    pages = journal.plan([*units, units[3]])
+    assert len(pages) == 2
     with test_pipeline.TestPipeline() as root:
-        build(root, lake, "r", stage=stage, units=[*units, units[3]], finish=finish)
+        build(root, lake, journal, pages=pages, stage=stage, finish=finish)
     assert (tmp_path / "seen").read_text() == repr(expected)
+    worked = sorted(int(line) for line in (tmp_path / "log").read_text().split())
+    assert worked == list(range(PAGE_UNITS + 12))
 
 
 def run(lake: Lake, stage: Marks, values: range, expected: int) -> tuple[Count, ...]:
@@ -93,25 +107,84 @@ def run(lake: Lake, stage: Marks, values: range, expected: int) -> tuple[Count, 
     return execute(lake, "marks", {}, work).counts
 
 
-def test_a_job_commits_all_tables_at_once_and_counts_every_unit(tmp_path: Path) -> None:
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    """Where the stage notes what it works on."""
+    return tmp_path / "log"
+
+
+def test_a_job_commits_all_tables_at_once_and_counts_every_unit(tmp_path: Path, log: Path) -> None:
     """Marks, rejects and the ledger are visible together, and the balance is in `runs`."""
     lake = Lake.create(str(tmp_path / "lake"))
-    assert run(lake, Marks(), range(12), 12) == (Count("marks", "numbers", 9, 0, 3),)
+    assert run(lake, Marks(str(log)), range(12), 12) == (Count("marks", "numbers", 9, 0, 3),)
     after = Lake.open(lake.url)
     assert [after.read(t).num_rows for t in ("marks", "ledger", "rejects")] == [9, 9, 3]
     assert after.read("runs")["counts"].to_pylist()[0][0]["rejected"] == 3
+    assert list((tmp_path / "lake" / "work").iterdir()) == []
 
 
-def test_an_input_that_is_lost_fails_the_job(tmp_path: Path) -> None:
+def test_beam_counts_what_the_balance_counts(tmp_path: Path, log: Path) -> None:
+    """Counters and distributions, by name."""
+    lake = Lake.create(str(tmp_path / "lake"))
+    work = Work(Marks(str(log)), [Number(v) for v in range(12)], {("marks", "numbers"): 12})
+    metrics = execute(lake, "marks", {}, work).metrics
+    assert metrics["units"] == 12
+    assert (metrics["numbers_kept"], metrics["numbers_rejected"]) == (9, 3)
+    folder = tmp_path / "lake" / "tables"
+    written = [
+        p.stat().st_size
+        for t in ("marks", "ledger", "rejects")
+        for p in (folder / t).glob("*.parquet")
+    ]
+    assert metrics["files"] == len(written)
+    assert metrics["unit_bytes"]["sum"] == sum(written)
+    assert metrics["unit_ms"]["count"] == 12
+
+
+def test_an_input_that_is_lost_fails_the_job(tmp_path: Path, log: Path) -> None:
     """Thirteen were promised, twelve were worked off."""
     lake = Lake.create(str(tmp_path / "lake"))
     with pytest.raises(FleetError, match="13 numbers went into marks, 12 came out"):
-        run(lake, Marks(), range(12), 13)
+        run(lake, Marks(str(log)), range(12), 13)
 
 
-def test_an_error_on_a_worker_reaches_the_driver_and_nothing_is_visible(tmp_path: Path) -> None:
+def test_an_error_on_a_worker_reaches_the_driver_and_nothing_is_visible(
+    tmp_path: Path, log: Path
+) -> None:
     """As what it is, not as Beam's wrapping of it."""
     lake = Lake.create(str(tmp_path / "lake"))
     with pytest.raises(LakeError, match=r"p\.tar is gone"):
-        run(lake, Marks(broken=7), range(12), 12)
+        run(lake, Marks(str(log), broken=7), range(12), 12)
     assert Lake.open(lake.url).read("marks").num_rows == 0
+
+
+def test_what_was_done_before_a_crash_is_not_done_again(tmp_path: Path, log: Path) -> None:
+    """The second run takes over every unit that the first one finished, but a torn one."""
+    lake = Lake.create(str(tmp_path / "lake"))
+    with pytest.raises(LakeError):
+        run(lake, Marks(str(log), broken=7), range(12), 12)
+    first = {int(line) for line in log.read_text().split()}
+    assert 7 not in first
+    (journal,) = (tmp_path / "lake" / "work").iterdir()
+    torn = next(value for value in sorted(first) if value % 5)
+    (file,) = (tmp_path / "lake" / "tables" / "marks").glob(f"{Number(torn).key}-*.parquet")
+    file.unlink()
+    log.unlink()
+    assert journal.name.isalnum()
+    assert run(lake, Marks(str(log)), range(12), 12) == (Count("marks", "numbers", 9, 0, 3),)
+    second = {int(line) for line in log.read_text().split()}
+    assert second == set(range(12)) - first | {torn}
+    assert Lake.open(lake.url).read("marks")["t_ns"].to_pylist() == [
+        value for value in range(12) if value % 5
+    ]
+
+
+def test_the_last_step_of_a_twin_that_comes_late_does_nothing(tmp_path: Path) -> None:
+    """Its journal is gone, for the other has committed; without a commit that is an error."""
+    lake, seen = Lake.create(str(tmp_path / "lake")), tmp_path / "seen"
+    last = FinishRun("marks", Remember(str(seen)), lake, Journal(lake.url, "r"))
+    with pytest.raises(LakeError, match="was it deleted meanwhile"):
+        list(last.process(1))
+    lake.commit(RunRow("r", "marks", "c", "{}", 0, (Count("marks", "numbers", 1),)), [])
+    assert list(last.process(1)) == []
+    assert not seen.exists()

@@ -1,0 +1,111 @@
+"""The journal of a run: what it has to do, and what of it is done, as files of the lake.
+
+    work/<run>/000000.todo    units of work, a line of JSON each
+    work/<run>/<unit>.done    what became of a unit; written when all its files are whole
+
+Between steps goes where a unit is written down, never the unit, however much it names. A
+unit whose worker dies after it is done is not worked off again, neither by a second
+attempt nor by the next run of the same command. And anyone can see how far a run is. The
+journal goes when its run is over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter
+
+from pipeline.stage import Unit, UnitResult
+from pipeline.storage import filesystem, names, put
+from schemas.errors import LakeError
+from schemas.ids import canonical
+
+PAGE_UNITS = 200
+"""Units on a page: what one worker lists at once."""
+
+TODO, DONE = ".todo", ".done"
+
+Place = tuple[str, int, int]
+"""Where a unit is written down: its page, and the bytes [start, end) of it."""
+
+U = TypeVar("U")
+
+_RESULT = TypeAdapter(UnitResult)
+
+
+class Journal:
+    """The journal of one run. Small and picklable; making one does no I/O."""
+
+    def __init__(self, lake_url: str, run_id: str) -> None:
+        self._lake_url = lake_url
+        self.run_id = run_id
+        self.folder = f"{lake_url}/work/{run_id}"
+
+    def plan(self, units: Sequence[Unit]) -> list[str]:
+        """Writes down what is to be done; returns the names of the pages."""
+        distinct = list({unit.key: unit for unit in units}.values())
+        pages = []
+        for first in range(0, len(distinct), PAGE_UNITS):
+            pages.append(f"{first // PAGE_UNITS:06d}{TODO}")
+            page = distinct[first : first + PAGE_UNITS]
+            lines = [canonical(_fields(unit)) + b"\n" for unit in page]
+            put(f"{self.folder}/{pages[-1]}", b"".join(lines))
+        return pages
+
+    def places(self, page: str) -> Iterator[Place]:
+        """Yields where the units of a page are written down."""
+        start = 0
+        for line in self._read(page).splitlines(keepends=True):
+            yield page, start, start + len(line)
+            start += len(line)
+
+    def unit(self, place: Place, kind: type[U]) -> U:
+        """Reads a unit, checking it against its type."""
+        return TypeAdapter(kind).validate_json(self._read(*place))
+
+    def record(self, result: UnitResult) -> None:
+        """Writes down that a unit is done."""
+        put(f"{self.folder}/{result.key}{DONE}", canonical(asdict(result)))
+
+    def result(self, key: str) -> UnitResult | None:
+        """Reads what became of a unit; None if it is not done, or a file of it is gone."""
+        try:
+            result = _RESULT.validate_json(self._read(key + DONE))
+        except FileNotFoundError:
+            return None
+        fs, root = filesystem(self._lake_url)
+        try:
+            whole = all(fs.size(f"{root}/{name}") == size for name, size in result.files())
+        except FileNotFoundError:
+            return None
+        return result if whole else None
+
+    def done(self) -> int:
+        """Counts the units that are done."""
+        return sum(name.endswith(DONE) for name in names(self.folder))
+
+    def results(self, expected: int) -> list[UnitResult]:
+        """Reads what became of every unit, in the order of their keys.
+
+        Raises:
+            LakeError: there are not as many as expected.
+        """
+        found = [name for name in names(self.folder) if name.endswith(DONE)]
+        if len(found) != expected:
+            raise LakeError(
+                f"{self.folder} tells of {len(found)} units that are done, not of {expected}; "
+                "was it deleted meanwhile? Run the same command again"
+            )
+        return [_RESULT.validate_json(self._read(name)) for name in found]
+
+    def _read(self, name: str, start: int | None = None, end: int | None = None) -> bytes:
+        fs, path = filesystem(f"{self.folder}/{name}")
+        content: bytes = fs.cat_file(path, start, end)
+        return content
+
+
+def _fields(unit: Any) -> dict[str, Any]:
+    fields: dict[str, Any] = asdict(unit)
+    return fields
