@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 ROOT ?= demo-lake
 JOBS ?= 2
 
-.PHONY: demo test lint bench clean help
+.PHONY: demo test flink-test lint bench clean help
 
 help:  ## Say what there is.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -25,6 +25,11 @@ demo: $(STAMP)  ## Run a small synthetic fleet through everything.
 
 test: $(STAMP)  ## Run the tests that need no server and are not slow.
 	@$(BIN)/pytest -n $(JOBS) -m "not slow and not server and not flink"
+
+flink-test: $(STAMP)  ## Run the tests on a Flink cluster of their own: needs Java and Maven.
+	@echo "Fetching Flink and the workers' environment (some minutes, once)"
+	@$(BIN)/python -m tests.fetch
+	@$(BIN)/pytest -n $(JOBS) --dist loadfile --durations 10 -m flink
 
 lint: $(STAMP)  ## Check style and types.
 	@$(BIN)/ruff check .

@@ -17,6 +17,7 @@ from typing import Any
 
 import apache_beam as beam
 import pyarrow.compute as pc
+from apache_beam.metrics.metric import MetricsFilter
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineResult, PipelineState
 from fsspec.implementations.local import LocalFileSystem
@@ -136,7 +137,7 @@ def run_graph(
             f"the {work.stage.name} job ended as {state}; its runner's log says why. "
             "Nothing of it is visible: run the same command again"
         )
-    return _metrics(result)
+    return _metrics(result, work.stage.name)
 
 
 def _wait(result: PipelineResult) -> str | None:
@@ -171,8 +172,9 @@ def _watching(journal: Journal, on_progress: Callable[[int], None]) -> Iterator[
         watcher.join()
 
 
-def _metrics(result: PipelineResult) -> dict[str, int | dict[str, float]]:
-    found = result.metrics().query()
+def _metrics(result: PipelineResult, stage: str) -> dict[str, int | dict[str, float]]:
+    """Reads what our steps counted; a runner has counters of its own, too."""
+    found = result.metrics().query(MetricsFilter().with_namespace(stage))
     values: dict[str, int | dict[str, float]] = {}
     for counter in found["counters"]:
         values[counter.key.metric.name] = counter.result

@@ -59,20 +59,23 @@ class WorkOff(beam.DoFn):
         name = self._stage.name
         unit: Unit = self._journal.unit(place, self._stage.unit)
         result = self._journal.result(unit.key)
+        resumed, repeated = result is not None, False
         if result is None:
+            repeated = self._journal.begin(unit.key) > 0
             start = time.monotonic()
             output = self._stage.process(unit)
             result = write_output(self._lake, self._journal.run_id, name, unit.key, output)
             self._journal.record(result)
             Metrics.distribution(name, "unit_ms").update(_ms_since(start))
-        else:
-            Metrics.counter(name, "units_resumed").inc()
         Metrics.counter(name, "units").inc()
+        Metrics.counter(name, "units_resumed").inc(int(resumed))
+        Metrics.counter(name, "units_repeated").inc(int(repeated))
         Metrics.distribution(name, "unit_bytes").update(sum(size for _, size in result.files()))
         for count in result.counts:
+            subject = count.unit.replace(" ", "_")
             for outcome in ("kept", "filtered", "rejected"):
-                counter = f"{count.unit.replace(' ', '_')}_{outcome}"
-                Metrics.counter(name, counter).inc(getattr(count, outcome))
+                Metrics.counter(name, f"{subject}_{outcome}").inc(getattr(count, outcome))
+            Metrics.counter(name, f"{subject}_repeated").inc(count.total if repeated else 0)
         yield unit.key
 
 

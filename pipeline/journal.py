@@ -1,6 +1,7 @@
 """The journal of a run: what it has to do, and what of it is done, as files of the lake.
 
     work/<run>/000000.todo    units of work, a line of JSON each
+    work/<run>/<unit>.begun   how many attempts at a unit have begun
     work/<run>/<unit>.done    what became of a unit; written when all its files are whole
 
 Between steps goes where a unit is written down, never the unit, however much it names. A
@@ -12,6 +13,7 @@ journal goes when its run is over.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any, TypeVar
 
@@ -25,7 +27,10 @@ from schemas.ids import canonical
 PAGE_UNITS = 200
 """Units on a page: what one worker lists at once."""
 
-TODO, DONE = ".todo", ".done"
+TODO, BEGUN, DONE = ".todo", ".begun", ".done"
+
+READERS = 16
+"""Results that are read at a time: a store answers each within tens of milliseconds."""
 
 Place = tuple[str, int, int]
 """Where a unit is written down: its page, and the bytes [start, end) of it."""
@@ -65,6 +70,15 @@ class Journal:
         """Reads a unit, checking it against its type."""
         return TypeAdapter(kind).validate_json(self._read(*place))
 
+    def begin(self, key: str) -> int:
+        """Writes down that an attempt at a unit begins; returns how many did before it."""
+        try:
+            before = int(self._read(key + BEGUN))
+        except FileNotFoundError:
+            before = 0
+        put(f"{self.folder}/{key}{BEGUN}", str(before + 1).encode())
+        return before
+
     def record(self, result: UnitResult) -> None:
         """Writes down that a unit is done."""
         put(f"{self.folder}/{result.key}{DONE}", canonical(asdict(result)))
@@ -98,7 +112,8 @@ class Journal:
                 f"{self.folder} tells of {len(found)} units that are done, not of {expected}; "
                 "was it deleted meanwhile? Run the same command again"
             )
-        return [_RESULT.validate_json(self._read(name)) for name in found]
+        with ThreadPoolExecutor(READERS) as pool:
+            return [_RESULT.validate_json(text) for text in pool.map(self._read, found)]
 
     def _read(self, name: str, start: int | None = None, end: int | None = None) -> bytes:
         fs, path = filesystem(f"{self.folder}/{name}")

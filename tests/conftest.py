@@ -69,3 +69,22 @@ def fleetmill(tmp_path_factory: pytest.TempPathFactory) -> Fleetmill:
         return Finished(done.returncode, done.stdout, done.stderr)
 
     return run
+
+
+Tell = Callable[[str], None]
+
+
+@pytest.fixture
+def tell(record_property: Callable[[str, object], None]) -> Tell:
+    """Shows a text at the end of the test run, whichever process the test ran in."""
+    return lambda text: record_property("told", text)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Shows what tests told."""
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.getreports(outcome):
+            told = [text for name, text in report.user_properties if name == "told"]
+            if told and report.when == "call":
+                terminalreporter.section(report.nodeid)
+                terminalreporter.line("\n\n".join(told))

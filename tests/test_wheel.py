@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from tests.fetch import build_wheel
 
 
 @pytest.mark.slow
@@ -30,8 +31,7 @@ def test_the_wheel_runs_a_job_outside_the_repository(tmp_path: Path) -> None:
         assert done.returncode == 0, f"{arguments}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
-    run(sys.executable, "-m", "build", "--wheel", "--outdir", tmp_path / "dist", ROOT)
-    (wheel,) = (tmp_path / "dist").glob("fleetmill-*.whl")
+    wheel = build_wheel(tmp_path)
     run(sys.executable, "-m", "venv", tmp_path / "empty")
     pip = tmp_path / "empty" / "bin" / "pip"
     run(pip, "install", "--quiet", "-c", ROOT / "constraints.txt", wheel)

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from apache_beam.testing import test_pipeline
 
+from pipeline.balance import JobReport
 from pipeline.execute import Work, execute
 from pipeline.graph import FinishRun, build
 from pipeline.journal import PAGE_UNITS, Journal
@@ -97,14 +98,19 @@ def test_the_graph_gives_what_a_plain_loop_gives(tmp_path: Path) -> None:
     assert worked == list(range(PAGE_UNITS + 12))
 
 
-def run(lake: Lake, stage: Marks, values: range, expected: int) -> tuple[Count, ...]:
+def report(lake: Lake, stage: Marks, values: range, expected: int) -> JobReport:
     """Runs the stage as a job."""
     work = Work(
         stage=stage,
         units=[Number(value) for value in values],
         expected={("marks", "numbers"): expected},
     )
-    return execute(lake, "marks", {}, work).counts
+    return execute(lake, "marks", {}, work)
+
+
+def run(lake: Lake, stage: Marks, values: range, expected: int) -> tuple[Count, ...]:
+    """Runs the stage as a job; what came of the numbers."""
+    return report(lake, stage, values, expected).counts
 
 
 @pytest.fixture
@@ -171,7 +177,11 @@ def test_what_was_done_before_a_crash_is_not_done_again(tmp_path: Path, log: Pat
     file.unlink()
     log.unlink()
     assert journal.name.isalnum()
-    assert run(lake, Marks(str(log)), range(12), 12) == (Count("marks", "numbers", 9, 0, 3),)
+    again = report(lake, Marks(str(log)), range(12), 12)
+    assert again.counts == (Count("marks", "numbers", 9, 0, 3),)
+    # What was begun before, and not done: the torn one, and the one that failed.
+    assert (again.metrics["numbers_repeated"], again.metrics["units_repeated"]) == (2, 2)
+    assert again.metrics["units_resumed"] == len(first) - 1
     second = {int(line) for line in log.read_text().split()}
     assert second == set(range(12)) - first | {torn}
     assert Lake.open(lake.url).read("marks")["t_ns"].to_pylist() == [

@@ -1,0 +1,247 @@
+"""Fetches what the heavier tests try fleetmill with, by package names, once.
+
+Flink is a Python package of jars, Beam's runners come by Maven, Prism by Go, and the workers'
+environment holds the wheel of this project and what it depends on. All of it lies in a
+cache outside the repository, in folders named by what they were made from. As a program
+it fetches what a Flink cluster needs, or says in a line what to install first.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from tests.conftest import ROOT
+from tests.dockerfile import instructions
+
+FLINK = os.environ.get("FLEETMILL_FLINK", "apache-flink-libraries==1.19.3")
+OPERATOR_API = "org.apache.flink:flink-kubernetes-operator-api:1.10.0"
+"""Holds the schemas of the operator's custom resources."""
+PRISM = "github.com/apache/beam/sdks/v2/go/cmd/prism"
+
+DEPLOY = ROOT / "deploy"
+PINS = ROOT / "constraints.txt"
+
+PROGRAMS = {
+    "javac": "Java 17 is missing: install it, e.g. `apt-get install openjdk-17-jdk-headless`",
+    "mvn": "Maven is missing: install it, e.g. `apt-get install maven`",
+    "go": "Go is missing: install it, e.g. `apt-get install golang`",
+}
+
+
+class MissingProgramError(Exception):
+    """A program that something is fetched with is not installed."""
+
+
+def need(*programs: str) -> None:
+    """Checks that programs are there.
+
+    Raises:
+        MissingProgramError: one is not; says what to install.
+    """
+    missing = [PROGRAMS[name] for name in programs if shutil.which(name) is None]
+    if missing:
+        raise MissingProgramError("; ".join(missing))
+
+
+@dataclass(frozen=True, slots=True)
+class FlinkParts:
+    """The folder that is `/opt/flink/lib` in our image, and the workers' environment."""
+
+    lib: Path
+    worker: Path
+
+
+def flink_parts() -> FlinkParts:
+    """Puts together what a cluster needs, from the cache where it is there.
+
+    Raises:
+        MissingProgramError: Java or Maven is not installed.
+        RuntimeError: a command failed; holds the end of what it said.
+    """
+    need("javac", "mvn")
+    with ThreadPoolExecutor() as pool:
+        lib, home = pool.submit(flink_image), pool.submit(worker)
+        return FlinkParts(lib.result(), home.result())
+
+
+def flink() -> Path:
+    """Returns a folder of Flink's own jars."""
+
+    def fill(folder: Path) -> None:
+        run(folder, sys.executable, "-m", "pip", "install", "--target", folder, FLINK)
+
+    return cached("flink", (FLINK,), fill) / "pyflink" / "lib"
+
+
+def flink_image() -> Path:
+    """Makes `/opt/flink/lib` of our Flink image, by the commands of its Dockerfile."""
+    files = [DEPLOY / "flink" / name for name in ("Dockerfile", "pom.xml", "JobServer.java")]
+
+    def fill(folder: Path) -> None:
+        build = folder / "build"
+        build.mkdir()
+        for instruction, value in instructions(files[0]):
+            if instruction == "RUN":
+                run(folder, "sh", "-ec", f"cd {build}\n{value.replace('/build', str(build))}")
+            elif instruction == "COPY" and not value.startswith("--from"):
+                for name in value.split()[:-1]:
+                    shutil.copy(files[0].with_name(name), build)
+        lib = folder / "lib"
+        lib.mkdir()
+        for jar in [*flink().glob("*.jar"), *(build / "lib").glob("*.jar")]:
+            (lib / jar.name).symlink_to(jar)
+
+    return cached("flink-image", (FLINK, *(f.read_text() for f in files)), fill) / "lib"
+
+
+def spark() -> Path:
+    """Returns a folder of the jars that `deploy/spark/pom.xml` names."""
+    pom = DEPLOY / "spark" / "pom.xml"
+
+    def fill(folder: Path) -> None:
+        run(folder, *_MAVEN, "-f", pom, *_COPY, f"-DoutputDirectory={folder}")
+
+    return cached("spark", (pom.read_text(),), fill)
+
+
+def operator_api() -> Path:
+    """Returns the jar that holds the operator's schemas."""
+
+    def fill(folder: Path) -> None:
+        copy = "org.apache.maven.plugins:maven-dependency-plugin:copy"
+        run(folder, *_MAVEN, copy, f"-Dartifact={OPERATOR_API}", f"-DoutputDirectory={folder}")
+
+    (jar,) = cached("operator", (OPERATOR_API,), fill).glob("*.jar")
+    return jar
+
+
+def prism() -> Path:
+    """Builds Beam's Prism, of the version of the Python SDK."""
+    need("go")
+    release = f"{PRISM}@v{version('apache-beam')}"
+
+    def fill(folder: Path) -> None:
+        run(folder, "env", f"GOBIN={folder}", "GOFLAGS=-mod=mod", "go", "install", release)
+
+    return cached("prism", (release,), fill) / "prism"
+
+
+def dataflow() -> Path:
+    """Returns the Python of an environment that has Beam's Dataflow runner and the project."""
+
+    def fill(folder: Path) -> None:
+        run(folder, sys.executable, "-m", "venv", folder)
+        pip = (folder / "bin" / "python", "-m", "pip", "install", "-c", PINS)
+        with tempfile.TemporaryDirectory() as temporary:
+            run(folder, *pip, build_wheel(Path(temporary)), "apache-beam[gcp]")
+
+    made_of = (sys.version, PINS.read_text(), (ROOT / "pyproject.toml").read_text())
+    return cached("dataflow", made_of, fill) / "bin" / "python"
+
+
+def worker() -> Path:
+    """Returns an environment that holds the wheel of the source as it stands, and no more.
+
+    The dependencies are cached; the wheel is built and installed each time.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        wheel = build_wheel(Path(folder))
+
+        def fill(home: Path) -> None:
+            run(home, sys.executable, "-m", "venv", home)
+            run(home, home / "bin" / "python", "-m", "pip", "install", "-c", PINS, wheel)
+
+        made_of = (sys.version, PINS.read_text(), (ROOT / "pyproject.toml").read_text())
+        home = cached("worker", made_of, fill)
+        pip = (home / "bin" / "python", "-m", "pip", "install")
+        run(home, *pip, "--force-reinstall", "--no-deps", wheel)
+    return home
+
+
+def build_wheel(folder: Path) -> Path:
+    """Builds the project's wheel from a copy of its source: what git has not ignored."""
+    source = folder / "source"
+    copy_source(source)
+    run(folder, sys.executable, "-m", "build", "--wheel", "--outdir", folder, source)
+    (wheel,) = folder.glob("fleetmill-*.whl")
+    return wheel
+
+
+def copy_source(folder: Path) -> None:
+    """Copies the source as it stands, without what a former build left in it."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    for name in filter(lambda name: (ROOT / name).is_file(), listed.splitlines()):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
+
+
+def cached(name: str, made_of: tuple[str, ...], fill: Callable[[Path], None]) -> Path:
+    """Returns a folder that `fill` filled, now or before; one process at a time fills it.
+
+    Args:
+        name: what it is.
+        made_of: what it follows from: other content, another folder.
+        fill: fills an empty folder.
+    """
+    digest = hashlib.sha256("\0".join(made_of).encode()).hexdigest()[:12]
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = home / "fleetmill" / "test-parts" / f"{name}-{digest}"
+    whole = folder.with_suffix(".whole")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not whole.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            fill(folder)
+            whole.touch()
+    return folder
+
+
+def run(folder: Path, *command: object) -> None:
+    """Runs a command in a folder.
+
+    Raises:
+        RuntimeError: it failed; holds the end of what it said.
+    """
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=folder,
+        env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        tail = "\n".join(done.stdout.splitlines()[-15:])
+        raise RuntimeError(f"{command[0]} ended with {done.returncode}:\n{tail}")
+
+
+_MAVEN = ("mvn", "-B", "-q")
+_COPY = ("dependency:copy-dependencies", "-DincludeScope=runtime")
+
+
+if __name__ == "__main__":
+    try:
+        flink_parts()
+    except (MissingProgramError, RuntimeError) as error:
+        sys.exit(f"flink-test: {error}")

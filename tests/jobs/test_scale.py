@@ -1,0 +1,112 @@
+"""Two thousand segments on one machine: memory does not grow with what was done."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, Fleetmill, Tell, environment
+from tests.segments import write_segments
+
+pytestmark = pytest.mark.slow
+
+SEGMENTS = 2000
+GROWTH = 1.10
+LONG_S = 20.0
+"""Jobs that take less are over before they have settled."""
+
+LINES = 40
+
+
+@dataclass(slots=True)
+class Watched:
+    """A command that ended: the resident memory of its process by time, job by job."""
+
+    seconds: list[float] = field(default_factory=list)
+    mib: list[float] = field(default_factory=list)
+    begins: list[tuple[float, str]] = field(default_factory=list)
+
+    def spans(self) -> list[tuple[str, list[float]]]:
+        """The memory during each job that takes long enough, less the job's first tenth."""
+        ends = [*self.begins, (self.seconds[-1] + 1, "")]
+        found = []
+        for (begin, job), (end, _) in pairwise(ends):
+            after = begin + (end - begin) / 10
+            if end - begin >= LONG_S:
+                times = zip(self.seconds, self.mib, strict=True)
+                found.append((job, [mib for at, mib in times if after <= at < end]))
+        return found
+
+
+def resident_mib(pid: int) -> float:
+    """The resident memory of a process."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def watch(arguments: list[str], folder: Path) -> Watched:
+    """Runs the command and looks at its memory four times a second."""
+    watched, log = Watched(), folder / "log"
+    env = environment(FLEETMILL_MODELS=str(folder / "none"), HTTPS_PROXY="http://127.0.0.1:9")
+    start = time.monotonic()
+    with (
+        (folder / "out").open("wb") as out,
+        log.open("wb") as err,
+        subprocess.Popen(
+            [sys.executable, "-m", "jobs.cli", *arguments],
+            cwd=ROOT,
+            env=env,
+            stdout=out,
+            stderr=err,
+        ) as process,
+    ):
+        while process.poll() is None:
+            at = time.monotonic() - start
+            begun = [line.split(":")[0] for line in log.read_text().splitlines() if "units" in line]
+            for job in begun[len(watched.begins) :]:
+                watched.begins.append((at, job))
+            watched.seconds.append(at)
+            watched.mib.append(resident_mib(process.pid))
+            time.sleep(0.25)
+    assert process.returncode == 0, log.read_text()
+    return watched
+
+
+def test_memory_is_flat_over_two_thousand_segments(
+    fleetmill: Fleetmill, tmp_path: Path, tell: Tell
+) -> None:
+    """After the first tenth of each job; and every segment is accounted for to the end."""
+    fleet, lake = write_segments(fleetmill, tmp_path / "fleet", SEGMENTS), tmp_path / "lake"
+    plan = ["--corpus", "c", "--topology", "dojo-tray", "--label-fps", "1", "--json"]
+    watched = watch(["run", "--input", str(fleet), "--lake", str(lake), *plan], tmp_path)
+    document = json.loads((tmp_path / "out").read_text())
+    lines = [f"{SEGMENTS} segments: {watched.seconds[-1]:.0f} s", "seconds  RSS (MiB)"]
+    every = max(1, len(watched.mib) // LINES)
+    for at, mib in list(zip(watched.seconds, watched.mib, strict=True))[::every]:
+        begun = [job for begin, job in watched.begins if begin <= at]
+        lines.append(f"{at:7.0f}  {mib:9.0f}  {' '.join(begun[-1:])}")
+    spans = watched.spans()
+    for job, sizes in spans:
+        grown = max(sizes) / sizes[0]
+        lines.append(
+            f"{job}: {sizes[0]:.0f} MiB after its first tenth, at most {grown:.3f} of that"
+        )
+    tell("\n".join(lines))
+    assert {"ingest", "label"} <= {job for job, _ in spans}
+    assert all(max(sizes) <= GROWTH * sizes[0] for _, sizes in spans)
+    counts = {(c["stage"], c["unit"]): c for job in document["jobs"] for c in job["counts"]}
+    for count in counts.values():
+        assert count["in"] == count["kept"] + count["filtered"] + count["rejected"]
+    assert counts["ingest", "logs"]["kept"] == counts["mine", "logs"]["kept"] == SEGMENTS
+    assert counts["mine", "events"]["kept"] == counts["label", "events"]["kept"] >= SEGMENTS
+    splits = document["snapshot"]["splits"].values()
+    assert sum(split["samples"] for split in splits) == counts["label", "events"]["kept"]
+    assert fleetmill("verify", lake).code == 0
