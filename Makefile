@@ -27,8 +27,8 @@ test: $(STAMP)  ## Run the tests that need no server and are not slow.
 	@$(BIN)/pytest -n $(JOBS) -m "not slow and not server and not flink"
 
 flink-test: $(STAMP)  ## Run the tests on a Flink cluster of their own: needs Java and Maven.
-	@echo "Fetching Flink and the workers' environment (some minutes, once)"
 	@$(BIN)/python -m tests.fetch
+	@echo "Flink and the workers' environment are fetched first, which takes some minutes once"
 	@$(BIN)/pytest -n $(JOBS) --dist loadfile --durations 10 -m flink
 
 lint: $(STAMP)  ## Check style and types.

@@ -177,7 +177,8 @@ def _metrics(result: PipelineResult, stage: str) -> dict[str, int | dict[str, fl
     found = result.metrics().query(MetricsFilter().with_namespace(stage))
     values: dict[str, int | dict[str, float]] = {}
     for counter in found["counters"]:
-        values[counter.key.metric.name] = counter.result
+        # Prism has no result where nothing was added.
+        values[counter.key.metric.name] = counter.result or 0
     for one in found["distributions"]:
         seen = one.result
         values[one.key.metric.name] = {

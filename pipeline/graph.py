@@ -34,12 +34,18 @@ class Finish(Protocol):
 class ListUnits(beam.DoFn):
     """Finds the units of a page."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, name: str, journal: Journal) -> None:
+        self._name = name
         self._journal = journal
 
     def process(self, page: str) -> Iterator[Place]:
         """Yields where they are written down."""
-        yield from self._journal.places(page)
+        start = time.monotonic()
+        places = list(self._journal.places(page))
+        Metrics.counter(self._name, "units_listed").inc(len(places))
+        Metrics.distribution(self._name, "list_ms").update(_ms_since(start))
+        Metrics.distribution(self._name, "list_bytes").update(sum(e - s for _, s, e in places))
+        yield from places
 
 
 class WorkOff(beam.DoFn):
@@ -98,8 +104,10 @@ class FinishRun(beam.DoFn):
                 raise
             return
         self._finish(results)
-        Metrics.counter(self._name, "files").inc(sum(len(list(r.files())) for r in results))
+        sizes = [size for result in results for _, size in result.files()]
+        Metrics.counter(self._name, "files").inc(len(sizes))
         Metrics.distribution(self._name, "finish_ms").update(_ms_since(start))
+        Metrics.distribution(self._name, "finish_bytes").update(sum(sizes))
         yield self._journal.run_id
 
 
@@ -130,7 +138,7 @@ def build(
     finished: PCollection[str] = (
         root
         | f"{name}: pages" >> beam.Create(list(pages), reshuffle=False)
-        | f"{name}: list" >> beam.ParDo(ListUnits(journal)).with_output_types(Place)
+        | f"{name}: list" >> beam.ParDo(ListUnits(name, journal)).with_output_types(Place)
         # A page is two hundred units: without this they would stay with who listed them.
         | f"{name}: spread" >> beam.Reshuffle()
         | f"{name}: work" >> beam.ParDo(WorkOff(stage, lake, journal)).with_output_types(str)

@@ -3,7 +3,7 @@
 Flink is a Python package of jars, Beam's runners come by Maven, Prism by Go, and the workers'
 environment holds the wheel of this project and what it depends on. All of it lies in a
 cache outside the repository, in folders named by what they were made from. As a program
-it fetches what a Flink cluster needs, or says in a line what to install first.
+it says in a line what to install before a Flink cluster can be fetched.
 """
 
 from __future__ import annotations
@@ -242,6 +242,6 @@ _COPY = ("dependency:copy-dependencies", "-DincludeScope=runtime")
 
 if __name__ == "__main__":
     try:
-        flink_parts()
-    except (MissingProgramError, RuntimeError) as error:
+        need("javac", "mvn")
+    except MissingProgramError as error:
         sys.exit(f"flink-test: {error}")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 from pipeline import ingest, journal, label, mine, repack
+from tests import fetch
 from tests.conftest import ROOT, Fleetmill
 from tests.deploy.shipped import DEPLOY, check_command, service_commands
 from tests.pages import commands
@@ -16,7 +18,7 @@ from tests.pages import commands
 PAGE = ROOT / "docs" / "deploy.md"
 TEXT = PAGE.read_text("utf-8")
 
-PROGRAMS = {"docker", "fleetmill", "java", "kubectl", "mvn", "python"}
+PROGRAMS = {"docker", "fleetmill", "go", "java", "kubectl", "mvn", "python"}
 
 
 @pytest.mark.parametrize("line", service_commands(), ids=lambda line: line[:40])
@@ -34,7 +36,7 @@ def test_commands_for_a_service_are_right_as_far_as_can_be_seen(line: str) -> No
 def test_a_misspelt_option_is_found() -> None:
     """In any of the page's commands for fleetmill, ours and Beam's alike."""
     lines = [line for line in service_commands() if line.startswith("fleetmill ")]
-    assert len(lines) == 3
+    assert len(lines) == 4
     for line in lines:
         words = shlex.split(line)[1:]
         for place, word in enumerate(words):
@@ -76,6 +78,7 @@ def test_the_numbers_are_those_of_the_code() -> None:
     assert rows["label"] == f"{label.UNIT_EVENTS} events of one log"
     assert rows["repack"] == f"{repack.UNIT_SAMPLES} samples"
     assert f"pages of {journal.PAGE_UNITS} units" in TEXT
+    assert f"{fetch.PRISM}@v{metadata.version('apache-beam')}\n" in TEXT
     flink, spark = ((DEPLOY / name / "pom.xml").read_text() for name in ("flink", "spark"))
     for runner, version in re.findall(r"^\| \w+ [\d.]+, Beam's (runner) ([\d.]+)", TEXT, re.M):
         assert f"<beam.{runner}.version>{version}<" in flink

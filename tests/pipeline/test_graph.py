@@ -143,8 +143,10 @@ def test_beam_counts_what_the_balance_counts(tmp_path: Path, log: Path) -> None:
         for p in (folder / t).glob("*.parquet")
     ]
     assert metrics["files"] == len(written)
-    assert metrics["unit_bytes"]["sum"] == sum(written)
+    assert metrics["unit_bytes"]["sum"] == metrics["finish_bytes"]["sum"] == sum(written)
+    assert metrics["units_listed"] == 12
     assert metrics["unit_ms"]["count"] == 12
+    assert metrics["list_ms"]["count"] == metrics["finish_ms"]["count"] == 1
 
 
 def test_an_input_that_is_lost_fails_the_job(tmp_path: Path, log: Path) -> None:
