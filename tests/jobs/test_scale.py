@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -70,7 +71,7 @@ def watch(arguments: list[str], folder: Path) -> Watched:
     ):
         while process.poll() is None:
             at = time.monotonic() - start
-            begun = [line.split(":")[0] for line in log.read_text().splitlines() if "units" in line]
+            begun = re.findall(r"^(\w+): \d+ units$", log.read_text(), re.M)
             for job in begun[len(watched.begins) :]:
                 watched.begins.append((at, job))
             watched.seconds.append(at)

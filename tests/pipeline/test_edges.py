@@ -79,6 +79,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, tuple[int, i
     _largest.clear()
 
 
+@pytest.mark.slow
 def test_no_element_of_any_edge_is_large(
     measured: dict[str, tuple[int, int]],
     fleetmill: Fleetmill,

@@ -115,9 +115,8 @@ class Cluster:
         history = self.rest(f"/jobs/{job}/exceptions")["exceptionHistory"]
         return len(history["entries"])
 
-    def kill_pool(self, pod: Pod) -> None:
-        """Kills a pool with its workers, and starts another in its place, as a pod would."""
-        pod.pool.kill()
+    def restart_pool(self, pod: Pod) -> None:
+        """Starts a pool in the place of one that died, as Kubernetes does within a pod."""
         pod.pool = self._start_pool(pod.host)
 
     def heal(self) -> None:
