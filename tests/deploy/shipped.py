@@ -12,9 +12,9 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from jobs.cli import COMMANDS, split_arguments
 from tests.conftest import ROOT
+from tests.fetch import DEPLOY
 from tests.pages import fences
 
-DEPLOY = ROOT / "deploy"
 FLINK = DEPLOY / "flink"
 
 # Schemas differ by Kubernetes: these are the oldest that the page names and the newest known.

@@ -14,11 +14,11 @@ import pytest
 
 from tests import fetch
 from tests.conftest import ROOT
-from tests.deploy.shipped import DEPLOY, FLINK, documents
+from tests.deploy.shipped import FLINK, documents
 from tests.dockerfile import instructions
 from tests.pages import fences
 
-IMAGES = {DEPLOY / "Dockerfile": ROOT, FLINK / "Dockerfile": FLINK}
+IMAGES = {fetch.DEPLOY / "Dockerfile": ROOT, FLINK / "Dockerfile": FLINK}
 """Every Dockerfile, and the folder that it is built in."""
 
 KNOWN = {"FROM", "ARG", "COPY", "RUN", "ENV", "WORKDIR"}
@@ -59,15 +59,15 @@ def test_an_image_is_made_of_what_is_there(dockerfile: Path) -> None:
 
 def test_the_builder_sees_what_the_image_copies() -> None:
     """The list of what is not ignored names each source."""
-    lines = (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines()
+    lines = (fetch.DEPLOY / "Dockerfile.dockerignore").read_text().splitlines()
     seen = {line[1:] for line in lines if line.startswith("!")}
-    copied = [v.split()[0] for n, v in instructions(DEPLOY / "Dockerfile") if n == "COPY"]
+    copied = [v.split()[0] for n, v in instructions(fetch.DEPLOY / "Dockerfile") if n == "COPY"]
     assert seen == {source.split("/")[0] for source in copied}
 
 
 def test_versions_do_not_drift() -> None:
     """The images' Beam, Python and Flink are those that everything else names."""
-    (worker,) = bases(DEPLOY / "Dockerfile")
+    (worker,) = bases(fetch.DEPLOY / "Dockerfile")
     python, beam = re.fullmatch(r"apache/beam_python(.+)_sdk:(.+)", worker).groups()  # type: ignore[union-attr]
     assert f"apache-beam=={beam}" in (ROOT / "constraints.txt").read_text().splitlines()
     assert f'python_version = "{python}"' in (ROOT / "pyproject.toml").read_text()
@@ -78,7 +78,7 @@ def test_versions_do_not_drift() -> None:
     (cluster,) = [d for _, d in documents() if d["kind"] == "FlinkDeployment"]
     assert cluster["spec"]["flinkVersion"] == f"v{line.replace('.', '_')}"
     assert bases(FLINK / "Dockerfile")[0].endswith(java.removeprefix("java"))
-    flink, spark = properties(FLINK / "pom.xml"), properties(DEPLOY / "spark" / "pom.xml")
+    flink, spark = properties(FLINK / "pom.xml"), properties(fetch.DEPLOY / "spark" / "pom.xml")
     for name in ("beam.runner.version", "beam.job.service.version"):
         assert flink[name] == spark[name]
 
@@ -108,7 +108,7 @@ def test_the_steps_of_the_worker_image_work(tmp_path: Path, data: Path) -> None:
     ]
     run(packaging)
     env["PATH"] = f"{image / 'bin'}:{env['PATH']}"
-    for name, value in instructions(DEPLOY / "Dockerfile"):
+    for name, value in instructions(fetch.DEPLOY / "Dockerfile"):
         here = value.replace("/opt/fleetmill", str(tmp_path / "opt"))
         if name == "RUN":
             run(here)
@@ -126,7 +126,7 @@ def test_the_steps_of_the_worker_image_work(tmp_path: Path, data: Path) -> None:
     ).startswith(str(image))
     weights = tmp_path / "opt" / "models" / "yolox_nano" / "yolox_nano.onnx"
     weights.write_bytes(b"other")
-    check = [v for n, v in instructions(DEPLOY / "Dockerfile") if n == "RUN"][-1]
+    check = [v for n, v in instructions(fetch.DEPLOY / "Dockerfile") if n == "RUN"][-1]
     with pytest.raises(AssertionError, match="SHA-256"):
         run(check)
     # A gigabyte and more, which pytest would keep.

@@ -12,7 +12,7 @@ import pytest
 from pipeline import ingest, journal, label, mine, repack
 from tests import fetch
 from tests.conftest import ROOT, Fleetmill
-from tests.deploy.shipped import DEPLOY, check_command, service_commands
+from tests.deploy.shipped import check_command, service_commands
 from tests.pages import commands
 
 PAGE = ROOT / "docs" / "deploy.md"
@@ -64,7 +64,7 @@ def test_every_file_is_on_the_page_and_there() -> None:
     named = set(re.findall(r"deploy/[\w./-]*\w", TEXT))
     for name in named:
         assert (ROOT / name).exists(), name
-    for path in DEPLOY.rglob("*"):
+    for path in fetch.DEPLOY.rglob("*"):
         if path.is_file():
             folders = {str(path.relative_to(ROOT)), str(path.parent.relative_to(ROOT))}
             assert folders & named, path
@@ -79,14 +79,14 @@ def test_the_numbers_are_those_of_the_code() -> None:
     assert rows["repack"] == f"{repack.UNIT_SAMPLES} samples"
     assert f"pages of {journal.PAGE_UNITS} units" in TEXT
     assert f"{fetch.PRISM}@v{metadata.version('apache-beam')}\n" in TEXT
-    flink, spark = ((DEPLOY / name / "pom.xml").read_text() for name in ("flink", "spark"))
+    flink, spark = ((fetch.DEPLOY / name / "pom.xml").read_text() for name in ("flink", "spark"))
     for runner, version in re.findall(r"^\| \w+ [\d.]+, Beam's (runner) ([\d.]+)", TEXT, re.M):
         assert f"<beam.{runner}.version>{version}<" in flink
         assert f"<beam.{runner}.version>{version}<" in spark
     (version,) = re.findall(r"^\| Spark ([\d.]+)", TEXT, re.M)
     assert f"<spark.version>{version}<" in spark
     (version,) = re.findall(r"^\| Flink ([\d.]+)", TEXT, re.M)
-    assert f"FROM flink:{version}-" in (DEPLOY / "flink" / "Dockerfile").read_text()
+    assert f"FROM flink:{version}-" in (fetch.DEPLOY / "flink" / "Dockerfile").read_text()
 
 
 @pytest.mark.parametrize("section", ["Flink on Kubernetes", "Dataflow", "Spark"])

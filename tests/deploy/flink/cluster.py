@@ -18,28 +18,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.deploy.shipped import job_server
 from tests.fetch import FlinkParts
 from tests.servers import Server, free_ports, grpc_answers, serving, wait_for
 
 PODS = 2
 SLOTS = 2
 """Of a TaskManager. A job takes as many: it can do without either pod."""
-
-_OPENS = (
-    "java.lang",
-    "java.lang.reflect",
-    "java.net",
-    "java.io",
-    "java.nio",
-    "sun.nio.ch",
-    "java.text",
-    "java.time",
-    "java.util",
-    "java.util.concurrent",
-    "java.util.concurrent.atomic",
-    "java.util.concurrent.locks",
-)
-"""What Flink reaches into in Java 17's base module."""
 
 _LOG4J = """\
 rootLogger.level = INFO
@@ -172,7 +157,7 @@ class Cluster:
         return self._stack.enter_context(server)
 
     def _java(self, *options: str) -> list[str]:
-        opens = [f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in _OPENS]
+        opens = [part for part in job_server()["command"] if part.startswith("--add-opens")]
         return [
             "java",
             *options,

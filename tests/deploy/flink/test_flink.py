@@ -39,7 +39,6 @@ BEGUN_AT_LEAST = 2
 class Ended:
     """A run that ended well."""
 
-    name: str
     lake: Path
     document: dict[str, Any]
     seconds: float
@@ -101,7 +100,7 @@ class Bench:
                 process.wait()
         assert code == 0, self.log(name).read_text()
         document = json.loads(self.out(name).read_text())
-        return Ended(name, self.lake(name), document, time.monotonic() - start)
+        return Ended(self.lake(name), document, time.monotonic() - start)
 
     def lake(self, name: str) -> Path:
         """Where the lake of a run is."""
