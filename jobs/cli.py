@@ -6,6 +6,8 @@ Beam. Everything after `--` goes to Beam.
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import logging
 import os
 import sys
@@ -69,8 +71,36 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code: 0, 1, 2 or 3 as in `--help`."""
-    ours, beam = split_arguments(sys.argv[1:] if arguments is None else arguments)
+    """Runs one command and returns its exit code: 0, 1, 2 or 3 as in `--help`.
+
+    Args:
+        arguments: the command line. None: the process's own, and the process ends with
+            the command's exit code whatever its threads are doing.
+    """
+    if arguments is not None:
+        return _run(arguments)
+    # Registered before any library is imported, so that it is the last exit function.
+    atexit.register(_end_process)
+    STATE.exit_code = _run(sys.argv[1:])
+    return STATE.exit_code
+
+
+def _end_process() -> None:
+    """Ends the process here, before the interpreter is torn down.
+
+    Native threads of Arrow, DuckDB and others may still want to release a Python object.
+    One that asks for the interpreter's lock while the interpreter finalizes is unwound
+    through C++ frames that must not throw, which aborts a process whose work is done.
+    """
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(STATE.exit_code)
+
+
+def _run(arguments: Sequence[str]) -> int:
+    ours, beam = split_arguments(arguments)
     STATE.debug = "--debug" in ours
     if not STATE.debug:
         # A worker's refusal is said in one line below; Beam would log its traceback too.

@@ -12,6 +12,8 @@ class State:
     command: str = ""
     debug: bool = False
     beam: tuple[str, ...] = ()
+    exit_code: int = 1
+    """Of the process, until its command ends with another."""
 
 
 STATE = State()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,7 +27,7 @@ from pipeline.graph import Finish, build
 from pipeline.journal import Journal
 from pipeline.lake import Lake, RunRow
 from pipeline.stage import Stage, Unit, UnitResult, reject_rows
-from pipeline.storage import filesystem, remove
+from pipeline.storage import filesystem, names, remove
 from schemas.errors import FleetError, LakeError
 from schemas.ids import canonical, digest
 from schemas.records import AddFile, Count, Reject, add_counts
@@ -235,7 +235,9 @@ def execute(
     """
     started = time.time_ns()
     text = canonical(dict(config)).decode("ascii")
-    run_id = _run_id(lake, job, text, work)
+    committed = set(lake.read("runs", columns=["run_id"])["run_id"].to_pylist())
+    _clear_journals(lake, committed)
+    run_id = _run_id(job, text, work, committed)
     fresh = _fresh_rejects(lake, work.rejects)
     counts = tuple(add_counts(work.known))
     run = RunRow(
@@ -282,7 +284,18 @@ def execute(
     )
 
 
-def _run_id(lake: Lake, job: str, config: str, work: Work) -> str:
+def _clear_journals(lake: Lake, committed: Set[str]) -> None:
+    """Deletes the journals of committed runs.
+
+    A run removes its own. But the job of a client that was killed lives on, and may write
+    into the journal after the same command, started again, has committed the run.
+    """
+    for run_id in names(f"{lake.url}/work"):
+        if run_id in committed:
+            remove(f"{lake.url}/work/{run_id}")
+
+
+def _run_id(job: str, config: str, work: Work, committed: Set[str]) -> str:
     """Names the run: a run that was killed and is started again has the same id.
 
     Work that a committed run could not do (an input took too long) comes again as a run
@@ -295,7 +308,6 @@ def _run_id(lake: Lake, job: str, config: str, work: Work) -> str:
         sorted(unit.key for unit in work.units),
         sorted([r.uri, r.stage, r.reason, r.detail] for r in work.rejects),
     )
-    committed = set(lake.read("runs", columns=["run_id"])["run_id"].to_pylist())
     while work.units and run_id in committed:
         run_id = digest("again", run_id)
     return run_id

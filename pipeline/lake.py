@@ -392,7 +392,9 @@ class Lake:
             fs, path = filesystem(uris[-1])
             try:
                 # Not read_table: it imports datasets, and with them pandas, for one row.
-                rows = pq.ParquetFile(pa.BufferReader(fs.cat_file(path))).read()
+                # Nor in threads: one may hold the bytes after this process began to end.
+                file = pq.ParquetFile(pa.BufferReader(fs.cat_file(path)))
+                rows = file.read(use_threads=False)
             except (pa.ArrowInvalid, OSError) as error:
                 raise LakeError(
                     f"{uris[-1]}, the last row of runs, cannot be read: {error}; restore it"

@@ -8,6 +8,7 @@ TEMPORARY is nobody's file.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 TEMPORARY = ".tmp-"
+_REMOVE_ATTEMPTS = 5
 
 
 def normal(url: str) -> str:
@@ -113,7 +115,17 @@ def names(url: str) -> list[str]:
 
 
 def remove(url: str) -> None:
-    """Deletes a folder and all in it; nothing happens if it is not there."""
+    """Deletes a folder and all in it; nothing happens if it is not there.
+
+    Where another process adds files meanwhile, the folder may stay, with these in it.
+    """
     fs, path = filesystem(url)
-    with contextlib.suppress(FileNotFoundError):
-        fs.rm(path, recursive=True)
+    for _ in range(_REMOVE_ATTEMPTS):
+        try:
+            fs.rm(path, recursive=True)
+        except FileNotFoundError:
+            if not fs.exists(path):
+                return
+        except OSError as error:
+            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+                raise

@@ -31,6 +31,8 @@ pytestmark = pytest.mark.flink
 
 SEGMENTS = 500
 
+ENDED = {"FINISHED", "FAILED", "CANCELED"}
+
 BEGUN_AT_LEAST = 2
 """Units of labelling that are done before anything is killed."""
 
@@ -294,6 +296,9 @@ def test_a_run_whose_client_is_killed_is_run_again(
     orphan, state = cluster.jobs()[-1]
     assert state in {"RUNNING", "CREATED"}
     run = bench.run("client", *cluster.beam_options())
+    # The first job may outlive the run and write into its journal: the next job clears it.
+    wait_for(lambda: dict(cluster.jobs())[orphan] in ENDED, "the first job to end", 200)
+    assert fleetmill("mine", "--lake", run.lake).code == 0
     states = dict(cluster.jobs())
     tell(
         f"client killed by SIGKILL with {at[0]} of {at[1]} units of labelling done: its job "
