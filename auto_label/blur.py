@@ -16,16 +16,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from schemas.arrays import FloatArray, Image
 from schemas.errors import FleetError
-from transforms.decode import Frame
+from transforms.video.decode import Frame
 
 VERSION = 1
 """Goes up when the same images are blurred differently."""
 
-Image = NDArray[np.uint8]
-FloatArray = NDArray[np.float64]
 
 _NO_BOXES: FloatArray = np.empty((0, 4))
 

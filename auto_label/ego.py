@@ -14,16 +14,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
+from schemas.arrays import BoolArray, FloatArray, IntArray
 from schemas.tables import TABLES
 from schemas.times import NS_PER_S, Span
 
 VERSION = 1
 """Goes up when the same signals give a different path."""
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 STEP_NS = NS_PER_S // 10
 """The path has a row each 100 ms."""
@@ -146,7 +144,7 @@ def _measure(signals: pa.Table, span: Span) -> _Measured:
     return _Measured(t_ns, speed, yaw, yaw_sigma, course, x, y)
 
 
-def _thin(t_ns: IntArray, step_ns: int) -> NDArray[np.bool_]:
+def _thin(t_ns: IntArray, step_ns: int) -> BoolArray:
     """Marks the first instant of each step of a log's time."""
     step = t_ns // step_ns
     return np.asarray(np.diff(step, prepend=step[:1] - 1) > 0)

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from auto_label import blur, ego, link, scene
 from auto_label.models import Detections, Detector
+from schemas.arrays import AnyArray, FloatArray, IntArray
 from schemas.errors import CorruptError, DataError, UnsupportedError
 from schemas.ids import digest
 from schemas.records import Event, Reject, VideoFile
@@ -24,8 +24,8 @@ from schemas.signals import SIGNALS
 from schemas.tables import TABLES
 from schemas.times import NS_PER_S
 from transforms.corpora import Sample
-from transforms.decode import Frame, decode_window
-from transforms.encode import ClipWriter, clip_ticks
+from transforms.video.decode import Frame, decode_window
+from transforms.video.encode import ClipWriter, clip_ticks
 
 VERSION = 2
 """Goes up when the same event is labelled differently, other than by the modules used."""
@@ -167,7 +167,7 @@ class _Seen:
 
     clip: bytes
     size: tuple[int, int]
-    t_ns: NDArray[np.int64]
+    t_ns: IntArray
     detections: list[list[Detections]]
 
 
@@ -210,8 +210,8 @@ def _label_camera(
         if stream is None:
             writer.write(frame.t_ns, frame.image)
             continue
-        persons: NDArray[np.float64] | None = None
-        vehicles: NDArray[np.float64] = np.empty((0, 4))
+        persons: FloatArray | None = None
+        vehicles: FloatArray = np.empty((0, 4))
         if looked is not None:
             persons = _boxes_of(looked, scene.PERSONS)
             vehicles = _boxes_of(looked, scene.VEHICLES)
@@ -224,7 +224,7 @@ def _label_camera(
     return _Seen(writer.close(), size, np.array(label_t_ns, dtype=np.int64), detections)
 
 
-def _boxes_of(looked: Sequence[Detections], names: frozenset[str]) -> NDArray[np.float64]:
+def _boxes_of(looked: Sequence[Detections], names: frozenset[str]) -> FloatArray:
     """Joins the boxes of some classes that any detector half believes in."""
     wanted = [seen.of(names) for seen in looked]
     return np.concatenate(
@@ -335,10 +335,10 @@ def _inside(table: pa.Table, event: Event) -> pa.Table:
     return table.filter((t_ns >= event.start_ns) & (t_ns < event.end_ns)).sort_by("t_ns")
 
 
-def _signal_arrays(signals: pa.Table) -> dict[str, NDArray[Any]]:
+def _signal_arrays(signals: pa.Table) -> dict[str, AnyArray]:
     if not signals.num_rows:
         return {}
-    arrays: dict[str, NDArray[Any]] = {"t_ns": signals.column("t_ns").to_numpy()}
+    arrays: dict[str, AnyArray] = {"t_ns": signals.column("t_ns").to_numpy()}
     for signal in SIGNALS:
         column = signals.column(signal.name)
         if column.null_count == len(column):
@@ -352,10 +352,10 @@ def _signal_arrays(signals: pa.Table) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def _joint_arrays(joints: pa.Table) -> dict[str, NDArray[Any]]:
+def _joint_arrays(joints: pa.Table) -> dict[str, AnyArray]:
     if not joints.num_rows:
         return {}
-    arrays: dict[str, NDArray[Any]] = {"joint_t_ns": joints.column("t_ns").to_numpy()}
+    arrays: dict[str, AnyArray] = {"joint_t_ns": joints.column("t_ns").to_numpy()}
     for name in ("position", "velocity", "action"):
         rows = joints.column(name).to_pylist()
         widths = {len(row) for row in rows if row is not None}

@@ -14,19 +14,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from auto_label.models import Detections
 from auto_label.overlap import iou, nms
+from schemas.arrays import BoolArray, FloatArray, IntArray
 from schemas.times import NS_PER_S
 
 VERSION = 1
 """Goes up when the same boxes link differently."""
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
 
 _KIN = (frozenset({"car", "truck", "bus", "train"}),)
 """Classes that a detector takes for each other: one track may hold them all."""

@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from auto_label.models import Detections, Detector
 from schemas.tables import TABLES
-from transforms.decode import Frame
 from transforms.scene import brightness, sharpness
+from transforms.video.decode import Frame
 
 VERSION = 2
 """Goes up when the same frames give different rows."""

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import Measure, interleaved
-from pipeline.publish import Range, assemble_shard
-from transforms.pack import PackWriter
+from pipeline.snapshots.publish import Range, assemble_shard
+from transforms.corpora.pack import PackWriter
 
 SAMPLES = 256
 MEAN_BYTES = 2 << 20

@@ -7,8 +7,8 @@ from typing import Any
 
 from benchmarks import Measure
 from benchmarks.plan import samples
-from pipeline.planning import plan, replan
 from pipeline.topologies import load_topology
+from pipeline.topologies.planner import plan, replan
 
 LIMIT = 1.005
 SEEDS = 5

@@ -1,4 +1,4 @@
-"""Beam: the same units of work through the local runner and in a plain loop."""
+"""Beam: the same tasks through the local runner and in a plain loop."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from itertools import count
 
 from benchmarks import Measure, interleaved
 from pipeline.config import IngestConfig, LabelConfig, MineConfig
-from pipeline.execute import execute
-from pipeline.ingest import plan_ingest
-from pipeline.label import plan_label
-from pipeline.lake import Lake
-from pipeline.mine import plan_mine
-from pipeline.stage import write_output
+from pipeline.graph.execute import execute
+from pipeline.graph.stage import write_output
+from pipeline.lake.tables import Lake
+from pipeline.stages.ingest import plan_ingest
+from pipeline.stages.label import plan_label
+from pipeline.stages.mine import plan_mine
 from synth.fleet import FleetSpec, write_fleet
 
 
@@ -50,5 +50,5 @@ def _beam(lake: Lake, config: LabelConfig, turn: Iterator[int]) -> None:
 def _loop(lake: Lake, config: LabelConfig) -> None:
     work = plan_label(lake, config)
     work.stage.open()
-    for unit in work.units:
-        write_output(lake, "r", "label", unit.key, work.stage.process(unit))
+    for task in work.tasks:
+        write_output(lake, "r", "label", task.key, work.stage.process(task))

@@ -12,8 +12,8 @@ import numpy as np
 from cantools.database.can import Database as DbcDatabase
 
 from benchmarks import Measure, interleaved
-from schemas.recording import IntArray
-from transforms.canbus import Bytes, Database
+from schemas.arrays import ByteArray, IntArray
+from transforms.can.dbc import Database
 
 FRAMES = 40_000
 
@@ -43,7 +43,7 @@ def measure() -> Iterator[Measure]:
     )
 
 
-def _recorded() -> tuple[Path, IntArray, Bytes, str] | None:
+def _recorded() -> tuple[Path, IntArray, ByteArray, str] | None:
     data = Path(os.environ.get("FLEETMILL_DATA", ""))
     dbc = data / "dbc/toyota_2017.dbc"
     folders = sorted(data.glob("comma2k19/*/*/processed_log/CAN/raw_can")) if dbc.is_file() else []
@@ -54,7 +54,7 @@ def _recorded() -> tuple[Path, IntArray, Bytes, str] | None:
     return dbc, np.load(folders[0] / "address")[bus0], payload[bus0], "one minute of comma2k19"
 
 
-def _generated(folder: Path) -> tuple[Path, IntArray, Bytes, str]:
+def _generated(folder: Path) -> tuple[Path, IntArray, ByteArray, str]:
     """Makes 40 messages of five 12-bit signals, of either byte order, and random frames."""
     lines = ["BU_: X", ""]
     for address in range(40):

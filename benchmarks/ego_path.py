@@ -11,16 +11,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from auto_label.ego import ego_path
 from benchmarks import Measure
+from schemas.arrays import FloatArray
 from schemas.tables import TABLES
 from schemas.times import GRID_NS, NS_PER_S, Span
 from synth.fleet import FleetSpec, write_fleet
 from transforms.align import align
-from transforms.discover import discover
 from transforms.readers import FORMATS, ReadOptions
+from transforms.readers.discover import discover
 
 DRIVES, MINUTES, SEED = 6, 5.0, 77
 WINDOW_S = 15
@@ -33,7 +33,7 @@ def measure() -> Iterator[Measure]:
         spec = FleetSpec(drives=DRIVES, minutes=MINUTES, seed=SEED, video=False)
         write_fleet(spec, folder, True)
         truth = pq.read_table(Path(folder, "truth", "ego.parquet"))
-        errors: list[NDArray[np.float64]] = []
+        errors: list[FloatArray] = []
         paths, taken = 0, 0.0
         for ref in discover([folder]).logs:
             recording = FORMATS.load(ref.format)().read(ref, ReadOptions())
@@ -63,13 +63,13 @@ def measure() -> Iterator[Measure]:
     )
 
 
-def _poses(truth: pa.Table) -> NDArray[np.float64]:
+def _poses(truth: pa.Table) -> FloatArray:
     """x, y, heading float64[n, 3] on the 50 Hz grid."""
     ordered = truth.sort_by("t_ns")
     return np.stack([ordered[name].to_numpy() for name in ("x_m", "y_m", "heading_rad")], axis=1)
 
 
-def _errors(path: pa.Table, pose: NDArray[np.float64], anchor_ns: int) -> NDArray[np.float64]:
+def _errors(path: pa.Table, pose: FloatArray, anchor_ns: int) -> FloatArray:
     """Distances from the true positions that lie within 100 m of the anchor's."""
     origin = pose[anchor_ns // GRID_NS]
     off = pose[path["t_ns"].to_numpy() // GRID_NS, :2] - origin[:2]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks import Measure
 from benchmarks.packet_index import write_minute
-from transforms.demux import read_video_track
+from transforms.video.demux import read_video_track
 
 
 class _Counted(io.FileIO):

@@ -10,9 +10,9 @@ from time import process_time
 
 from benchmarks import Measure
 from pipeline.config import IngestConfig
-from pipeline.ingest import plan_ingest
-from pipeline.lake import Lake
-from pipeline.stage import write_output
+from pipeline.graph.stage import write_output
+from pipeline.lake.tables import Lake
+from pipeline.stages.ingest import plan_ingest
 from synth.fleet import FleetSpec, write_fleet
 
 MINUTES = 20.0
@@ -31,8 +31,8 @@ def measure() -> Iterator[Measure]:
             lake = Lake.create(f"{folder}/lake-{repeat}")
             start = process_time()
             work = plan_ingest(lake, IngestConfig(input=(str(fleet),)))
-            for unit in work.units:
-                write_output(lake, "r", "ingest", unit.key, work.stage.process(unit))
+            for task in work.tasks:
+                write_output(lake, "r", "ingest", task.key, work.stage.process(task))
             rates.append(MINUTES * 60 / (process_time() - start))
     yield Measure(
         name="ingest",

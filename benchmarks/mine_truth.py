@@ -27,12 +27,12 @@ from synth.pictures import Painter
 from synth.recorded import simulate
 from synth.truth import events as events_of
 from transforms.align import align
-from transforms.decode import Frame
-from transforms.discover import discover
 from transforms.readers import FORMATS, ReadOptions
+from transforms.readers.discover import discover
 from transforms.triggers import load_triggers
 from transforms.triggers.engine import Miner
 from transforms.triggers.score import Score, score_events
+from transforms.video.decode import Frame
 
 DRIVES = 30
 MINUTES = 10.0
@@ -114,7 +114,10 @@ def mined(folder: str) -> tuple[Score, ...]:
         f"{folder}/truth/signals.parquet",
         columns=["log_name", "t_ns", "lead_distance_m", "lead_speed_mps"],
     )
-    tables: dict[str, list[pa.Table]] = {"signals": [], "marks": [TABLES["marks"].empty()]}
+    tables: dict[str, list[pa.Table]] = {
+        "signals": [],
+        "annotations": [TABLES["annotations"].empty()],
+    }
     rows = []
     for ref in discover([folder]).logs:
         recording = FORMATS.load(ref.format)().read(ref, ReadOptions())
@@ -127,11 +130,13 @@ def mined(folder: str) -> tuple[Score, ...]:
             signals = signals.set_column(column, name, lead[name].take(place))
         signals = signals.append_column("log_id", pa.array([ref.log_id] * signals.num_rows))
         tables["signals"].append(TABLES["signals"].conform(signals))
-        marks = [
-            {"log_id": ref.log_id, "t_ns": mark.t_ns, "reason": mark.reason}
-            for mark in recording.marks
+        annotations = [
+            {"log_id": ref.log_id, "t_ns": annotation.t_ns, "reason": annotation.reason}
+            for annotation in recording.annotations
         ]
-        tables["marks"].append(pa.Table.from_pylist(marks, schema=TABLES["marks"].schema))
+        tables["annotations"].append(
+            pa.Table.from_pylist(annotations, schema=TABLES["annotations"].schema)
+        )
         rows.append((ref.log_id, ref.name, recording.drive_id, recording.duration_ns))
     names = ("log_id", "name", "drive_id", "duration_ns")
     logs = pa.table([list(column) for column in zip(*rows, strict=True)], names=names)

@@ -10,7 +10,7 @@ from pathlib import Path
 import imageio_ffmpeg
 
 from benchmarks import Measure, interleaved
-from transforms.demux import index_video
+from transforms.video.demux import index_video
 
 SECONDS = 60
 FPS = 36

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks import Measure
-from pipeline.planning import plan
 from pipeline.topologies import load_topology
+from pipeline.topologies.planner import plan
 
 SAMPLES = 10_000_000
 LIMIT_S = 30.0

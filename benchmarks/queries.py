@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks import Measure, interleaved
-from pipeline.catalog import query
-from pipeline.lake import Lake, RunRow
+from pipeline.lake.tables import Lake, RunRow
 from pipeline.queries import list_queries, load_query
+from pipeline.queries.catalog import query
 from schemas.records import AddFile, Count
 from schemas.tables import TABLES
 

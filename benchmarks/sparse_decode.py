@@ -22,7 +22,7 @@ import pyarrow as pa
 from benchmarks import Measure, interleaved
 from schemas.records import VideoFile
 from schemas.times import NS_PER_S, Span
-from transforms.decode import decode_window
+from transforms.video.decode import decode_window
 
 WIDTH, HEIGHT, FPS, DURATION_S, KEY_EVERY = 1280, 960, 36, 30, 36
 WINDOW_S = 5

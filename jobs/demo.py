@@ -12,9 +12,9 @@ from jobs.options import AsJson
 from jobs.reporting import Reporter, exit_code, job_documents, show_jobs
 from jobs.results import show_snapshot
 from jobs.run import run_jobs
-from pipeline.lake import Lake
-from pipeline.storage import filesystem
+from pipeline.lake.tables import Lake
 from synth.fleet import FleetSpec, write_fleet
+from transforms.storage import filesystem
 from transforms.triggers.score import score_events
 
 DRIVES = 4

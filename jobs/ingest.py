@@ -18,7 +18,7 @@ from jobs.options import (
 from jobs.reporting import Reporter, exit_code, job_documents, show_jobs
 from jobs.steps import step
 from pipeline.config import IngestConfig, configure, read_file
-from pipeline.ingest import plan_ingest
+from pipeline.stages.ingest import plan_ingest
 
 
 def ingest(

@@ -18,7 +18,7 @@ from jobs.options import (
 from jobs.reporting import Reporter, exit_code, job_documents, show_jobs
 from jobs.steps import step
 from pipeline.config import LabelConfig, configure, read_file
-from pipeline.label import plan_label
+from pipeline.stages.label import plan_label
 
 
 def label(

@@ -1,4 +1,4 @@
-"""fleetmill mine: triggers over signals, joints, scene and marks to events."""
+"""fleetmill mine: triggers over signals, joints, scene and annotations to events."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from jobs.reporting import Reporter, exit_code, job_documents, show_jobs
 from jobs.results import show_events
 from jobs.steps import step
 from pipeline.config import MineConfig, configure, read_file
-from pipeline.lake import Lake
-from pipeline.mine import plan_mine
+from pipeline.lake.tables import Lake
+from pipeline.stages.mine import plan_mine
 
 
 def mine(

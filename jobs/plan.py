@@ -11,11 +11,11 @@ import typer
 from jobs.options import AsJson, TopologyDirs, TopologyName
 from jobs.reporting import Reporter
 from jobs.results import balance, show_balance
-from pipeline.planning import replan
-from pipeline.storage import filesystem, names, normal, put
 from pipeline.topologies import load_topology
+from pipeline.topologies.planner import replan
 from schemas.errors import UsageError
 from schemas.ids import canonical
+from transforms.storage import filesystem, names, normal, put
 
 
 def plan(

@@ -13,9 +13,9 @@ import typer
 
 from jobs.options import AsJson, LakeUrl
 from jobs.reporting import Reporter
-from pipeline.catalog import query as ask
-from pipeline.lake import Lake
+from pipeline.lake.tables import Lake
 from pipeline.queries import load_query
+from pipeline.queries.catalog import query as ask
 from schemas.errors import UsageError
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from pipeline.balance import JobReport
+from pipeline.graph.balance import JobReport
 from schemas.records import Count
 
 EXIT_REJECTS = 3
@@ -35,11 +35,11 @@ class Reporter:
         self._label = ""
         self._total = self._shown = 0
 
-    def start(self, job: str, units: int) -> None:
-        """Begins a job of so many units."""
+    def start(self, job: str, tasks: int) -> None:
+        """Begins a job of so many tasks."""
         self.stop()
-        self._label, self._total, self._shown = job, units, 0
-        if not units:
+        self._label, self._total, self._shown = job, tasks, 0
+        if not tasks:
             self._line(f"{job}: nothing new")
         elif self._err.is_terminal:
             self._bar = Progress(
@@ -50,13 +50,13 @@ class Reporter:
                 console=self._err,
                 transient=True,
             )
-            self._bar.add_task(job, total=units)
+            self._bar.add_task(job, total=tasks)
             self._bar.start()
         else:
-            self._line(f"{job}: {units} units")
+            self._line(f"{job}: {tasks} tasks")
 
     def progress(self, done: int) -> None:
-        """Tells how many units are done."""
+        """Tells how many tasks are done."""
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=done)
         elif self._total and done >= min(self._total, self._shown + max(1, self._total // 10)):
@@ -110,7 +110,7 @@ def _cell(value: Any) -> str:
 
 def balance_rows(counts: Iterable[Count]) -> list[tuple[str, str, int, int, int, int]]:
     """Lays counts out as lines of the balance: in = kept + filtered + rejected."""
-    return [(c.stage, c.unit, c.total, c.kept, c.filtered, c.rejected) for c in counts]
+    return [(c.stage, c.of, c.total, c.kept, c.filtered, c.rejected) for c in counts]
 
 
 def show_jobs(reporter: Reporter, reports: Sequence[JobReport]) -> None:
@@ -120,7 +120,7 @@ def show_jobs(reporter: Reporter, reports: Sequence[JobReport]) -> None:
             reporter.note(f"{report.job}: {text}")
     reporter.table(
         "in = kept + filtered + rejected",
-        ("stage", "unit", "in", "kept", "filtered", "rejected"),
+        ("stage", "of", "in", "kept", "filtered", "rejected"),
         [row for report in reports for row in balance_rows(report.counts)],
     )
 
@@ -131,12 +131,12 @@ def job_documents(reports: Sequence[JobReport]) -> list[dict[str, Any]]:
         {
             "job": report.job,
             "run_id": report.run_id,
-            "units": report.units,
+            "tasks": report.tasks,
             "seconds": round(report.seconds, 3),
             "counts": [
                 dict(
                     zip(
-                        ("stage", "unit", "in", "kept", "filtered", "rejected"),
+                        ("stage", "of", "in", "kept", "filtered", "rejected"),
                         row,
                         strict=True,
                     )

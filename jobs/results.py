@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from jobs.reporting import Reporter
-from pipeline.balance import JobReport
-from pipeline.lake import Lake
-from pipeline.storage import filesystem
+from pipeline.graph.balance import JobReport
+from pipeline.lake.tables import Lake
+from transforms.storage import filesystem
 
 
 def show_events(reporter: Reporter, lake: Lake) -> dict[str, int]:

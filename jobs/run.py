@@ -32,7 +32,6 @@ from jobs.options import (
 from jobs.reporting import Reporter, exit_code, job_documents, show_jobs
 from jobs.results import show_events, show_snapshot, snapshot_document
 from jobs.steps import corpus_steps, step
-from pipeline.balance import JobReport
 from pipeline.config import (
     CorpusConfig,
     IngestConfig,
@@ -42,11 +41,12 @@ from pipeline.config import (
     configure,
     read_file,
 )
-from pipeline.ingest import plan_ingest
-from pipeline.label import plan_label
-from pipeline.lake import Lake
-from pipeline.mine import plan_mine
-from pipeline.sweep import plan_sweep
+from pipeline.graph.balance import JobReport
+from pipeline.lake.tables import Lake
+from pipeline.stages.ingest import plan_ingest
+from pipeline.stages.label import plan_label
+from pipeline.stages.mine import plan_mine
+from pipeline.stages.sweep import plan_sweep
 from pipeline.topologies import load_topology
 from schemas.errors import UsageError
 from transforms.triggers import load_triggers

@@ -9,12 +9,12 @@ from pydantic import BaseModel
 
 from jobs.reporting import Reporter
 from jobs.state import STATE
-from pipeline.balance import JobReport
 from pipeline.config import CorpusConfig
-from pipeline.corpus import plan_corpus
-from pipeline.execute import Work, execute
-from pipeline.lake import Lake
-from pipeline.repack import plan_repack
+from pipeline.graph.balance import JobReport
+from pipeline.graph.execute import Work, execute
+from pipeline.lake.tables import Lake
+from pipeline.stages.corpus import plan_corpus
+from pipeline.stages.repack import plan_repack
 
 C = TypeVar("C", bound=BaseModel)
 

@@ -18,7 +18,7 @@ from jobs.options import (
 from jobs.reporting import Reporter, exit_code, job_documents, show_jobs
 from jobs.steps import step
 from pipeline.config import SweepConfig, configure, read_file
-from pipeline.sweep import plan_sweep
+from pipeline.stages.sweep import plan_sweep
 
 
 def sweep(

@@ -8,7 +8,7 @@ import typer
 
 from jobs.options import AsJson
 from jobs.reporting import Reporter
-from pipeline.verify import verify as check
+from pipeline.lake.verify import verify as check
 
 
 def verify(

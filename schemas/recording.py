@@ -6,17 +6,9 @@ The arrays stay inside one worker; they are never an element of a Beam edge.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from schemas.arrays import AnyArray, BoolArray, Float32Array, IntArray
 from schemas.records import Count, LogRef, Platform, Reject
-
-IntArray = NDArray[np.int64]
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
-AnyArray = NDArray[Any]
 
 
 def _same_length(owner: str, **columns: AnyArray) -> None:
@@ -83,13 +75,13 @@ class Joints:
 
     names: tuple[str, ...]
     t_ns: IntArray
-    position: NDArray[np.float32]
-    velocity: NDArray[np.float32] | None
-    action: NDArray[np.float32] | None
+    position: Float32Array
+    velocity: Float32Array | None
+    action: Float32Array | None
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class Annotation:
     """A moment marked while recording; `t_ns` from the log's start."""
 
     t_ns: int
@@ -122,6 +114,6 @@ class Recording:
     native: tuple[Channel, ...] = ()
     videos: tuple[Video, ...] = ()
     joints: Joints | None = None
-    marks: tuple[Mark, ...] = ()
+    annotations: tuple[Annotation, ...] = ()
     rejects: tuple[Reject, ...] = ()
     counts: tuple[Count, ...] = field(default=())

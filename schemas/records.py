@@ -80,10 +80,13 @@ class Reject:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Count:
-    """How many inputs of one stage ended how: one line of the balance."""
+    """How many inputs of one stage ended how: one line of the balance.
+
+    `of` says what is counted: logs, events, CAN frames.
+    """
 
     stage: str
-    unit: str
+    of: str
     kept: int = 0
     filtered: int = 0
     rejected: int = 0
@@ -95,17 +98,17 @@ class Count:
 
 
 def add_counts(counts: Iterable[Count]) -> list[Count]:
-    """Adds counts up by stage and unit, in the order in which they first appear.
+    """Adds counts up by stage and what is counted, in the order in which they first appear.
 
     >>> add_counts([Count("mine", "logs", kept=1), Count("mine", "logs", filtered=2)])
-    [Count(stage='mine', unit='logs', kept=1, filtered=2, rejected=0)]
+    [Count(stage='mine', of='logs', kept=1, filtered=2, rejected=0)]
     """
     sums: dict[tuple[str, str], Count] = {}
     for c in counts:
-        old = sums.get((c.stage, c.unit), Count(c.stage, c.unit))
-        sums[c.stage, c.unit] = Count(
+        old = sums.get((c.stage, c.of), Count(c.stage, c.of))
+        sums[c.stage, c.of] = Count(
             c.stage,
-            c.unit,
+            c.of,
             old.kept + c.kept,
             old.filtered + c.filtered,
             old.rejected + c.rejected,

@@ -63,7 +63,7 @@ class Table:
 COUNT = pa.struct(
     [
         _must("stage", _S),
-        _must("unit", _S),
+        _must("of", _S),
         _must("kept", _I),
         _must("filtered", _I),
         _must("rejected", _I),
@@ -166,7 +166,7 @@ _ALL = (
         ("log_id", "channel", "t_ns"),
     ),
     Table(
-        "marks",
+        "annotations",
         "one moment that the vehicle or its driver marked while recording",
         pa.schema(
             [

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+
+from schemas.arrays import IntArray
 
 NS_PER_S = 1_000_000_000
 NS_PER_MS = 1_000_000
@@ -36,7 +37,7 @@ def seconds(t_ns: int) -> float:
     return t_ns / NS_PER_S
 
 
-def grid(duration_ns: int) -> NDArray[np.int64]:
+def grid(duration_ns: int) -> IntArray:
     """Lays the 50 Hz grid over a log.
 
     Args:

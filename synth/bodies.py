@@ -10,13 +10,11 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from schemas.arrays import FloatArray, Image
 from synth.camera import NEAR_M, Pinhole, clip_near
-from synth.encode import Picture
 from synth.traffic import SIZES_M, Actor
 
-FloatArray = NDArray[np.float64]
 Outline = FloatArray
 Colour = tuple[int, int, int]
 _Points = tuple[tuple[float, float], ...]
@@ -55,7 +53,7 @@ _TAIL, _HEAD = (40, 40, 235), (225, 250, 255)
 
 
 def draw_vehicle(
-    picture: Picture,
+    picture: Image,
     eye: Pinhole,
     actor: Actor,
     pose: FloatArray,
@@ -133,7 +131,7 @@ def _draw_cabin(canvas: _Canvas, paint: FloatArray, end: float, side: float) -> 
 
 
 def draw_person(
-    picture: Picture, eye: Pinhole, actor: Actor, pose: FloatArray, t_s: float
+    picture: Image, eye: Pinhole, actor: Actor, pose: FloatArray, t_s: float
 ) -> Outline | None:
     """Draws a person who walks, legs and arms swinging."""
     height = SIZES_M["person"][2]
@@ -219,7 +217,7 @@ def _bounds(polygons: list[FloatArray]) -> Outline:
     return np.asarray(np.concatenate([points.min(axis=0), points.max(axis=0)]))
 
 
-def _fill(picture: Picture, polygon: FloatArray, colour: Colour) -> None:
+def _fill(picture: Image, polygon: FloatArray, colour: Colour) -> None:
     fixed = np.clip(polygon * (1 << _SUBPIXEL), -(1 << 18), 1 << 18).round().astype(np.int32)
     cv2.fillPoly(picture, [fixed], colour, cv2.LINE_8, _SUBPIXEL)
 
@@ -228,7 +226,7 @@ class _Canvas:
     """Fills polygons given in a body's own frame, and remembers how far they reach."""
 
     def __init__(
-        self, picture: Picture, eye: Pinhole, place: FloatArray, cos: float, sin: float
+        self, picture: Image, eye: Pinhole, place: FloatArray, cos: float, sin: float
     ) -> None:
         self._picture, self._eye = picture, eye
         self._place, self._cos, self._sin = place, cos, sin

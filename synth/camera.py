@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from schemas.arrays import FloatArray
 from synth.motion import Motion
-
-FloatArray = NDArray[np.float64]
 
 NEAR_M = 0.4
 """Nothing closer to a camera than this is drawn."""

@@ -9,13 +9,10 @@ from functools import cache
 from typing import BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
-from synth.encode import BLANK_SIZE, H264, Coded, Picture, blank_gop
+from schemas.arrays import FloatArray, Image, IntArray
+from synth.encode import BLANK_SIZE, H264, Coded, blank_gop
 from synth.mp4_file import TICKS_PER_S, Samples, write_mp4
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 CAMERA_HZ = 36
 _HIDDEN = 2
@@ -67,7 +64,7 @@ def write_clip(
     out: BinaryIO,
     clip: Clip,
     telemetry: Sequence[bytes],
-    draw: Callable[[int], Picture] | None,
+    draw: Callable[[int], Image] | None,
     size: tuple[int, int],
 ) -> tuple[int, int]:
     """Writes one file; returns the size of its pictures.

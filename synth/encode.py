@@ -15,9 +15,8 @@ from fractions import Fraction
 import av
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-Picture = NDArray[np.uint8]
+from schemas.arrays import Image
 
 GOP_FRAMES = 36
 BLANK_SIZE = (64, 48)
@@ -60,7 +59,7 @@ class H264:
         self.sps = b""
         self.pps = b""
 
-    def encode(self, picture: Picture) -> Coded:
+    def encode(self, picture: Image) -> Coded:
         """Encodes the next picture."""
         planes = np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2YUV_I420), np.uint8)
         frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")

@@ -10,13 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from schemas.arrays import BoolArray, FloatArray
 from synth.profiles import DT_S
 from synth.script import Script
-
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
 
 WHEELBASE_M = 2.9
 STEERING_RATIO = 14.0

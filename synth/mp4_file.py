@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
-IntArray = NDArray[np.int64]
+from schemas.arrays import BoolArray, IntArray
 
 TICKS_PER_S = 10_000
 _UNITY = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
@@ -36,7 +35,7 @@ class Samples:
 
     payloads: Sequence[bytes]
     ticks: IntArray
-    is_keyframe: NDArray[np.bool_]
+    is_keyframe: BoolArray
     end_tick: int
     edit_tick: int
 

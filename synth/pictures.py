@@ -7,19 +7,17 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from schemas.arrays import FloatArray, Image
 from schemas.times import NS_PER_S
 from synth.bodies import Outline, draw_person, draw_vehicle
 from synth.camera import MOUNTS, NEAR_M, Pinhole, Road, clip_near, pinhole
-from synth.encode import Picture
 from synth.profiles import SIM_HZ
 from synth.recorded import Drive
 from synth.script import LANE_M
 from synth.spec import FleetSpec, rng
 from synth.traffic import KERB_M, Actor
 
-FloatArray = NDArray[np.float64]
 Boxes = dict[str, list[Any]]
 """Columns of synth.truth.BOXES less drive and log_name."""
 
@@ -60,7 +58,7 @@ class Painter:
 
     def film(
         self, t_s: FloatArray, boxes: list[Boxes], shown_s: float = 0.0
-    ) -> Callable[[int], Picture]:
+    ) -> Callable[[int], Image]:
         """Returns what draws frame k of the given times; appends a table of what they show.
 
         Frames before `shown_s` are hidden and have no rows. A drawn picture is valid until
@@ -70,7 +68,7 @@ class Painter:
         boxes.append(table)
         canvas = np.empty_like(self._back)
 
-        def draw(k: int) -> Picture:
+        def draw(k: int) -> Image:
             picture, rows = self.draw(float(t_s[k]), canvas=canvas)
             for row in rows if t_s[k] >= shown_s else ():
                 for name, value in zip(_BOX_COLUMNS, row, strict=True):
@@ -80,8 +78,8 @@ class Painter:
         return draw
 
     def draw(
-        self, t_s: float, without: int | None = None, canvas: Picture | None = None
-    ) -> tuple[Picture, list[tuple[Any, ...]]]:
+        self, t_s: float, without: int | None = None, canvas: Image | None = None
+    ) -> tuple[Image, list[tuple[Any, ...]]]:
         """Draws the picture of an instant; returns it with its rows of boxes.
 
         Args:
@@ -151,7 +149,7 @@ class Painter:
         found.sort(key=lambda entry: (-entry[0], entry[1].track_id))
         return [entry[1:] for entry in found]
 
-    def _draw_road(self, picture: Picture, eye: Pinhole, s: float) -> None:
+    def _draw_road(self, picture: Image, eye: Pinhole, s: float) -> None:
         reach = np.concatenate(
             [np.arange(0, 12, 0.5), np.arange(12, 40, 2.0), np.arange(40, 131, 6)]
         )
@@ -175,7 +173,7 @@ class Painter:
 
     def _strip(
         self,
-        picture: Picture,
+        picture: Image,
         eye: Pinhole,
         along: FloatArray,
         span: tuple[float, float],
@@ -207,7 +205,7 @@ def _fixed(point: FloatArray) -> tuple[int, int]:
     return int(u), int(v)
 
 
-def _fill(picture: Picture, polygons: list[FloatArray], colour: tuple[int, int, int]) -> None:
+def _fill(picture: Image, polygons: list[FloatArray], colour: tuple[int, int, int]) -> None:
     fixed = [
         np.clip(p * (1 << _SUBPIXEL), -(1 << 18), 1 << 18).round().astype(np.int32)
         for p in polygons
@@ -226,7 +224,7 @@ def _hidden(box: FloatArray, nearer: list[FloatArray]) -> float:
     return float(covered.mean())
 
 
-def _backdrop(width: int, height: int) -> Picture:
+def _backdrop(width: int, height: int) -> Image:
     """Draws the sky above the horizon and grass below."""
     rows = np.arange(height)[:, None] / height
     sky = np.array([235, 206, 160]) + rows * 2 * (np.array([240, 232, 222]) - [235, 206, 160])
@@ -235,7 +233,7 @@ def _backdrop(width: int, height: int) -> Picture:
     return np.ascontiguousarray(np.broadcast_to(column[:, None, :], (height, width, 3)))
 
 
-def _headlights(width: int, height: int, camera: str) -> Picture:
+def _headlights(width: int, height: int, camera: str) -> Image:
     """Maps how much light reaches a pixel at night, 255 for daylight: a cone ahead, else dim."""
     v, u = np.mgrid[0:height, 0:width]
     sky = v < height / 2

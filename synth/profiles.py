@@ -6,9 +6,8 @@ Every profile is limited in jerk: pedals and steering wheels are moved by muscle
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
+from schemas.arrays import FloatArray
 
 SIM_HZ = 100
 DT_S = 1 / SIM_HZ

@@ -12,11 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from schemas.arrays import BoolArray, FloatArray
 from synth.profiles import DT_S, SIM_HZ, hold, plateau, ramp, shift, steps, swerve
-
-FloatArray = NDArray[np.float64]
 
 LANE_M = 3.5
 CALM_S = 8.0
@@ -48,10 +46,10 @@ class Script:
     curvature: FloatArray
     offset: FloatArray
     torque: FloatArray
-    blinker_left: NDArray[np.bool_]
-    blinker_right: NDArray[np.bool_]
-    engaged: NDArray[np.bool_]
-    parked: NDArray[np.bool_]
+    blinker_left: BoolArray
+    blinker_right: BoolArray
+    engaged: BoolArray
+    parked: BoolArray
     events: tuple[Injected, ...]
 
 

@@ -8,17 +8,14 @@ drifts, it does not jitter); position 1.5 m slow.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 from scipy.signal import lfilter
 
+from schemas.arrays import AnyArray, FloatArray
 from synth.motion import EARTH_RADIUS_M, Motion
 from synth.profiles import DT_S
 
-FloatArray = NDArray[np.float64]
-Columns = dict[str, NDArray[Any]]
+Columns = dict[str, AnyArray]
 
 
 def clean(motion: Motion) -> Columns:

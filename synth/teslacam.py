@@ -13,8 +13,8 @@ from datetime import timedelta
 
 import numpy as np
 from fsspec.spec import AbstractFileSystem
-from numpy.typing import NDArray
 
+from schemas.arrays import FloatArray
 from synth.clips import CAMERA_HZ, clip, write_clip
 from synth.pictures import Boxes, Painter
 from synth.profiles import DT_S, SIM_HZ
@@ -22,9 +22,7 @@ from synth.recorded import Drive
 from synth.script import Injected
 from synth.spec import FleetSpec, rng
 from synth.written import Written
-from transforms.sei import Telemetry, encode_sei
-
-FloatArray = NDArray[np.float64]
+from transforms.video.sei import Telemetry, encode_sei
 
 CLIP_S = 60
 _GAP_CLEAR_S = 1.5
@@ -64,8 +62,8 @@ def write_teslacam(spec: FleetSpec, drive: Drive, fs: AbstractFileSystem, root: 
             with fs.open(f"{folder}/{begun}-{camera}.mp4", "wb") as out:
                 write_clip(out, frames, telemetry, draw, (spec.width, spec.height))
             files += 1
-    mark, extra = _event_json(drive)
-    fs.pipe_file(f"{folder}/event.json", mark)
+    annotation, extra = _event_json(drive)
+    fs.pipe_file(f"{folder}/event.json", annotation)
     return Written(name, files, tuple(extra), tuple(boxes))
 
 
@@ -119,15 +117,15 @@ def _telemetry(drive: Drive, t_s: FloatArray, gaps: FloatArray) -> list[bytes]:
 
 
 def _event_json(drive: Drive) -> tuple[bytes, list[Injected]]:
-    """Writes event.json, and the event that its mark stands for where it is one.
+    """Writes event.json, and the event that its annotation stands for where it is one.
 
     The first hard brake of every drive is taken for the car's own emergency braking; a
-    drive without one was saved by hand. The mark's time has whole seconds.
+    drive without one was saved by hand. The annotation's time has whole seconds.
     """
     brake = next((e for e in drive.script.events if e.type == "hard_brake"), None)
     step = brake.anchor if brake else len(drive.motion.t_s) - 1
     whole_s = step // SIM_HZ
-    mark = {
+    annotation = {
         "timestamp": (drive.start + timedelta(seconds=whole_s)).isoformat(),
         "city": "Synthville",
         "street": "Example Road",
@@ -140,4 +138,4 @@ def _event_json(drive: Drive) -> tuple[bytes, list[Injected]]:
     if brake:
         at = whole_s * SIM_HZ
         extra.append(Injected("aeb", min(at, brake.start), at, brake.end, {}))
-    return (json.dumps(mark, indent=2) + "\n").encode(), extra
+    return (json.dumps(annotation, indent=2) + "\n").encode(), extra

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from schemas.arrays import FloatArray, IntArray
 from synth.motion import Motion
 from synth.profiles import DT_S, SIM_HZ
 from synth.script import LANE_M, Injected, Script
 
-FloatArray = NDArray[np.float64]
 Class = Literal["car", "truck", "person"]
 
 NOSE_M = 3.8
@@ -84,7 +83,7 @@ def populate(script: Script, motion: Motion, rng: np.random.Generator) -> Traffi
     return Traffic(actors, lead_gap, speed)
 
 
-def _chain(motion: Motion, steps: NDArray[np.int64], gap: FloatArray, d: FloatArray) -> FloatArray:
+def _chain(motion: Motion, steps: IntArray, gap: FloatArray, d: FloatArray) -> FloatArray:
     """Follows the ego car at a gap between bumpers; knots at the given steps."""
     middle = motion.s_m[steps] + NOSE_M + gap + SIZES_M["car"][0] / 2
     return np.stack([motion.t_s[steps], middle, d], axis=1)

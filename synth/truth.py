@@ -18,8 +18,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
+from schemas.arrays import IntArray
 from schemas.ids import canonical
 from schemas.signals import SIGNALS
 from schemas.times import GRID_NS, NS_PER_S, grid
@@ -129,7 +129,7 @@ def signals(drive: Drive, log_name: str) -> pa.Table:
     return _keyed(drive, log_name, columns, len(t_ns), SIGNAL_TRUTH)
 
 
-def _grid(drive: Drive) -> tuple[NDArray[np.int64], slice]:
+def _grid(drive: Drive) -> tuple[IntArray, slice]:
     return grid(duration_ns(drive)), slice(None, None, GRID_NS // _STEP_NS)
 
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from schemas.recording import AnyArray, BoolArray, Channel, FloatArray, IntArray
+from schemas.arrays import AnyArray, BoolArray, FloatArray, IntArray
+from schemas.recording import Channel
 from schemas.signals import SIGNAL, SIGNALS, Signal
 from schemas.times import grid
 
@@ -119,7 +119,7 @@ def _linear(
     return column, valid & np.isfinite(column)
 
 
-def _wrap(angle: FloatArray) -> NDArray[np.float64]:
+def _wrap(angle: FloatArray) -> FloatArray:
     """Brings angles into (-pi, pi].
 
     >>> _wrap(np.array([np.pi, -np.pi, 1.5])).round(3).tolist()

@@ -11,8 +11,8 @@ import re
 import fsspec
 import numpy as np
 
+from schemas.arrays import AnyArray
 from schemas.errors import CorruptError, EmptyError, TruncatedError, UnreadableError
-from schemas.recording import AnyArray
 
 MAX_BYTES = 1 << 30
 MAGIC = b"\x93NUMPY"

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import cv2
-import numpy as np
-from numpy.typing import NDArray
+
+from schemas.arrays import AnyArray, Image
 
 SHARPNESS_WIDTH_PX = 480
 """Sharpness depends on scale, so wider pictures are measured on a copy of this width."""
 
 
-def brightness(bgr: NDArray[np.uint8]) -> float:
+def brightness(bgr: Image) -> float:
     """Measures the mean luma (ITU-R BT.601) of a picture, 0 (black) to 255 (white).
 
     Args:
         bgr: uint8[h, w, 3].
 
+    >>> import numpy as np
     >>> brightness(np.full((4, 6, 3), 40, np.uint8))
     40.0
     """
     return float(_luma(bgr).mean())
 
 
-def sharpness(bgr: NDArray[np.uint8]) -> float:
+def sharpness(bgr: Image) -> float:
     """Measures the variance of the Laplacian of the luma: 0 for a flat picture.
 
     The measure of Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy",
@@ -34,6 +33,7 @@ def sharpness(bgr: NDArray[np.uint8]) -> float:
     Args:
         bgr: uint8[h, w, 3].
 
+    >>> import numpy as np
     >>> sharpness(np.full((4, 6, 3), 40, np.uint8))
     0.0
     """
@@ -46,5 +46,5 @@ def sharpness(bgr: NDArray[np.uint8]) -> float:
     return float(deviation[0, 0]) ** 2
 
 
-def _luma(bgr: NDArray[np.uint8]) -> NDArray[Any]:
+def _luma(bgr: Image) -> AnyArray:
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY)

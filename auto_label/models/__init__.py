@@ -27,17 +27,14 @@ from typing import Any, Protocol
 
 import fsspec
 import numpy as np
-from numpy.typing import NDArray
 
+from schemas.arrays import FloatArray, Image, IntArray
 from schemas.errors import UsageError
 from schemas.ids import digest
 from schemas.registry import Registry
 
 MODEL_FAMILIES = Registry("model family", {"yolox": "auto_label.models.yolox:Yolox"})
 
-Image = NDArray[np.uint8]
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 _MAX_TOML_BYTES = 1 << 20
 _MAX_SIDE_PX = 4096

@@ -15,11 +15,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import onnxruntime
-from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
-from auto_label.models import Detections, FloatArray, Image, ModelSpec
+from auto_label.models import Detections, ModelSpec
 from auto_label.overlap import nms
+from schemas.arrays import Float32Array, FloatArray, Image
 from schemas.errors import FleetError
 
 _BAD_MODEL = (errors.InvalidProtobuf, errors.InvalidArgument, errors.InvalidGraph, errors.Fail)
@@ -76,7 +76,7 @@ class Yolox:
 
 
 def decode(
-    output: NDArray[np.float32], spec: ModelSpec, scale: float, size: tuple[int, int]
+    output: Float32Array, spec: ModelSpec, scale: float, size: tuple[int, int]
 ) -> Detections:
     """Turns raw cells into boxes of the image, one a cell at most, and suppresses doubles.
 
@@ -106,7 +106,7 @@ def decode(
     return Detections(xywh[stays], score[stays], class_index[stays], spec.classes)
 
 
-def letterbox(image: Image, width: int, height: int) -> tuple[NDArray[np.float32], float]:
+def letterbox(image: Image, width: int, height: int) -> tuple[Float32Array, float]:
     """Scales an image into the top left corner of the model's input.
 
     Returns:

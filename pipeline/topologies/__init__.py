@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib import resources
 
-from pipeline.storage import filesystem, names, normal
 from schemas.errors import UsageError
+from transforms.storage import filesystem, names, normal
 
 MAX_UNITS = 1_000_000
 _MAX_FILE_BYTES = 1 << 16

@@ -9,14 +9,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from auto_label.blur import Blurrer, BlurStream, blur
+from schemas.arrays import BoolArray, FloatArray, Image
 from schemas.errors import FleetError
-from transforms.decode import Frame
-
-Image = NDArray[np.uint8]
-FloatArray = NDArray[np.float64]
+from transforms.video.decode import Frame
 
 NONE: FloatArray = np.empty((0, 4))
 
@@ -185,7 +182,7 @@ def _streamed(boxes: dict[int, FloatArray], count: int) -> list[Frame]:
     return [*out, *stream.close()]
 
 
-def _touched(frame: Frame) -> NDArray[np.bool_]:
+def _touched(frame: Frame) -> BoolArray:
     return np.asarray((frame.image != _noise(100, 200, seed=frame.t_ns)).any(axis=2))
 
 

@@ -8,13 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pytest
-from numpy.typing import NDArray
 
 from auto_label.ego import ego_path
+from schemas.arrays import FloatArray, IntArray
 from schemas.tables import TABLES
 from schemas.times import GRID_NS, NS_PER_S, Span
-
-FloatArray = NDArray[np.float64]
 
 SECONDS = 20
 ROADS = {
@@ -31,7 +29,7 @@ class _Drive:
     """Signals with noise, and the true pose at each of their instants."""
 
     signals: pa.Table
-    t_ns: NDArray[np.int64]
+    t_ns: IntArray
     pose: FloatArray
 
 

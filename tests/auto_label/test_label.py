@@ -15,17 +15,15 @@ import av
 import numpy as np
 import pyarrow as pa
 import pytest
-from numpy.typing import NDArray
 
 from auto_label.label import Labelled, LabelSpec, label_event, sample_members
 from auto_label.models import Detections, ModelSpec, load_models, open_detector
+from schemas.arrays import Image
 from schemas.records import Event, VideoFile
 from schemas.tables import TABLES
 from schemas.times import GRID_NS, NS_PER_S
 from transforms.corpora import CORPORA
-from transforms.encode import ClipWriter
-
-Image = NDArray[np.uint8]
+from transforms.video.encode import ClipWriter
 
 SIZE = (320, 240)
 T_NS = [k * NS_PER_S // 30 + (k % 3) * 2_000_000 for k in range(75)]

@@ -7,15 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from auto_label.link import LinkSpec, Tracked, link
 from auto_label.models import Detections
 from auto_label.overlap import iou
+from schemas.arrays import FloatArray, IntArray
 from schemas.times import NS_PER_S
 
-FloatArray = NDArray[np.float64]
 CLASSES = ("person", "car", "truck", "bicycle")
 
 
@@ -25,7 +24,7 @@ def _seen(*rows: tuple[float, ...]) -> Detections:
     return Detections(table[:, :4], table[:, 4], table[:, 5].astype(np.int64), CLASSES)
 
 
-def _times(rate: float, count: int) -> NDArray[np.int64]:
+def _times(rate: float, count: int) -> IntArray:
     return (np.arange(count) * NS_PER_S / rate).astype(np.int64)
 
 

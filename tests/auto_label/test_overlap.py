@@ -5,12 +5,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from auto_label.overlap import iou, nms
+from schemas.arrays import FloatArray
 
 
-def _random_boxes(seed: int, count: int) -> NDArray[np.float64]:
+def _random_boxes(seed: int, count: int) -> FloatArray:
     rng = np.random.default_rng(seed)
     corner, size = rng.uniform(0, 300, (count, 2)), rng.uniform(10, 120, (count, 2))
     return np.concatenate([corner, size], axis=1).round()

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 import pytest
-from numpy.typing import NDArray
 
 from auto_label.models import Detections, load_models
 from auto_label.scene import sweep_frames
+from schemas.arrays import Image
 from schemas.tables import TABLES
-from transforms.decode import Frame
+from transforms.video.decode import Frame
 
 CLASSES = ("person", "bicycle", "car", "bus", "bottle")
 
@@ -24,7 +24,7 @@ class Told:
         self.spec = load_models(["yolox_nano"])[0]
         self._seen = list(seen)
 
-    def detect(self, images: Sequence[NDArray[np.uint8]]) -> list[Detections]:
+    def detect(self, images: Sequence[Image]) -> list[Detections]:
         """Takes the next that it was told, one an image."""
         return [self._seen.pop(0) for _ in images]
 

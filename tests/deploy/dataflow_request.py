@@ -13,18 +13,18 @@ from collections.abc import Sequence
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipeline.graph import build
-from pipeline.journal import Journal
-from pipeline.lake import Lake
-from pipeline.mine import MineStage
-from pipeline.stage import UnitResult
+from pipeline.graph.journal import Journal
+from pipeline.graph.stage import TaskResult
+from pipeline.graph.transforms import build
+from pipeline.lake.tables import Lake
+from pipeline.stages.mine import MineStage
 from transforms.triggers import load_triggers
 
 LAKE = "gs://example-fleet/lake"
 PAGES = ("000000.todo",)
 
 
-def finish(results: Sequence[UnitResult]) -> None:
+def finish(results: Sequence[TaskResult]) -> None:
     """Stands for a job's last step."""
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import ingest, journal, label, mine, repack
+from pipeline.graph import journal
+from pipeline.stages import ingest, label, mine, repack
 from tests import fetch
 from tests.conftest import ROOT, Fleetmill
 from tests.deploy.shipped import check_command, service_commands
@@ -71,13 +72,13 @@ def test_every_file_is_on_the_page_and_there() -> None:
 
 
 def test_the_numbers_are_those_of_the_code() -> None:
-    """Sizes of units, pages of units, and the versions in the table."""
+    """Sizes of tasks, pages of tasks, and the versions in the table."""
     rows = dict(re.findall(r"^\| (\w+) \| ([^|]+) \|", TEXT, re.M))
-    assert rows["ingest"] == f"{ingest.UNIT_LOGS} logs or {ingest.UNIT_BYTES >> 20} MiB of input"
-    assert rows["mine"] == f"{mine.UNIT_LOGS} logs or {mine.UNIT_NS // 3600 // 10**9} driven hours"
-    assert rows["label"] == f"{label.UNIT_EVENTS} events of one log"
-    assert rows["repack"] == f"{repack.UNIT_SAMPLES} samples"
-    assert f"pages of {journal.PAGE_UNITS} units" in TEXT
+    assert rows["ingest"] == f"{ingest.TASK_LOGS} logs or {ingest.TASK_BYTES >> 20} MiB of input"
+    assert rows["mine"] == f"{mine.TASK_LOGS} logs or {mine.TASK_NS // 3600 // 10**9} driven hours"
+    assert rows["label"] == f"{label.TASK_EVENTS} events of one log"
+    assert rows["repack"] == f"{repack.TASK_SAMPLES} samples"
+    assert f"pages of {journal.PAGE_TASKS} tasks" in TEXT
     assert f"{fetch.PRISM}@v{metadata.version('apache-beam')}\n" in TEXT
     flink, spark = ((fetch.DEPLOY / name / "pom.xml").read_text() for name in ("flink", "spark"))
     for runner, version in re.findall(r"^\| \w+ [\d.]+, Beam's (runner) ([\d.]+)", TEXT, re.M):

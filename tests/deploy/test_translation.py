@@ -17,7 +17,7 @@ from apache_beam.runners.pipeline_context import PipelineContext
 from apache_beam.runners.portability.portable_runner import PortableRunner
 
 from jobs.cli import split_arguments
-from pipeline.execute import pipeline_options
+from pipeline.graph.execute import pipeline_options
 from tests import fetch
 from tests.conftest import environment
 from tests.deploy.dataflow_request import PAGES, lay
@@ -48,7 +48,7 @@ def deployed() -> api.Pipeline:
 
 
 def test_steps_have_the_names_that_a_runner_shows(deployed: api.Pipeline) -> None:
-    """They are those of the page and of `pipeline/graph.py`, in order."""
+    """They are those of the page and of `pipeline/graph/transforms.py`, in order."""
     (root,) = deployed.root_transform_ids
     steps = deployed.components.transforms[root].subtransforms
     names = [deployed.components.transforms[step].unique_name for step in steps]
@@ -105,7 +105,7 @@ def test_edges_carry_plain_values(deployed: api.Pipeline) -> None:
 
 
 def test_a_million_units_fit_a_request() -> None:
-    """A graph names pages of units, so it hardly grows with them."""
+    """A graph names pages of tasks, so it hardly grows with them."""
     arguments = split_arguments(driver()["args"])[1]
     few = len(translated(arguments).SerializeToString())
     pages = [f"{number:06d}.todo" for number in range(1_000_000 // 200)]

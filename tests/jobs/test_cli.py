@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from jobs.cli import SUMMARIES
-from pipeline.lake import Lake
+from pipeline.lake.tables import Lake
 from tests.conftest import Fleetmill
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.lake import Lake
+from pipeline.lake.tables import Lake
 from schemas.errors import LakeError
 from schemas.tables import TABLES
 from tests.conftest import ROOT, Fleetmill, environment

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.lake import Lake
+from pipeline.lake.tables import Lake
 from tests.conftest import ROOT, Fleetmill, environment
 
 pytestmark = pytest.mark.slow

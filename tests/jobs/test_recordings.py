@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.lake import Lake
+from pipeline.lake.tables import Lake
 from tests.conftest import Finished, Fleetmill
 
 pytestmark = pytest.mark.slow
@@ -66,7 +66,7 @@ def test_the_highway_clip_has_boxes_of_cars(first: Finished, lake: Path) -> None
 def test_every_can_frame_is_accounted_for(first: Finished) -> None:
     """Decoded, left out or refused: together all of them."""
     lines = [line for job in first.document["jobs"] for line in job["counts"]]
-    (line,) = [line for line in lines if line["unit"] == "CAN frames"]
+    (line,) = [line for line in lines if line["of"] == "CAN frames"]
     assert line["in"] == CAN_FRAMES == line["kept"] + line["filtered"] + line["rejected"]
     assert line["kept"] > 0
 
@@ -99,7 +99,7 @@ def test_the_same_command_again_is_quick_and_finds_nothing_new(
     done = fleetmill(*command(data, lake), FLEETMILL_MODELS=str(data / "models"))
     seconds = time.perf_counter() - start
     assert done.code == 0, done.err
-    assert all(job["units"] == 0 for job in done.document["jobs"])
+    assert all(job["tasks"] == 0 for job in done.document["jobs"])
     assert done.document["snapshot"]["root"] == first.document["snapshot"]["root"]
     took = sum(job["seconds"] for job in first.document["jobs"])
     assert seconds < max(15.0, took / 2)

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 import webdataset
 
-from pipeline.lake import Lake
+from pipeline.lake.tables import Lake
 from tests.conftest import Finished, Fleetmill
 
 RUN = ("--corpus", "first", "--topology", "dojo-tray", "--label-fps", "1", "--json")
@@ -53,9 +53,9 @@ def shards(snapshot: str) -> Iterator[Path]:
 
 
 def counts(finished: Finished) -> dict[tuple[str, str], dict[str, Any]]:
-    """The balance of a run by stage and unit."""
+    """The balance of a run by stage and what is counted."""
     lines = [line for job in finished.document["jobs"] for line in job["counts"]]
-    return {(line["stage"], line["unit"]): line for line in lines}
+    return {(line["stage"], line["of"]): line for line in lines}
 
 
 def test_the_balance_holds_by_stage(first: Finished) -> None:
@@ -167,11 +167,11 @@ def test_verify_finds_nothing_wrong(first: Finished, fleetmill: Fleetmill, lake:
 def test_the_same_command_again_finds_nothing_new(
     first: Finished, fleetmill: Fleetmill, fleet: Path, lake: Path
 ) -> None:
-    """No unit of work, no new version of a table, the same root hash."""
+    """No task, no new version of a table, the same root hash."""
     before = Lake.open(str(lake)).versions
     done = fleetmill("run", "--input", fleet, "--lake", lake, "--sweep-fps", "1", *RUN)
     assert done.code == 0, done.err
-    assert [job["units"] for job in done.document["jobs"]] == [0] * 5
+    assert [job["tasks"] for job in done.document["jobs"]] == [0] * 5
     assert done.document["snapshot"]["root"] == first.document["snapshot"]["root"]
     assert Lake.open(str(lake)).versions == before
 

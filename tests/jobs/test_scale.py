@@ -76,7 +76,7 @@ def watch(arguments: list[str], folder: Path) -> Watched:
         while process.poll() is None:
             at = time.monotonic() - start
             said = log.read_text()
-            for job in re.findall(r"^(\w+): \d+ units$", said, re.M):
+            for job in re.findall(r"^(\w+): \d+ tasks$", said, re.M):
                 watched.begins.setdefault(job, at)
             for job, _ in re.findall(r"^(\w+): (\d+) of \2$", said, re.M):
                 watched.ends.setdefault(job, at)
@@ -108,7 +108,7 @@ def test_memory_is_flat_over_two_thousand_segments(
         )
     tell("\n".join(lines))
     assert all(max(sizes) <= GROWTH * sizes[0] for _, sizes in spans)
-    counts = {(c["stage"], c["unit"]): c for job in document["jobs"] for c in job["counts"]}
+    counts = {(c["stage"], c["of"]): c for job in document["jobs"] for c in job["counts"]}
     for count in counts.values():
         assert count["in"] == count["kept"] + count["filtered"] + count["rejected"]
     assert counts["ingest", "logs"]["kept"] == counts["mine", "logs"]["kept"] == SEGMENTS

@@ -18,8 +18,8 @@ from schemas.errors import UsageError
 from schemas.recording import Recording
 from synth.fleet import FleetReport, FleetSpec, write_fleet
 from synth.truth import TABLES
-from transforms.discover import discover
 from transforms.readers import FORMATS, ReadOptions
+from transforms.readers.discover import discover
 
 BLIND = FleetSpec(drives=2, minutes=4.0, seed=5, video=False, events_per_minute=3)
 SEEING = FleetSpec(2, 0.06, 5, width=160, height=120, cameras=("front", "left_repeater"))
@@ -152,9 +152,9 @@ def test_events_show_in_the_signals(blind: tuple[Path, FleetReport]) -> None:
             brakes += 1
             assert inside.min() <= -4.5
         if event["type"] == "aeb":
-            (mark,) = recording.marks
-            assert mark.reason == "vehicle_auto_emergency_braking"
-            assert event["start_ns"] <= mark.t_ns <= event["end_ns"]
+            (annotation,) = recording.annotations
+            assert annotation.reason == "vehicle_auto_emergency_braking"
+            assert event["start_ns"] <= annotation.t_ns <= event["end_ns"]
     assert brakes
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO, ClassVar, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from schemas.arrays import AnyArray
 from schemas.registry import Registry
 
 CORPORA = Registry("corpus format", {"webdataset": "transforms.corpora.webdataset:WebDataset"})
@@ -33,7 +33,7 @@ class Sample:
     clips: Mapping[str, bytes] = field(default_factory=dict)
     frames: Mapping[str, Sequence[tuple[int, bytes]]] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    signals: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    signals: Mapping[str, AnyArray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuses frames out of order, which no loader could put right."""
@@ -59,7 +59,7 @@ class Corpus(Protocol):
     suffix: ClassVar[str]
 
     def members(self, sample: Sample) -> dict[str, bytes]:
-        """Turns a sample into its files, by suffix: what `transforms.pack` takes."""
+        """Turns a sample into its files, by suffix: what `transforms.corpora.pack` takes."""
         ...
 
     def assemble(self, parts: Iterable[bytes | memoryview], out: BinaryIO) -> ShardDigest:

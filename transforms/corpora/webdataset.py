@@ -24,11 +24,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from schemas.arrays import AnyArray
 from schemas.ids import Canonical, canonical, digest
 from transforms.corpora import Sample, ShardDigest
-from transforms.pack import END_OF_ARCHIVE
+from transforms.corpora.pack import END_OF_ARCHIVE
 
 DECIMALS = 9
 """Decimals of a number in JSON: a tenth of a millimetre of latitude, and no noise."""
@@ -108,7 +108,7 @@ def member_name(camera: str) -> str:
     return "-".join([*words, digest("camera", camera)[:6]])[-_MAX_CAMERA:].lstrip("-")
 
 
-def npz(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+def npz(arrays: Mapping[str, AnyArray]) -> bytes:
     """Writes arrays as numpy's `.npz`, with equal bytes for equal arrays.
 
     `numpy.savez` stamps each entry with the clock; here every entry is of 1980-01-01,

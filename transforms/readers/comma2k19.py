@@ -16,15 +16,16 @@ from typing import ClassVar
 
 import numpy as np
 
+from schemas.arrays import AnyArray, FloatArray, IntArray
 from schemas.errors import CorruptError, DataError, EmptyError
-from schemas.recording import AnyArray, Channel, FloatArray, IntArray, Recording, Video
+from schemas.recording import Channel, Recording, Video
 from schemas.records import Count, LogRef, Member, Reject
 from schemas.times import NS_PER_MS, NS_PER_S
-from transforms.can_maps import car_map
-from transforms.canbus import Database, Decoded
-from transforms.demux import index_video
+from transforms.can.dbc import Database, Decoded
+from transforms.can.maps import car_map
 from transforms.npy import load_npy
 from transforms.readers import Claim, ReadOptions, Tree
+from transforms.video.demux import index_video
 
 PLACE = re.compile(r"(?:(?P<segment>.*)/)?processed_log/(?:CAN|GNSS|IMU)/[^/]+/[^/]+")
 ROUTE = re.compile(r"(?P<dongle>[0-9a-f]{16})[|_](?P<date>\d{4}-\d\d-\d\d--\d\d-\d\d-\d\d)")

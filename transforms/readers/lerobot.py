@@ -18,8 +18,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
+from schemas.arrays import Float32Array, IntArray
 from schemas.errors import (
     CorruptError,
     DataError,
@@ -27,11 +27,11 @@ from schemas.errors import (
     UnreadableError,
     UnsupportedError,
 )
-from schemas.recording import Channel, IntArray, Joints, Recording, Video
+from schemas.recording import Channel, Joints, Recording, Video
 from schemas.records import Count, LogRef, Member, Reject
 from schemas.times import NS_PER_S
-from transforms.demux import index_video
 from transforms.readers import Claim, ReadOptions, Tree
+from transforms.video.demux import index_video
 
 INFO = "meta/info.json"
 SHARED = (INFO, "meta/tasks.jsonl", "meta/episodes.jsonl")
@@ -228,7 +228,7 @@ def _times(table: pa.Table, uri: str) -> IntArray:
 
 def _vectors(
     table: pa.Table, name: str, info: Info, uri: str
-) -> tuple[tuple[str, ...], NDArray[np.float32]]:
+) -> tuple[tuple[str, ...], Float32Array]:
     """Returns a column of vectors as float32[n, j] and the names of its j elements."""
     column = table.column(name).combine_chunks()
     rows = len(column)

@@ -18,14 +18,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from schemas.arrays import AnyArray, FloatArray, IntArray
 from schemas.errors import CorruptError, DataError, EmptyError
-from schemas.recording import AnyArray, Channel, FloatArray, IntArray, Mark, Recording, Video
+from schemas.recording import Annotation, Channel, Recording, Video
 from schemas.records import Count, LogRef, Member, Reject
 from schemas.signals import SIGNAL
 from schemas.times import NS_PER_MS, NS_PER_S
-from transforms.demux import open_video, read_video_track, video_of
 from transforms.readers import Claim, ReadOptions, Tree
-from transforms.sei import TelemetryColumns, find_telemetry
+from transforms.video.demux import open_video, read_video_track, video_of
+from transforms.video.sei import TelemetryColumns, find_telemetry
 
 RUN_GAP = timedelta(seconds=90)
 """Minutes of RecentClips whose stamps are further apart belong to different logs."""
@@ -136,11 +137,11 @@ class TeslaCam:
             )
         duration_ns = max(camera_end.values())
         signals, native = _signals(told, duration_ns)
-        marks: tuple[Mark, ...] = ()
+        annotations: tuple[Annotation, ...] = ()
         for member in log.members:
             if member.name == "event.json":
                 try:
-                    marks = (_mark(member, start, duration_ns),)
+                    annotations = (_annotation(member, start, duration_ns),)
                 except DataError as error:
                     rejects.append(
                         Reject.of(error, uri=member.uri, stage="ingest", subject=log.log_id)
@@ -160,7 +161,7 @@ class TeslaCam:
             signals=signals,
             native=native if options.native else (),
             videos=tuple(sorted(videos, key=lambda v: (v.camera, int(v.t_ns[0]), v.uri))),
-            marks=marks,
+            annotations=annotations,
             rejects=tuple(rejects),
             counts=(
                 Count("ingest", "video files", len(videos), 0, len(clips) - len(videos)),
@@ -287,7 +288,7 @@ def yaw_rate(t_ns: IntArray, heading_rad: FloatArray, speed_mps: FloatArray) -> 
     return rate
 
 
-def _mark(member: Member, start: datetime, duration_ns: int) -> Mark:
+def _annotation(member: Member, start: datetime, duration_ns: int) -> Annotation:
     """Reads event.json. Which camera its index means is disputed, so none is named.
 
     Raises:
@@ -307,7 +308,7 @@ def _mark(member: Member, start: datetime, duration_ns: int) -> Mark:
     offset_ns = (moment.replace(tzinfo=None) - start) // timedelta(microseconds=1) * 1000
     lat, lon = _degrees(event.get("est_lat"), 90), _degrees(event.get("est_lon"), 180)
     known = lat is not None and lon is not None and (lat, lon) != (0.0, 0.0)
-    return Mark(
+    return Annotation(
         t_ns=min(max(offset_ns, 0), max(duration_ns - 1, 0)),
         reason=reason,
         lat_deg=lat if known else None,

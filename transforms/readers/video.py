@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from schemas.recording import Recording
 from schemas.records import Count, LogRef
-from transforms.demux import index_video
 from transforms.readers import Claim, ReadOptions, Tree
+from transforms.video.demux import index_video
 
 SUFFIXES = (
     ".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".ts",

@@ -16,9 +16,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from schemas.arrays import BoolArray, IntArray
 from schemas.errors import UsageError
 from schemas.ids import digest
-from schemas.recording import BoolArray, IntArray
 from schemas.records import Event
 from schemas.tables import TABLES as LAKE
 from schemas.times import GRID_NS, ns
@@ -41,7 +41,7 @@ _SORT = {
     "signals": ("log_id", "t_ns"),
     "joints": ("log_id", "t_ns"),
     "scene": ("log_id", "camera", "t_ns", "source", "source_version"),
-    "marks": ("log_id", "t_ns", "reason", "camera"),
+    "annotations": ("log_id", "t_ns", "reason", "camera"),
     "ticks": ("log_id", "t_ns"),
 }
 
@@ -194,7 +194,7 @@ class Miner:
         heads = np.flatnonzero(np.diff(series, prepend=-1))
         if self._table == "signals":
             longest: IntArray | int = GAP_STEPS * GRID_NS
-        elif self._table in ("marks", "ticks"):
+        elif self._table in ("annotations", "ticks"):
             # Each is a moment of its own.
             longest = 0
         else:

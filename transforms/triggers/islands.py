@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from schemas.recording import BoolArray, FloatArray, IntArray
+from schemas.arrays import BoolArray, FloatArray, IntArray
 from transforms.triggers.windows import Rows
 
 

@@ -32,7 +32,7 @@ from typing import Any
 from schemas.errors import UsageError
 from schemas.ids import digest
 
-TABLES = ("signals", "joints", "scene", "marks", "ticks")
+TABLES = ("signals", "joints", "scene", "annotations", "ticks")
 """The tables that a trigger may name."""
 
 MAX_SECONDS = 600.0

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.recording import BoolArray, FloatArray, IntArray
+from schemas.arrays import BoolArray, FloatArray, IntArray
 
 _SCALE = float(1 << 30)
 MAX_MAGNITUDE = 1e6

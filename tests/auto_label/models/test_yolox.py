@@ -9,14 +9,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from auto_label.models import Detections, ModelSpec, load_models, open_detector
 from auto_label.models.yolox import Yolox, decode, letterbox
 from auto_label.overlap import iou
+from schemas.arrays import Float32Array, FloatArray, Image
 from schemas.errors import FleetError
-
-Image = NDArray[np.uint8]
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +35,7 @@ def _still(data: Path, name: str) -> Image:
     return image.astype(np.uint8)
 
 
-def _random_output(spec: ModelSpec, seed: int) -> NDArray[np.float32]:
+def _random_output(spec: ModelSpec, seed: int) -> Float32Array:
     rng = np.random.default_rng(seed)
     output = rng.normal(0, 1, (3549, 5 + len(spec.classes)))
     output[:, 4:] = rng.beta(0.3, 3.0, (3549, 1 + len(spec.classes)))
@@ -98,7 +96,7 @@ def test_letterbox_fits_any_image(size: tuple[int, int]) -> None:
     assert set(np.unique(tensor)) <= {7, 114}
 
 
-def _cars(seen: Detections) -> NDArray[np.float64]:
+def _cars(seen: Detections) -> FloatArray:
     kept = seen.of(frozenset({"car", "truck"}))
     return kept.xywh[kept.score > 0.3]
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from deltalake import DeltaTable
 
-from pipeline.lake import Lake
+from pipeline.lake.tables import Lake
 from schemas.tables import TABLES
 from synth import WRITERS
 from tests import fetch
@@ -34,7 +34,7 @@ SEGMENTS = 500
 ENDED = {"FINISHED", "FAILED", "CANCELED"}
 
 BEGUN_AT_LEAST = 2
-"""Units of labelling that are done before anything is killed."""
+"""Tasks of labelling that are done before anything is killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +118,12 @@ class Bench:
 
 
 def labelling(lake: Path) -> tuple[int, int]:
-    """How many units of the job `label` are done, and how many there are: 0, 0 without it."""
+    """How many tasks of the job `label` are done, and how many there are: 0, 0 without it."""
     for page in lake.glob("work/*/000000.todo"):
         with contextlib.suppress(FileNotFoundError):  # that job is just over
-            units = page.read_bytes().splitlines()
-            if b'"events":' in units[0] and b'"log_id":' in units[0]:
-                return len(list(page.parent.glob("*.done"))), len(units)
+            tasks = page.read_bytes().splitlines()
+            if b'"events":' in tasks[0] and b'"log_id":' in tasks[0]:
+                return len(list(page.parent.glob("*.done"))), len(tasks)
     return 0, 0
 
 
@@ -131,9 +131,9 @@ def when_labelling(lake: Path, kill: Callable[[], object]) -> tuple[int, int]:
     """Kills in the middle of labelling; returns how far it was."""
     wait_for(lambda: labelling(lake)[0] >= BEGUN_AT_LEAST, "labelling", 200)
     kill()
-    done, units = labelling(lake)
-    assert BEGUN_AT_LEAST <= done < units
-    return done, units
+    done, tasks = labelling(lake)
+    assert BEGUN_AT_LEAST <= done < tasks
+    return done, tasks
 
 
 def contents(lake: Path) -> dict[str, list[dict[str, Any]]]:
@@ -271,15 +271,15 @@ def test_a_run_lasts_through_a_worker_that_is_killed(
     run = bench.run(name, *cluster.beam_options(), meanwhile=meanwhile)
     metrics = run.metrics()
     recoveries = {job: cluster.recoveries(job) for job, _ in cluster.jobs()[-2:]}
-    (done, units) = at[0]
+    (done, tasks) = at[0]
     tell(
-        f"{victim} killed by SIGKILL with {done} of {units} units of labelling done: "
-        f"{sum(recoveries.values())} recoveries, {metrics['label: units_resumed']} units taken "
+        f"{victim} killed by SIGKILL with {done} of {tasks} tasks of labelling done: "
+        f"{sum(recoveries.values())} recoveries, {metrics['label: tasks_resumed']} tasks taken "
         f"over, {metrics['label: events_repeated']} of {metrics['label: events_kept']} events "
         f"labelled twice, {run.seconds:.0f} s, {run.root}"
     )
     assert sum(recoveries.values()) >= 1
-    assert metrics["label: units_repeated"] >= 1
+    assert metrics["label: tasks_repeated"] >= 1
     assert_same(run, local)
     assert fleetmill("verify", run.lake).code == 0
 
@@ -301,7 +301,7 @@ def test_a_run_whose_client_is_killed_is_run_again(
     assert fleetmill("mine", "--lake", run.lake).code == 0
     states = dict(cluster.jobs())
     tell(
-        f"client killed by SIGKILL with {at[0]} of {at[1]} units of labelling done: its job "
+        f"client killed by SIGKILL with {at[0]} of {at[1]} tasks of labelling done: its job "
         f"ended as {states[orphan]}; again {run.seconds:.0f} s, {run.root}"
     )
     assert_same(run, local)
@@ -311,7 +311,7 @@ def test_a_run_whose_client_is_killed_is_run_again(
 def test_hundreds_of_segments_go_through_flink(
     bench: Bench, fleetmill: Fleetmill, tell: Tell
 ) -> None:
-    """Far more units than slots: everything is counted, and nothing done twice."""
+    """Far more tasks than slots: everything is counted, and nothing done twice."""
     bench.cluster.heal()
     fleet = write_segments(fleetmill, bench.folder / "many", SEGMENTS)
     many = Bench(bench.folder, [fleet], [], bench.env, bench.cluster)
@@ -326,6 +326,6 @@ def test_hundreds_of_segments_go_through_flink(
     assert sum(split["samples"] for split in samples) == metrics["label: events_kept"]
     assert fleetmill("verify", run.lake).code == 0
     tell(
-        f"{SEGMENTS} segments, {metrics['label: units']} units of labelling: {run.seconds:.0f} s\n"
+        f"{SEGMENTS} segments, {metrics['label: tasks']} tasks of labelling: {run.seconds:.0f} s\n"
         + "\n".join(f"{name:40} {told(value):>24}" for name, value in sorted(metrics.items()))
     )

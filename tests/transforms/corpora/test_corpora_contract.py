@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from transforms.corpora import CORPORA, Corpus, Sample, ShardDigest
-from transforms.pack import PackWriter, read_sample, tar_members
+from transforms.corpora.pack import PackWriter, read_sample, tar_members
 
 SAMPLE = Sample(
     "k1",

@@ -12,8 +12,8 @@ import pytest
 import webdataset
 
 from transforms.corpora import Sample
+from transforms.corpora.pack import tar_members
 from transforms.corpora.webdataset import WebDataset, member_name, npz
-from transforms.pack import tar_members
 
 
 def test_the_library_gives_back_what_went_in(tmp_path: Path) -> None:

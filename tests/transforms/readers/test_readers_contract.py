@@ -13,9 +13,9 @@ from schemas.errors import DataError
 from schemas.recording import Recording, Video
 from schemas.records import LogRef, Member
 from schemas.signals import SIGNAL
-from transforms.discover import discover
 from transforms.readers import FORMATS, Reader, ReadOptions, Tree
-from transforms.sei import Telemetry, encode_sei
+from transforms.readers.discover import discover
+from transforms.video.sei import Telemetry, encode_sei
 
 
 def _clip(path: Path) -> None:
@@ -160,7 +160,7 @@ def _assert_times(recording: Recording) -> None:
     for t_ns in columns:
         assert t_ns.dtype == np.int64
         assert ((t_ns >= 0) & (t_ns < end)).all()
-    assert all(0 <= mark.t_ns < end for mark in recording.marks)
+    assert all(0 <= annotation.t_ns < end for annotation in recording.annotations)
 
 
 def _place(video: Video) -> tuple[str, int, str]:
@@ -193,8 +193,8 @@ def test_a_log_reads_to_a_recording(logs: tuple[LogRef, ...]) -> None:
     for v, w in zip(first.videos, second.videos, strict=True):
         np.testing.assert_array_equal(v.byte_offset, w.byte_offset)
         np.testing.assert_array_equal(v.t_ns, w.t_ns)
-    assert (first.marks, first.rejects, first.counts) == (
-        second.marks,
+    assert (first.annotations, first.rejects, first.counts) == (
+        second.annotations,
         second.rejects,
         second.counts,
     )

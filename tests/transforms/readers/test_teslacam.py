@@ -13,10 +13,10 @@ import pytest
 
 from schemas.errors import CorruptError, DataError
 from schemas.recording import Recording
-from transforms.discover import discover
 from transforms.readers import ReadOptions
+from transforms.readers.discover import discover
 from transforms.readers.teslacam import TeslaCam, yaw_rate
-from transforms.sei import Telemetry, encode_sei
+from transforms.video.sei import Telemetry, encode_sei
 
 START = datetime.fromisoformat("2026-03-17T17:50:00")
 TICKS = 10_000
@@ -119,9 +119,13 @@ def test_an_event_folder_is_one_log(tmp_path: Path) -> None:
     assert signals["engaged"].values.tolist() == (expected_t > 2).tolist()
     assert set(signals["gear"].values) == {"drive"}
     assert "sei/autopilot" in {channel.name for channel in recording.native}
-    (mark,) = recording.marks
-    assert (mark.t_ns, mark.reason, mark.lat_deg) == (4_000_000_000, "user_interaction_honk", 37.4)
-    counts = {count.unit: count for count in recording.counts}
+    (annotation,) = recording.annotations
+    assert (annotation.t_ns, annotation.reason, annotation.lat_deg) == (
+        4_000_000_000,
+        "user_interaction_honk",
+        37.4,
+    )
+    counts = {count.of: count for count in recording.counts}
     assert counts["video files"].kept == 4
     assert counts["video frames"].kept == sum(len(v.t_ns) for v in recording.videos)
     assert counts["telemetry messages"].kept == len(expected_t)
@@ -159,7 +163,7 @@ def test_broken_files_are_rejects_and_the_rest_goes_on(tmp_path: Path) -> None:
     )
     assert {r.subject for r in recording.rejects} == {recording.log.log_id}
     assert len(recording.videos) == 5
-    assert recording.marks == ()
+    assert recording.annotations == ()
     assert recording.counts[0].rejected == 3
 
 
@@ -221,7 +225,7 @@ def test_files_of_one_camera_do_not_overlap(tmp_path: Path) -> None:
         "\ud800".encode("utf-8", "surrogatepass").decode("latin-1"),
     ],
 )
-def test_an_odd_event_costs_only_the_mark(tmp_path: Path, text: str) -> None:
+def test_an_odd_event_costs_only_the_annotation(tmp_path: Path, text: str) -> None:
     """Whatever event.json holds, the videos are read."""
     folder = _event_folder(tmp_path, ("front",))
     (folder / "event.json").write_text(text)
@@ -230,15 +234,15 @@ def test_an_odd_event_costs_only_the_mark(tmp_path: Path, text: str) -> None:
     assert len(recording.videos) == 2
 
 
-def test_a_mark_is_clipped_to_the_log_and_drops_a_zero_position(tmp_path: Path) -> None:
+def test_an_annotation_is_clipped_to_the_log_and_drops_a_zero_position(tmp_path: Path) -> None:
     """An event hours off lands on the log's last instant; 0, 0 is no position."""
     folder = _event_folder(tmp_path, ("front",))
     event = {"timestamp": "2026-03-17T23:00:00", "est_lat": "0", "est_lon": "0"}
     (folder / "event.json").write_text(json.dumps(event))
     recording = _read(tmp_path)
-    (mark,) = recording.marks
-    assert mark.t_ns == recording.duration_ns - 1
-    assert (mark.lat_deg, mark.lon_deg, mark.reason) == (None, None, "unknown")
+    (annotation,) = recording.annotations
+    assert annotation.t_ns == recording.duration_ns - 1
+    assert (annotation.lat_deg, annotation.lon_deg, annotation.reason) == (None, None, "unknown")
 
 
 def test_damaged_clips_raise_nothing_but_data_errors(tmp_path: Path) -> None:

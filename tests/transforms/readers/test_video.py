@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import CorruptError, EmptyError, TruncatedError
-from transforms.discover import discover
 from transforms.readers import ReadOptions
+from transforms.readers.discover import discover
 from transforms.readers.video import BareVideo, camera_of
 
 

@@ -165,13 +165,13 @@ def test_scene_is_by_camera() -> None:
 
 def test_nothing_to_do() -> None:
     """No trigger of the table, or no row, is no event."""
-    assert Miner([FAST], "marks").mine(_rows([25.0]), _logs(1, "log")) == []
+    assert Miner([FAST], "annotations").mine(_rows([25.0]), _logs(1, "log")) == []
     assert Miner([FAST], "signals").mine(_rows([]), _logs(1, "log")) == []
 
 
 def test_refusals() -> None:
     """An unknown table, a cast that fails on a value, a row of an unknown log."""
-    with pytest.raises(UsageError, match="signals, joints, scene, marks, ticks"):
+    with pytest.raises(UsageError, match="signals, joints, scene, annotations, ticks"):
         Miner([FAST], "frames")
     table = _rows([25.0]).append_column("gear", pa.array(["drive"]))
     with pytest.raises(UsageError, match="fast"):

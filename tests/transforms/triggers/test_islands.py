@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from schemas.recording import BoolArray, FloatArray
+from schemas.arrays import BoolArray, FloatArray
 from transforms.triggers.islands import held, islands
 from transforms.triggers.windows import Rows
 

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from schemas.recording import FloatArray
+from schemas.arrays import FloatArray
 from schemas.records import Event
 from schemas.times import ns
 from transforms.triggers import load_triggers
@@ -192,10 +192,10 @@ def test_finds_its_own_kind_once(name: str) -> None:
             assert ns(CALM_S - 1) <= event.anchor_ns <= event.end_ns
 
 
-def test_aeb_mark() -> None:
-    """The car's own mark of an emergency braking is an event, a driver's tap is none."""
+def test_aeb_annotation() -> None:
+    """The car's own annotation of an emergency braking is an event, a driver's tap is none."""
     reasons = ["user_interaction_honk", "vehicle_auto_emergency_braking"]
-    (event,) = _mine({"t_ns": np.array([5, 30]) * ns(1), "reason": reasons}, "marks")
+    (event,) = _mine({"t_ns": np.array([5, 30]) * ns(1), "reason": reasons}, "annotations")
     assert (event.trigger, event.anchor_ns, event.start_ns) == ("aeb", ns(30), ns(22))
 
 

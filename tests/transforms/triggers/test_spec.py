@@ -39,7 +39,7 @@ def test_reads_every_key() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ('table = "signals"', 'table = "frames"', "signals, joints, scene, marks, ticks"),
+        ('table = "signals"', 'table = "frames"', "signals, joints, scene, annotations, ticks"),
         ("for_s = 1", "for_s = -1", "for_s"),
         ("for_s = 1", "for_s = nan", "for_s"),
         ("for_s = 1", "for_s = true", "for_s"),

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from schemas.recording import FloatArray, IntArray
+from schemas.arrays import FloatArray, IntArray
 from transforms.triggers import windows
 from transforms.triggers.windows import Rows
 

@@ -1,0 +1,1 @@
+"""The graph of a job: stages, the journal, the transforms that run them, and execution."""

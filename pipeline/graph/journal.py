@@ -1,0 +1,126 @@
+"""The journal of a run: what it has to do, and what of it is done, as files of the lake.
+
+    work/<run>/000000.todo    tasks, a line of JSON each
+    work/<run>/<task>.begun   how many attempts at a task have begun
+    work/<run>/<task>.done    what became of a task; written when all its files are whole
+
+Between steps goes where a task is written down, never the task, however much it names. A
+task whose worker dies after it is done is not worked off again, neither by a second
+attempt nor by the next run of the same command. And anyone can see how far a run is. The
+journal goes when its run is over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter
+
+from pipeline.graph.stage import Task, TaskResult
+from schemas.errors import LakeError
+from schemas.ids import canonical
+from transforms.storage import filesystem, names, put
+
+PAGE_TASKS = 200
+"""Tasks on a page: what one worker lists at once."""
+
+TODO, BEGUN, DONE = ".todo", ".begun", ".done"
+
+READERS = 16
+"""Results that are read at a time: a store answers each within tens of milliseconds."""
+
+Place = tuple[str, int, int]
+"""Where a task is written down: its page, and the bytes [start, end) of it."""
+
+U = TypeVar("U")
+
+_RESULT = TypeAdapter(TaskResult)
+
+
+class Journal:
+    """The journal of one run. Small and picklable; making one does no I/O."""
+
+    def __init__(self, lake_url: str, run_id: str) -> None:
+        self._lake_url = lake_url
+        self.run_id = run_id
+        self.folder = f"{lake_url}/work/{run_id}"
+
+    def plan(self, tasks: Sequence[Task]) -> list[str]:
+        """Writes down what is to be done; returns the names of the pages."""
+        distinct = list({task.key: task for task in tasks}.values())
+        pages = []
+        for first in range(0, len(distinct), PAGE_TASKS):
+            pages.append(f"{first // PAGE_TASKS:06d}{TODO}")
+            page = distinct[first : first + PAGE_TASKS]
+            lines = [canonical(_fields(task)) + b"\n" for task in page]
+            put(f"{self.folder}/{pages[-1]}", b"".join(lines))
+        return pages
+
+    def places(self, page: str) -> Iterator[Place]:
+        """Yields where the tasks of a page are written down."""
+        start = 0
+        for line in self._read(page).splitlines(keepends=True):
+            yield page, start, start + len(line)
+            start += len(line)
+
+    def task(self, place: Place, kind: type[U]) -> U:
+        """Reads a task, checking it against its type."""
+        return TypeAdapter(kind).validate_json(self._read(*place))
+
+    def begin(self, key: str) -> int:
+        """Writes down that an attempt at a task begins; returns how many did before it."""
+        try:
+            before = int(self._read(key + BEGUN))
+        except FileNotFoundError:
+            before = 0
+        put(f"{self.folder}/{key}{BEGUN}", str(before + 1).encode())
+        return before
+
+    def record(self, result: TaskResult) -> None:
+        """Writes down that a task is done."""
+        put(f"{self.folder}/{result.key}{DONE}", canonical(asdict(result)))
+
+    def result(self, key: str) -> TaskResult | None:
+        """Reads what became of a task; None if it is not done, or a file of it is gone."""
+        try:
+            result = _RESULT.validate_json(self._read(key + DONE))
+        except FileNotFoundError:
+            return None
+        fs, root = filesystem(self._lake_url)
+        try:
+            whole = all(fs.size(f"{root}/{name}") == size for name, size in result.files())
+        except FileNotFoundError:
+            return None
+        return result if whole else None
+
+    def done(self) -> int:
+        """Counts the tasks that are done."""
+        return sum(name.endswith(DONE) for name in names(self.folder))
+
+    def results(self, expected: int) -> list[TaskResult]:
+        """Reads what became of every task, in the order of their keys.
+
+        Raises:
+            LakeError: there are not as many as expected.
+        """
+        found = [name for name in names(self.folder) if name.endswith(DONE)]
+        if len(found) != expected:
+            raise LakeError(
+                f"{self.folder} tells of {len(found)} tasks that are done, not of {expected}; "
+                "was it deleted meanwhile? Run the same command again"
+            )
+        with ThreadPoolExecutor(READERS) as pool:
+            return [_RESULT.validate_json(text) for text in pool.map(self._read, found)]
+
+    def _read(self, name: str, start: int | None = None, end: int | None = None) -> bytes:
+        fs, path = filesystem(f"{self.folder}/{name}")
+        content: bytes = fs.cat_file(path, start, end)
+        return content
+
+
+def _fields(task: Any) -> dict[str, Any]:
+    fields: dict[str, Any] = asdict(task)
+    return fields

@@ -1,0 +1,1 @@
+"""The lake: tables that a run changes together, the ledger, and verifying."""

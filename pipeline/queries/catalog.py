@@ -1,0 +1,141 @@
+"""The catalog: a lake and its corpora as views of DuckDB, and nothing else.
+
+SQL comes from strangers too. The connection can read exactly the files of the views, at
+the versions the lake is pinned to; it cannot load an extension, reach the network, write
+a file, or change its own configuration.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.fs
+from fsspec.implementations.local import LocalFileSystem
+
+from pipeline.lake.tables import Lake
+from pipeline.snapshots.publish import LATEST, is_published
+from schemas.errors import LakeError, UsageError
+from schemas.tables import TABLES
+from transforms.storage import filesystem, names
+
+_MAX_POINTER_BYTES = 1 << 12
+
+
+def connect(lake: Lake, tables: Iterable[str] | None = None) -> duckdb.DuckDBPyConnection:
+    """Opens a read-only catalog over a lake.
+
+    A view a table; and for each published corpus, of its latest snapshot, the views
+    "<name>_samples" and "<name>_labels", with "_" for every other sign in its name.
+
+    Args:
+        lake: the lake, whose pinned versions are what the views show.
+        tables: the tables wanted, all by default.
+    """
+    views = {table: lake.files(table) for table in (TABLES if tables is None else tables)}
+    schemas = {table: TABLES[table].schema for table in views}
+    views |= _corpora(lake.url)
+    fs, _ = filesystem(lake.url)
+    con = duckdb.connect(config={"python_enable_replacements": False})
+    for view, files in views.items():
+        try:
+            if not files:
+                con.register(view, schemas[view].empty_table())
+            elif isinstance(fs, LocalFileSystem):
+                con.execute(f"CREATE VIEW {_name(view)} AS FROM read_parquet([{_texts(files)}])")
+            else:  # without an extension DuckDB reads no URL; Arrow does
+                con.register(view, _remote(fs, files))
+        except (duckdb.Error, pa.ArrowInvalid, OSError) as error:
+            raise LakeError(
+                f"view {view!r} of {lake.url} cannot be opened: {' '.join(str(error).split())}; "
+                "`fleetmill verify` lists what is damaged"
+            ) from error
+    paths = _texts(file for files in views.values() for file in files)
+    con.execute(f"SET allowed_paths = [{paths}]")
+    con.execute("SET enable_external_access = false")
+    con.execute("SET lock_configuration = true")
+    return con
+
+
+def query(lake: Lake, sql: str) -> pa.Table:
+    """Answers one SELECT over the views of a lake.
+
+    Raises:
+        UsageError: with DuckDB's own message, in one line.
+    """
+    if "\0" in sql or not _is_unicode(sql):
+        raise UsageError("SQL: the text holds a NUL or half a surrogate pair")
+    asked = sql.lower()
+    tables = [table for table in TABLES if table in asked]
+    con = connect(lake, tables or None)
+    try:
+        statements = con.extract_statements(sql)
+        # Not EXPLAIN either: EXPLAIN ANALYZE COPY could write over a file of a view.
+        if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:
+            raise UsageError(
+                f"a query is one SELECT; this is {len(statements)} statements: "
+                f"{', '.join(statement.type.name for statement in statements) or 'nothing'}"
+            )
+        return con.sql(statements[0]).to_arrow_table()
+    except duckdb.Error as error:
+        raise UsageError(f"SQL: {' '.join(str(error).split())}") from error
+    finally:
+        con.close()
+
+
+def latest_snapshots(lake_url: str) -> dict[str, str]:
+    """Maps each published corpus to the URL of its latest snapshot."""
+    found = {}
+    for name in names(f"{lake_url}/corpora"):
+        folder = f"{lake_url}/corpora/{name}"
+        fs, path = filesystem(f"{folder}/{LATEST}")
+        try:
+            with fs.open(path, "rb") as file:
+                snapshot = _pointed(f"{folder}/{LATEST}", file.read(_MAX_POINTER_BYTES))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        if is_published(f"{folder}/{snapshot}"):
+            found[name] = f"{folder}/{snapshot}"
+    return found
+
+
+def _pointed(url: str, content: bytes) -> str:
+    try:
+        pointer = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise LakeError(f"{url} is not JSON: {error}; publish the corpus again") from error
+    snapshot = pointer.get("snapshot") if isinstance(pointer, dict) else None
+    if not (isinstance(snapshot, str) and snapshot.isalnum()):
+        raise LakeError(f"{url} names no snapshot; publish the corpus again")
+    return snapshot
+
+
+def _is_unicode(text: str) -> bool:
+    return not any("\ud800" <= sign <= "\udfff" for sign in text)
+
+
+def _corpora(lake_url: str) -> dict[str, list[str]]:
+    views = {}
+    for name, folder in latest_snapshots(lake_url).items():
+        stem = "".join(sign if sign.isalnum() else "_" for sign in name)
+        for part in ("samples", "labels"):
+            views[f"{stem}_{part}"] = [f"{folder}/{part}.parquet"]
+    return views
+
+
+def _remote(fs: Any, files: Sequence[str]) -> Any:
+    import pyarrow.dataset as ds  # noqa: PLC0415 - it imports pandas, which is slow
+
+    place = pa.fs.PyFileSystem(pa.fs.FSSpecHandler(fs))
+    return ds.dataset([fs._strip_protocol(file) for file in files], filesystem=place)
+
+
+def _name(view: str) -> str:
+    return '"' + view.replace('"', '""') + '"'
+
+
+def _texts(values: Iterable[str]) -> str:
+    return ", ".join("'" + value.replace("'", "''") + "'" for value in values)

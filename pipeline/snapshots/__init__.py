@@ -1,0 +1,1 @@
+"""Snapshots of a corpus: assembling shards, the manifest, and verifying."""

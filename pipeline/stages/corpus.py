@@ -1,0 +1,267 @@
+"""Corpus: a SELECT over the lake's samples becomes an immutable snapshot of shards.
+
+Nothing is decoded: shards are byte ranges of packs, one after the other. The driver
+selects and plans; workers assemble shards; the last step publishes, the manifest last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.config import CorpusConfig
+from pipeline.graph.execute import Work
+from pipeline.graph.stage import Output, TaskResult
+from pipeline.lake.tables import Lake, RunRow
+from pipeline.queries.catalog import query
+from pipeline.snapshots.publish import (
+    assemble_shard,
+    is_published,
+    make_latest,
+    publish,
+    snapshot_id,
+    snapshot_url,
+)
+from pipeline.topologies import load_topology
+from pipeline.topologies.planner import Plan, plan, split_of
+from schemas.errors import UsageError
+from schemas.ids import digest
+from schemas.records import Count
+from transforms.corpora import ShardDigest
+from transforms.storage import filesystem, replacing
+
+_LATEST = """
+WITH labelled AS (
+    SELECT ledger.subject AS event_id,
+           arg_max(ledger.stage_digest, (runs.started_ns, ledger.stage_digest)) AS spec_digest
+    FROM ledger JOIN runs USING (run_id)
+    WHERE ledger.stage = 'label' AND ledger.outcome = 'kept'
+    GROUP BY ALL
+), selection AS (
+    SELECT events.*, logs.vehicle_id, logs.platform, logs.format, logs.name AS log_name,
+           samples.payload, samples.cameras, samples.privacy, samples.spec_digest,
+           samples.duration_ns, samples.pack_uri, samples."offset", samples.length,
+           samples.sha256
+    FROM events
+    JOIN labelled USING (event_id)
+    JOIN samples USING (event_id, spec_digest, log_id, drive_id)
+    JOIN logs USING (log_id, drive_id)
+)
+"""
+"""Each event's sample of the label specification that last labelled it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What a corpus holds, in the order of its shards.
+
+    `samples` is what is published; `ranges` the shards' byte ranges of packs, which is not;
+    `offered` the number of samples that there were to choose from.
+    """
+
+    samples: pa.Table
+    ranges: pa.Table
+    plan: Plan
+    snapshot: str
+    offered: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShardTask:
+    """One shard to assemble: its name, and where the ranges of all shards are listed."""
+
+    key: str
+    name: str
+    ranges: str
+
+
+@dataclass(slots=True)
+class CorpusStage:
+    """Assembles shards into the snapshot's folder."""
+
+    lake_url: str
+    folder: str
+    name: str = "corpus"
+    task: ClassVar[type] = ShardTask
+
+    def open(self) -> None:
+        """Has nothing to load."""
+
+    def process(self, task: ShardTask) -> Output:
+        """Copies one shard's byte ranges out of packs."""
+        fs, path = filesystem(task.ranges)
+        with fs.open(path, "rb") as file:
+            rows = pq.read_table(file, filters=pc.field("shard") == task.name)
+        ranges = [
+            (row["pack_uri"], row["offset"], row["length"], row["sha256"])
+            for row in rows.to_pylist()
+        ]
+        uri = f"{self.folder}/{task.name}"
+        shard = assemble_shard(self.lake_url, uri, ranges)
+        return Output(
+            blobs={uri.removeprefix(f"{self.lake_url}/"): shard.bytes},
+            detail={
+                "shard": task.name,
+                "bytes": shard.bytes,
+                "sha256": shard.sha256,
+                "samples": shard.samples,
+            },
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """The last step: publishes the snapshot, then records the run."""
+
+    lake: Lake
+    config: CorpusConfig
+    run: RunRow
+    snapshot: str
+
+    def __call__(self, results: Sequence[TaskResult]) -> None:
+        """Publishes what the tasks assembled; with nothing to assemble it only points there."""
+        if not results:
+            make_latest(self.lake.url, self.config.name, self.snapshot)
+            return
+        shards = {
+            result.detail["shard"]: ShardDigest(
+                result.detail["bytes"], result.detail["sha256"], result.detail["samples"]
+            )
+            for result in results
+        }
+        # Selected again, on the same versions: a table of samples is too large to travel.
+        publish_selection(self.lake, self.config, select(self.lake, self.config), shards)
+        self.lake.commit(self.run, [])
+
+
+def publish_selection(
+    lake: Lake,
+    config: CorpusConfig,
+    selection: Selection,
+    shards: Mapping[str, ShardDigest],
+) -> None:
+    """Writes the tables, the plan, the card and, last, the manifest of a snapshot."""
+    publish(
+        lake.url,
+        config.name,
+        selection.snapshot,
+        plan=selection.plan,
+        samples=selection.samples,
+        labels=_labels(lake, selection.samples),
+        shards=shards,
+        metadata=_metadata(config, selection.samples),
+    )
+
+
+def _metadata(config: CorpusConfig, samples: pa.Table) -> dict[str, Any]:
+    return {
+        "where": config.where,
+        "payload": config.payload,
+        "val_fraction": config.val_fraction,
+        "salt": config.salt,
+        "privacy": sorted(set(samples["privacy"].to_pylist())),
+        "specs": sorted(set(samples["spec_digest"].to_pylist())),
+    }
+
+
+def select(lake: Lake, config: CorpusConfig) -> Selection:
+    """Selects, splits and plans: a pure function of the lake's versions and the configuration.
+
+    Raises:
+        UsageError: the condition is not SQL over the selection, nothing matches it, or the
+            topology is unknown.
+    """
+    topology = load_topology(config.topology, config.topologies)
+    offered = query(lake, "\n".join([_LATEST, "SELECT * FROM selection"]))
+    offered = offered.filter(pc.equal(offered["payload"], config.payload))
+    if config.where is None:
+        chosen = offered
+    else:
+        # In lines of its own: a comment in it must not swallow the bracket.
+        lines = [_LATEST, "SELECT event_id FROM selection WHERE (", config.where, ")"]
+        matching = query(lake, "\n".join(lines))
+        wanted = pc.is_in(offered["event_id"], value_set=pc.unique(matching["event_id"]))
+        chosen = offered.filter(wanted)
+    if not chosen.num_rows:
+        raise UsageError(
+            f"corpus {config.name!r}: no sample to choose from"
+            if not offered.num_rows
+            else f"--where {config.where!r} selects none of {offered.num_rows} samples; "
+            "its columns are those of events, and vehicle_id, platform, format, log_name, "
+            "payload, cameras, privacy, duration_ns"
+        )
+    chosen = chosen.sort_by("event_id")
+    splits = [
+        split_of(drive_id, config.val_fraction, config.salt)
+        for drive_id in chosen["drive_id"].to_pylist()
+    ]
+    chosen = chosen.append_column("split", pa.array(splits, pa.string()))
+    planned = plan(chosen, topology, config.salt)
+    placed = planned.placements.drop_columns(["row"])
+    chosen = chosen.take(planned.placements["row"])
+    ranges = chosen.select(["pack_uri", "offset", "length", "sha256"])
+    ranges = ranges.append_column("shard", placed["shard"])
+    samples = placed
+    for name in chosen.column_names:
+        if name not in {*placed.column_names, "pack_uri"}:
+            samples = samples.append_column(name, chosen[name])
+    return Selection(
+        samples=samples,
+        ranges=ranges,
+        plan=planned,
+        snapshot=snapshot_id(samples, planned, _metadata(config, samples)),
+        offered=offered.num_rows,
+    )
+
+
+def _labels(lake: Lake, samples: pa.Table) -> pa.Table:
+    """Returns the boxes of the snapshot's samples, and the shard that each is in."""
+    events = samples["event_id"].to_pylist()
+    boxes = lake.read("boxes", filter=pc.field("event_id").isin(events))
+    shards = dict(zip(events, samples["shard"].to_pylist(), strict=True))
+    specs = dict(zip(events, samples["spec_digest"].to_pylist(), strict=True))
+    owners = boxes["event_id"].to_pylist()
+    current = [
+        specs[event_id] == spec
+        for event_id, spec in zip(owners, boxes["spec_digest"].to_pylist(), strict=True)
+    ]
+    placed = pa.array([shards[event_id] for event_id in owners], pa.string())
+    return boxes.append_column("shard", placed).filter(pa.array(current, pa.bool_()))
+
+
+def plan_corpus(lake: Lake, config: CorpusConfig) -> Work:
+    """Selects and plans, and leaves out what is published already.
+
+    Raises:
+        UsageError: see `select`.
+    """
+    selection = select(lake, config)
+    folder = snapshot_url(lake.url, config.name, selection.snapshot)
+    kept = selection.samples.num_rows
+    count = Count("corpus", "samples", kept=kept, filtered=selection.offered - kept)
+    tasks: list[ShardTask] = []
+    scratch: list[str] = []
+    if not is_published(folder):
+        scratch.append(f"{lake.url}/work/{selection.snapshot}")
+        ranges = f"{scratch[0]}/ranges.parquet"
+        with replacing(ranges) as out:
+            pq.write_table(selection.ranges, out)
+        tasks = [
+            ShardTask(digest("shard", selection.snapshot, name), name, ranges)
+            for name in sorted(set(selection.samples["shard"].to_pylist()))
+        ]
+    return Work(
+        stage=CorpusStage(lake.url, folder),
+        tasks=tasks,
+        expected={("corpus", "samples"): selection.offered},
+        known=(count,),
+        notes=selection.plan.warnings,
+        finish=lambda run: Publish(lake, config, run, selection.snapshot),
+        detail={"snapshot": selection.snapshot, "folder": folder},
+        scratch=tuple(scratch),
+    )

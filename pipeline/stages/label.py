@@ -1,0 +1,197 @@
+"""Label: events to boxes, tracks, ego paths, and samples encoded once into packs.
+
+Each event's window is decoded once, camera by camera. What a task encodes goes into one
+pack, an ordinary tar; the `samples` table keeps every sample's byte range in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import ClassVar
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from auto_label.label import Labelled, LabelSpec, label_event, sample_members
+from auto_label.models import Detector, ModelSpec
+from pipeline.config import LabelConfig
+from pipeline.graph.deadline import within
+from pipeline.graph.execute import Work, done_subjects
+from pipeline.graph.stage import Done, Output
+from pipeline.lake.locate import Places, locate, rows_of
+from pipeline.lake.tables import Lake
+from pipeline.stages.models import open_detectors, ready_models
+from schemas.errors import DataError, TimeLimitError
+from schemas.ids import digest
+from schemas.records import Count, Event, Reject, VideoFile
+from schemas.tables import TABLES
+from transforms.corpora import CORPORA
+from transforms.corpora.pack import PackRange, PackWriter
+from transforms.storage import replacing
+
+TASK_EVENTS = 6
+"""Events of one log that share a task, and a pack: some tens of MB."""
+
+_SOURCES = ("logs", "videos", "frames", "signals", "joints")
+_LABELS = ("boxes", "tracks", "ego_path")
+
+
+@dataclass(frozen=True, slots=True)
+class LabelTask:
+    """Some events of one log, and the files that hold the log's rows."""
+
+    key: str
+    log_id: str
+    events: tuple[Event, ...]
+    files: tuple[tuple[str, tuple[str, ...]], ...]
+
+
+@dataclass(slots=True)
+class LabelStage:
+    """Labels events and encodes them into packs under `lake_url`."""
+
+    lake_url: str
+    spec: LabelSpec
+    models: tuple[ModelSpec, ...]
+    timeout_s: float
+    name: str = "label"
+    task: ClassVar[type] = LabelTask
+    _detectors: list[Detector] = field(default_factory=list)
+
+    def open(self) -> None:
+        """Loads the models."""
+        self._detectors = open_detectors(self.models)
+
+    def process(self, task: LabelTask) -> Output:
+        """Labels the task's events one after the other into one pack."""
+        output = Output()
+        parts: dict[str, list[pa.Table]] = {}
+        files = dict(task.files)
+        log = rows_of("logs", files["logs"], [task.log_id]).to_pylist()[0]
+        videos = video_files(rows_of("videos", files["videos"], [task.log_id]))
+        # Whole: a window is decoded from the keyframe before it.
+        frames = rows_of("frames", files["frames"], [task.log_id])
+        corpus = CORPORA.load("webdataset")()
+        pack_uri = f"packs/{task.key}.tar"
+        with replacing(f"{self.lake_url}/{pack_uri}") as out:
+            pack = PackWriter(out)
+            for event in task.events:
+                inside = (ds.field("t_ns") >= event.start_ns) & (ds.field("t_ns") < event.end_ns)
+                signals, joints = (
+                    rows_of(table, files[table], [task.log_id], inside)
+                    for table in ("signals", "joints")
+                )
+                look = partial(
+                    label_event, event, videos, frames, signals, self._detectors, self.spec
+                )
+                try:
+                    labelled = within(self.timeout_s, look, f"{log['uri']}: event {event.event_id}")
+                    sample = sample_members(event, log, labelled, signals, joints)
+                except DataError as error:
+                    reject = Reject.of(
+                        error, uri=log["uri"], stage=self.name, subject=event.event_id
+                    )
+                    self._refuse(event, (reject,), output, again=isinstance(error, TimeLimitError))
+                    continue
+                if labelled.rejects and not labelled.cameras:
+                    self._refuse(event, labelled.rejects, output)
+                    continue
+                place = pack.add(event.event_id, corpus.members(sample))
+                parts.setdefault("samples", []).append(
+                    self._sample_row(event, labelled, pack_uri, place)
+                )
+                for table in _LABELS:
+                    parts.setdefault(table, []).append(getattr(labelled, table))
+                output.rejects.extend(labelled.rejects)
+                output.done.append(Done(event.event_id, self.spec.digest, "kept"))
+                output.counts.append(Count(self.name, "events", kept=1))
+                output.counts.append(Count(self.name, "boxes", kept=labelled.boxes.num_rows))
+            pack.close()
+            output.blobs[pack_uri] = out.tell()
+        output.tables = {table: pa.concat_tables(rows) for table, rows in parts.items()}
+        return output
+
+    def _refuse(
+        self, event: Event, rejects: Sequence[Reject], output: Output, again: bool = False
+    ) -> None:
+        """Rejects an event, for good unless the next run is to try it again."""
+        output.rejects.extend(rejects)
+        if not again:
+            output.done.append(Done(event.event_id, self.spec.digest, "rejected"))
+        output.counts.append(Count(self.name, "events", rejected=1))
+
+    def _sample_row(
+        self, event: Event, labelled: Labelled, pack_uri: str, place: PackRange
+    ) -> pa.Table:
+        row = {
+            "event_id": event.event_id,
+            "log_id": event.log_id,
+            "drive_id": event.drive_id,
+            "payload": "clip",
+            "pack_uri": pack_uri,
+            "offset": place.offset,
+            "length": place.length,
+            "sha256": place.sha256,
+            "spec_digest": self.spec.digest,
+            "duration_ns": event.span.duration_ns,
+            "cameras": list(labelled.cameras),
+            "privacy": self.spec.privacy,
+        }
+        return pa.Table.from_pylist([row], schema=TABLES["samples"].schema)
+
+
+def video_files(videos: pa.Table) -> Mapping[str, Sequence[VideoFile]]:
+    """Groups rows of `videos` by camera."""
+    cameras: dict[str, list[VideoFile]] = {}
+    for row in videos.to_pylist():
+        fields = {name: row[name] for name in VideoFile.__dataclass_fields__}
+        cameras.setdefault(row["camera"], []).append(VideoFile(**fields))
+    return cameras
+
+
+def plan_label(lake: Lake, config: LabelConfig) -> Work:
+    """Finds the events that have no sample of this label specification.
+
+    Raises:
+        UsageError: a model is unknown.
+    """
+    models, notes = ready_models(config.models, config.models_dir)
+    spec = LabelSpec(
+        label_fps=config.fps,
+        privacy=config.privacy,
+        crf=config.crf,
+        models=tuple(model.identity for model in models),
+    )
+    done = done_subjects(lake, "label")
+    places = {table: locate(lake, table) for table in _SOURCES}
+    events = [Event(**row) for row in lake.read("events").to_pylist()]
+    fresh: dict[str, list[Event]] = {}
+    known = rejected = 0
+    for event in sorted(events, key=lambda e: (e.log_id, e.start_ns, e.event_id)):
+        outcome = done.get((event.event_id, spec.digest))
+        if outcome is None:
+            fresh.setdefault(event.log_id, []).append(event)
+        elif outcome == "rejected":
+            rejected += 1
+        else:
+            known += 1
+    return Work(
+        stage=LabelStage(lake.url, spec, models, config.input_timeout_s),
+        tasks=list(_tasks(fresh, spec, places)),
+        expected={("label", "events"): len(events)},
+        known=(Count("label", "events", filtered=known, rejected=rejected),),
+        notes=notes,
+    )
+
+
+def _tasks(
+    fresh: Mapping[str, Sequence[Event]], spec: LabelSpec, places: Mapping[str, Places]
+) -> Iterator[LabelTask]:
+    for log_id, events in fresh.items():
+        files = tuple((table, found.get(log_id, ())) for table, found in places.items())
+        for first in range(0, len(events), TASK_EVENTS):
+            batch = tuple(events[first : first + TASK_EVENTS])
+            key = digest("label", spec.digest, [event.event_id for event in batch])
+            yield LabelTask(key, log_id, batch, files)

@@ -1,0 +1,135 @@
+"""Repack: samples of another payload, made from the clips that are packed already.
+
+The clips are blurred, so nothing private is decoded again, and a vehicle's video is not
+touched. A corpus with `--payload frames` runs this first.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.config import CorpusConfig
+from pipeline.graph.execute import Work, done_subjects, stage_digest
+from pipeline.graph.stage import Done, Output
+from pipeline.lake.tables import Lake
+from schemas.ids import canonical, digest
+from schemas.records import Count
+from schemas.tables import TABLES
+from transforms.corpora.pack import PackWriter, read_sample
+from transforms.storage import filesystem, replacing
+from transforms.video.encode import clip_to_frames
+
+VERSION = 1
+"""Rises when the same clip comes to different frames."""
+
+TASK_SAMPLES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class RepackTask:
+    """Some samples of one pack: their rows of `samples`."""
+
+    key: str
+    pack_uri: str
+    samples: tuple[dict[str, Any], ...]
+
+
+@dataclass(slots=True)
+class RepackStage:
+    """Turns clips into JPEG frames."""
+
+    lake_url: str
+    fps: float
+    digest: str
+    name: str = "repack"
+    task: ClassVar[type] = RepackTask
+
+    def open(self) -> None:
+        """Has nothing to load."""
+
+    def process(self, task: RepackTask) -> Output:
+        """Repacks the task's samples into a pack of their own."""
+        fs, path = filesystem(f"{self.lake_url}/{task.pack_uri}")
+        pack_uri = f"packs/{task.key}.tar"
+        rows = []
+        with replacing(f"{self.lake_url}/{pack_uri}") as out:
+            pack = PackWriter(out)
+            for row in task.samples:
+                body = fs.cat_file(path, row["offset"], row["offset"] + row["length"])
+                place = pack.add(row["event_id"], frames_members(read_sample(body), self.fps))
+                rows.append(
+                    row
+                    | {
+                        "payload": "frames",
+                        "pack_uri": pack_uri,
+                        "offset": place.offset,
+                        "length": place.length,
+                        "sha256": place.sha256,
+                    }
+                )
+            pack.close()
+            size = out.tell()
+        return Output(
+            blobs={pack_uri: size},
+            tables={"samples": pa.Table.from_pylist(rows, schema=TABLES["samples"].schema)},
+            done=[Done(subject(row), self.digest, "kept") for row in task.samples],
+            counts=[Count(self.name, "samples", kept=len(rows))],
+        )
+
+
+def frames_members(members: Mapping[str, bytes], fps: float) -> dict[str, bytes]:
+    """Turns the clips among a sample's members into JPEG frames.
+
+    The sample's `json` gains `frame_t_ns`: by camera, the frames' times in ns from the
+    start of the event's window.
+    """
+    out: dict[str, bytes] = {}
+    times: dict[str, list[int]] = {}
+    for suffix, body in members.items():
+        camera, dot, kind = suffix.rpartition(".")
+        if (dot, kind) != (".", "mp4"):
+            out[suffix] = body
+            continue
+        pictures = clip_to_frames(body, fps)
+        times[camera] = [t_ns for t_ns, _ in pictures]
+        for index, (_, jpeg) in enumerate(pictures):
+            out[f"{camera}.{index:04d}.jpg"] = jpeg
+    out["json"] = canonical(json.loads(members["json"]) | {"frame_t_ns": times})
+    return out
+
+
+def subject(row: Mapping[str, Any]) -> str:
+    """Names a clip sample in the ledger: an event as one specification labelled it."""
+    return digest("sample", row["event_id"], row["spec_digest"])
+
+
+def plan_repack(lake: Lake, config: CorpusConfig) -> Work:
+    """Finds the clip samples that have no frames of this rate."""
+    key = stage_digest(version=VERSION, fps=config.frames_fps)
+    done = done_subjects(lake, "repack")
+    samples = lake.read("samples", filter=pc.field("payload") == "clip").to_pylist()
+    packs: dict[str, list[dict[str, Any]]] = {}
+    known = 0
+    for row in samples:
+        if (subject(row), key) in done:
+            known += 1
+        else:
+            packs.setdefault(row["pack_uri"], []).append(row)
+    tasks = [
+        RepackTask(digest("repack", key, [subject(row) for row in batch]), pack_uri, tuple(batch))
+        for pack_uri, rows in sorted(packs.items())
+        for first in range(0, len(rows), TASK_SAMPLES)
+        if (batch := rows[first : first + TASK_SAMPLES])
+    ]
+    return Work(
+        stage=RepackStage(lake.url, config.frames_fps, key),
+        tasks=tasks,
+        expected={("repack", "samples"): len(samples)},
+        known=(Count("repack", "samples", filtered=known),),
+    )

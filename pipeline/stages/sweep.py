@@ -1,0 +1,135 @@
+"""Sweep: keyframes of whole logs, at a rate, to the table scene.
+
+Only keyframes are decoded: at one a second that is a few hundredths of a full decode.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import ClassVar
+
+import pyarrow as pa
+
+from auto_label import scene
+from auto_label.models import Detector, ModelSpec
+from pipeline.config import SweepConfig
+from pipeline.graph.deadline import within
+from pipeline.graph.execute import Work, done_subjects, stage_digest
+from pipeline.graph.stage import Done, Output
+from pipeline.lake.locate import locate, rows_of
+from pipeline.lake.tables import Lake
+from pipeline.stages.label import video_files
+from pipeline.stages.models import open_detectors, ready_models
+from schemas.errors import DataError, TimeLimitError
+from schemas.ids import digest
+from schemas.records import Count, Outcome, Reject, VideoFile
+from schemas.tables import TABLES
+from transforms.video.decode import decode_keyframes
+
+
+@dataclass(frozen=True, slots=True)
+class SweepTask:
+    """One log, and the files that hold its videos and frames."""
+
+    key: str
+    log_id: str
+    files: tuple[tuple[str, tuple[str, ...]], ...]
+
+
+@dataclass(slots=True)
+class SweepStage:
+    """Looks at keyframes."""
+
+    fps: float
+    models: tuple[ModelSpec, ...]
+    digest: str
+    timeout_s: float
+    name: str = "sweep"
+    task: ClassVar[type] = SweepTask
+    _detectors: list[Detector] = field(default_factory=list)
+
+    def open(self) -> None:
+        """Loads the models."""
+        self._detectors = open_detectors(self.models)
+
+    def process(self, task: SweepTask) -> Output:
+        """Sweeps one log, camera by camera; a file that does not decode is a reject.
+
+        If one takes too long, nothing of the log is kept: the next run sweeps it whole.
+        """
+        output = Output()
+        files = dict(task.files)
+        videos = video_files(rows_of("videos", files["videos"], [task.log_id]))
+        frames = rows_of("frames", files["frames"], [task.log_id])
+        parts: list[pa.Table] = []
+        for camera, spans in videos.items():
+            for video in spans:
+                look = partial(self._look, video, frames)
+                try:
+                    rows = within(self.timeout_s, look, video.uri)
+                except DataError as error:
+                    reject = Reject.of(error, uri=video.uri, stage=self.name, subject=task.log_id)
+                    if isinstance(error, TimeLimitError):
+                        late = Count(self.name, "logs", rejected=1)
+                        return Output(rejects=[reject], counts=[late])
+                    output.rejects.append(reject)
+                    continue
+                for name, value in (("log_id", task.log_id), ("camera", camera)):
+                    column = pa.repeat(pa.scalar(value, pa.string()), rows.num_rows)
+                    rows = rows.append_column(name, column)
+                parts.append(TABLES["scene"].conform(rows))
+        outcome: Outcome = "filtered"
+        if parts:
+            outcome = "kept"
+        elif output.rejects:
+            outcome = "rejected"
+        output.tables = {"scene": pa.concat_tables(parts)} if parts else {}
+        output.done = [Done(task.log_id, self.digest, outcome)]
+        output.counts = [
+            Count(self.name, "logs", **{outcome: 1}),
+            Count(self.name, "keyframes", kept=sum(part.num_rows for part in parts)),
+        ]
+        return output
+
+    def _look(self, video: VideoFile, frames: pa.Table) -> pa.Table:
+        return scene.sweep_frames(decode_keyframes(video, frames, self.fps), self._detectors)
+
+
+def plan_sweep(lake: Lake, config: SweepConfig) -> Work:
+    """Finds the logs that no sweep has looked at.
+
+    A log is swept once: a second rate or model would leave two rows an instant.
+
+    Raises:
+        UsageError: a model is unknown.
+    """
+    models, notes = ready_models(config.models, config.models_dir)
+    key = stage_digest(version=scene.VERSION, fps=config.fps, models=[m.identity for m in models])
+    done = {subject: outcome for (subject, _), outcome in done_subjects(lake, "sweep").items()}
+    places = {table: locate(lake, table) for table in ("videos", "frames")}
+    log_ids = sorted(lake.read("logs", columns=["log_id"])["log_id"].to_pylist())
+    tasks = [
+        SweepTask(
+            digest("sweep", key, log_id),
+            log_id,
+            tuple((table, found.get(log_id, ())) for table, found in places.items()),
+        )
+        for log_id in log_ids
+        if log_id not in done
+    ]
+    rejected = sum(done.get(log_id) == "rejected" for log_id in log_ids)
+    return Work(
+        stage=SweepStage(config.fps, models, key, config.input_timeout_s),
+        tasks=tasks,
+        expected={("sweep", "logs"): len(log_ids)},
+        known=(
+            Count(
+                "sweep",
+                "logs",
+                filtered=len(log_ids) - len(tasks) - rejected,
+                rejected=rejected,
+            ),
+        ),
+        notes=notes,
+    )

@@ -1,0 +1,112 @@
+"""What goes from step to step: every edge of every job's graph, measured."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import pytest
+from apache_beam.coders import Coder
+from apache_beam.coders.typecoders import registry
+from apache_beam.pipeline import AppliedPTransform, PipelineVisitor
+from apache_beam.pvalue import PCollection
+
+from jobs import cli
+from pipeline.graph.transforms import build
+from synth import WRITERS
+from tests.conftest import Fleetmill, Tell
+
+LIMIT_BYTES = 1_000_000
+JOBS = {"ingest", "sweep", "mine", "label", "repack", "corpus"}
+
+_lock = threading.Lock()
+_largest: dict[str, tuple[int, int]] = {}
+"""Elements seen and the bytes of the largest, by edge: the local runner's threads are ours."""
+
+
+class Measure(beam.DoFn):
+    """Encodes each element of an edge as a runner would."""
+
+    def __init__(self, edge: str, coder: Coder) -> None:
+        self._edge = edge
+        self._coder = coder
+
+    def process(self, element: Any) -> None:
+        """Remembers the largest."""
+        size = len(self._coder.encode(element))
+        with _lock:
+            count, largest = _largest.get(self._edge, (0, 0))
+            _largest[self._edge] = (count + 1, max(largest, size))
+
+
+class Edges(PipelineVisitor):
+    """Collects every collection of a graph, also within Beam's composite steps.
+
+    But not within a combine: runners put sums of a worker, integers here, in its place.
+    """
+
+    def __init__(self) -> None:
+        self.found: dict[str, PCollection[Any]] = {}
+
+    def visit_transform(self, transform_node: AppliedPTransform) -> None:
+        """Takes what a step puts out."""
+        label = transform_node.full_label
+        for collection in transform_node.outputs.values():
+            if isinstance(collection, PCollection) and "/CombinePerKey/" not in label:
+                self.found[label] = collection
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, tuple[int, int]]]:
+    """Measures the edges of every graph that is run in this process."""
+
+    def build_measured(root: beam.Pipeline, *arguments: Any, **named: Any) -> PCollection[str]:
+        end = build(root, *arguments, **named)
+        edges = Edges()
+        root.visit(edges)
+        for edge, collection in edges.found.items():
+            _largest.setdefault(edge, (0, 0))
+            coder = registry.get_coder(collection.element_type)
+            collection | f"measure {edge}" >> beam.ParDo(Measure(edge, coder))
+        return end
+
+    monkeypatch.setattr("pipeline.graph.execute.build", build_measured)
+    _largest.clear()
+    yield _largest
+    _largest.clear()
+
+
+@pytest.mark.slow
+def test_no_element_of_any_edge_is_large(
+    measured: dict[str, tuple[int, int]],
+    fleetmill: Fleetmill,
+    tmp_path: Path,
+    tell: Tell,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every job, on logs of every format that can be made: names and numbers go, no data."""
+    monkeypatch.setenv("FLEETMILL_MODELS", str(tmp_path / "none"))
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    lake = str(tmp_path / "lake")
+    inputs = []
+    for name in WRITERS:
+        out = tmp_path / name
+        small = ("--size", "64x48", "--cameras", "front", "--minutes", "0.1", "--drives", "1")
+        assert fleetmill("synth", out, "--format", name, *small).code == 0
+        inputs += ["--input", str(out)]
+
+    def run(*arguments: str) -> None:
+        assert cli.main([*arguments, "--lake", lake, "--json"]) == 0
+
+    corpus = ("--corpus", "c", "--topology", "gpu-8")
+    run("run", *inputs, "--sweep-fps", "1", "--label-fps", "1", *corpus)
+    run("corpus", "d", "--topology", "gpu-8", "--payload", "frames")
+    assert {edge.split(":")[0] for edge in measured} == JOBS
+    lines = [f"{'elements':>8} {'largest':>8}  edge"]
+    lines += [f"{count:8} {size:6} B  {edge}" for edge, (count, size) in measured.items()]
+    tell("\n".join(lines))
+    assert all(count for count, _ in measured.values())
+    assert max(size for _, size in measured.values()) < LIMIT_BYTES

@@ -1,0 +1,197 @@
+"""Discovery: every file accounted for, whatever the folder holds."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from schemas.errors import UsageError
+from schemas.records import Count
+from transforms.readers.discover import Discovery, discover
+
+STAMP = "2026-03-17_17-52-09"
+
+
+def _write(root: Path, name: str, content: bytes = b"bytes") -> Path:
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def _balance(found: Discovery) -> tuple[int, int, int]:
+    (count,) = found.counts
+    assert (count.stage, count.of) == ("discover", "files")
+    return count.kept, count.filtered, count.rejected
+
+
+def test_every_file_is_kept_filtered_or_rejected(tmp_path: Path) -> None:
+    """Logs' members are kept, notes filtered, stray recordings rejected, by name."""
+    _write(tmp_path, f"TeslaCam/SavedClips/{STAMP}/{STAMP}-front.mp4")
+    _write(tmp_path, f"TeslaCam/SavedClips/{STAMP}/event.json", b"{}")
+    _write(tmp_path, f"TeslaCam/SavedClips/{STAMP}/thumb.png")
+    _write(tmp_path, f"TeslaCam/EncryptedClips/{STAMP}-front.mp4")
+    _write(tmp_path, "dashcam/clip.mkv")
+    _write(tmp_path, "README.md")
+    _write(tmp_path, "drive.blf")
+    found = discover([str(tmp_path)])
+    assert [(log.format, log.name) for log in found.logs] == [
+        ("teslacam", f"TeslaCam/SavedClips/{STAMP}"),
+        ("video", "dashcam/clip.mkv"),
+    ]
+    assert [m.name for m in found.logs[0].members] == [f"{STAMP}-front.mp4", "event.json"]
+    assert [(Path(r.uri).name, r.reason) for r in found.rejects] == [("drive.blf", "unrecognised")]
+    assert _balance(found) == (3, 3, 1)
+
+
+def test_the_recordings_are_found(data: Path) -> None:
+    """The real folder: one comma2k19 segment, two robot episodes, two bare videos."""
+    found = discover([str(data)])
+    assert sorted(log.format for log in found.logs) == [
+        "comma2k19", "lerobot", "lerobot", "video", "video",
+    ]  # fmt: skip
+    assert sum(_balance(found)) == sum(1 for path in data.rglob("*") if path.is_file())
+
+
+def test_a_log_is_its_content_wherever_it_lies(tmp_path: Path) -> None:
+    """Moving and copying keep the id; a changed byte at either end changes it."""
+    content = bytes(range(256)) * 200
+    first = _write(tmp_path, "a/clip.mp4", content)
+    (log,) = discover([str(first.parent)]).logs
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    both = discover([str(tmp_path)])
+    assert [(x.log_id, x.name) for x in both.logs] == [(log.log_id, "a/clip.mp4")]
+    assert _balance(both) == (1, 1, 0)
+    ids = {log.log_id}
+    for at in (0, 4095, len(content) - 1):
+        changed = bytearray(content)
+        changed[at] ^= 1
+        first.write_bytes(changed)
+        ids.add(discover([str(first)]).logs[0].log_id)
+    first.write_bytes(content + b"\0")
+    ids.add(discover([str(first)]).logs[0].log_id)
+    assert len(ids) == 5
+
+
+def test_inputs_may_overlap(tmp_path: Path) -> None:
+    """A file reached by three inputs is one log and one file of the balance."""
+    path = _write(tmp_path, "a/clip.mp4", b"x" * 9)
+    found = discover([str(tmp_path), str(tmp_path / "a"), str(path)])
+    assert len(found.logs) == 1
+    assert found.counts == (Count("discover", "files", kept=1),)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a|b.mp4", "wet road #1.mp4", "[0-9]*.mp4", "Straße 東京.mp4", "a?b&c=%20.mp4", "~x.mp4"],
+)
+def test_names_may_hold_any_character(tmp_path: Path, name: str) -> None:
+    """What looks like a pattern or an escape is only a name, and opens again by its address."""
+    _write(tmp_path, f"odd {name}/{name}", b"content")
+    (log,) = discover([str(tmp_path)]).logs
+    assert log.name == f"odd {name}/{name}"
+    fs, path = fsspec.core.url_to_fs(log.members[0].uri)
+    assert fs.cat_file(path) == b"content"
+
+
+def test_names_that_no_address_can_carry_are_rejects(tmp_path: Path) -> None:
+    """A chained name or one that is not UTF-8 is told, and the rest goes on."""
+    _write(tmp_path, "a::b.mp4")
+    _write(tmp_path, "good.mp4")
+    odd = os.fsencode(tmp_path) + b"/\xff.mp4"
+    Path(os.fsdecode(odd)).write_bytes(b"x")
+    found = discover([str(tmp_path)])
+    assert [log.name for log in found.logs] == ["good.mp4"]
+    assert [r.reason for r in found.rejects] == ["unsupported"] * 2
+    assert _balance(found) == (1, 0, 2)
+
+
+def test_links_in_a_circle_end(tmp_path: Path) -> None:
+    """Folders that link to their parents are walked once; a broken link is a reject."""
+    _write(tmp_path, "a/clip.mp4")
+    (tmp_path / "a" / "up").symlink_to(tmp_path, target_is_directory=True)
+    (tmp_path / "a" / "self").symlink_to(tmp_path / "a", target_is_directory=True)
+    (tmp_path / "gone.mp4").symlink_to(tmp_path / "nowhere.mp4")
+    found = discover([str(tmp_path)])
+    assert [log.name for log in found.logs] == ["a/clip.mp4"]
+    assert [(Path(r.uri).name, r.reason) for r in found.rejects] == [("gone.mp4", "unreadable")]
+
+
+_AS_NOBODY = """
+import os, sys
+from transforms.readers.discover import discover
+import transforms.readers.teslacam, transforms.readers.comma2k19
+import transforms.readers.lerobot, transforms.readers.video
+if os.geteuid() == 0:
+    os.setegid(65534), os.seteuid(65534)
+found = discover([sys.argv[1]])
+print([log.name for log in found.logs])
+print([(os.path.basename(r.uri), r.reason) for r in found.rejects])
+print(found.counts[0].kept, found.counts[0].filtered, found.counts[0].rejected)
+"""
+
+
+def test_what_may_not_be_read_is_a_reject_and_the_rest_goes_on() -> None:
+    """A folder and a file without read permission, seen by a user who is not root."""
+    # pytest's own folders are closed to other users.
+    root = Path(os.environ.get("TMPDIR", "/tmp")) / f"fleetmill-discover-{os.getpid()}"  # noqa: S108 - must be open to nobody
+    shutil.rmtree(root, ignore_errors=True)
+    try:
+        _write(root, "open/clip.mp4")
+        _write(root, "locked/clip.mp4", b"other")
+        shut = _write(root, "shut.mp4", b"third")
+        root.chmod(0o755)
+        (root / "open").chmod(0o755)
+        (root / "locked").chmod(0)
+        shut.chmod(0)
+        done = subprocess.run(
+            [sys.executable, "-c", _AS_NOBODY, str(root)],
+            capture_output=True, text=True, check=True, timeout=60,
+        )  # fmt: skip
+    finally:
+        (root / "locked").chmod(0o755)
+        shutil.rmtree(root)
+    assert done.stdout.splitlines() == [
+        "['open/clip.mp4']",
+        "[('locked', 'unreadable'), ('shut.mp4', 'unreadable')]",
+        "1 0 2",
+    ]
+
+
+def test_any_filesystem_will_do(tmp_path: Path) -> None:
+    """In memory:// the same files make the same logs."""
+    _write(tmp_path, f"{STAMP}/{STAMP}-front.mp4", b"q" * 30_000)
+    fs = fsspec.filesystem("memory")
+    fs.pipe_file(f"/discover/{STAMP}/{STAMP}-front.mp4", b"q" * 30_000)
+    (there,) = discover(["memory://discover"]).logs
+    (here,) = discover([str(tmp_path)]).logs
+    assert (there.log_id, there.name) == (here.log_id, here.name)
+    assert there.members[0].uri == f"memory:///discover/{STAMP}/{STAMP}-front.mp4"
+
+
+def test_one_format_can_be_forced(tmp_path: Path) -> None:
+    """Forced to bare videos, a TeslaCam folder is so many of them."""
+    _write(tmp_path, f"{STAMP}/{STAMP}-front.mp4", b"a")
+    _write(tmp_path, f"{STAMP}/{STAMP}-back.mp4", b"b")
+    assert [log.format for log in discover([str(tmp_path)], "video").logs] == ["video"] * 2
+    assert [log.format for log in discover([str(tmp_path)]).logs] == ["teslacam"]
+
+
+def test_bad_inputs_are_usage_errors(tmp_path: Path) -> None:
+    """A missing input, an unknown scheme and an unknown format name what was given."""
+    with pytest.raises(UsageError, match="nowhere"):
+        discover([str(tmp_path / "nowhere")])
+    with pytest.raises(UsageError, match="gopher"):
+        discover(["gopher://x"])
+    with pytest.raises(UsageError, match="teslacam"):
+        discover([str(tmp_path)], "betamax")
+
+
+def test_an_empty_folder_holds_nothing(tmp_path: Path) -> None:
+    """No logs, no rejects, a balance of zeros."""
+    found = discover([str(tmp_path)])
+    assert (found.logs, found.rejects, _balance(found)) == ((), (), (0, 0, 0))

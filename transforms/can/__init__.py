@@ -1,0 +1,1 @@
+"""CAN: decoding bus frames with a DBC, and one .toml a car family that maps them to signals."""

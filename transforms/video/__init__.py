@@ -1,0 +1,1 @@
+"""Video: sample tables and edit lists, demuxing, decoding, encoding, and SEI telemetry."""
