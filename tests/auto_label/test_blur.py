@@ -49,7 +49,6 @@ def _covers(regions: FloatArray, point: tuple[float, float]) -> bool:
 
 @pytest.mark.parametrize("mirror", [False, True])
 def test_a_face_is_found_wherever_it_is(blurrer: Blurrer, mirror: bool) -> None:
-    """A face is found wherever it is."""
     image: Image = np.full((480, 640, 3), 120, np.uint8)
     image[120:320, 350:550] = _face(200)
     if mirror:
@@ -59,7 +58,6 @@ def test_a_face_is_found_wherever_it_is(blurrer: Blurrer, mirror: bool) -> None:
 
 
 def test_the_upper_third_of_a_person_goes_unseen_face_or_not(blurrer: Blurrer) -> None:
-    """The upper third of a person goes unseen face or not."""
     persons = np.array([[100.0, 50, 60, 180], [400, 60, 50, 150]])
     regions = blurrer.regions(np.full((480, 640, 3), 99, np.uint8), persons)
     for x, y, w, h in persons:
@@ -69,7 +67,6 @@ def test_the_upper_third_of_a_person_goes_unseen_face_or_not(blurrer: Blurrer) -
 
 
 def test_regions_are_the_same_each_time(blurrer: Blurrer) -> None:
-    """Regions are the same each time."""
     image = _noise(300, 400)
     image[50:250, 100:300] = _face(200)
     boxes = np.array([[10.0, 10, 40, 90]])
@@ -81,7 +78,6 @@ def test_regions_are_the_same_each_time(blurrer: Blurrer) -> None:
 def test_small_pictures_and_boxes_outside_are_no_trouble(
     blurrer: Blurrer, shape: tuple[int, int]
 ) -> None:
-    """Small pictures and boxes outside are no trouble."""
     image = _noise(*shape)
     boxes = np.array([[-50.0, -50, 10, 10], [1e6, 1e6, 5, 5], [-5, -5, 1e5, 1e5], [0, 0, 0, 0]])
     blur(image, blurrer.regions(image, boxes, boxes))
@@ -89,7 +85,6 @@ def test_small_pictures_and_boxes_outside_are_no_trouble(
 
 
 def test_the_cost_does_not_grow_with_the_picture(blurrer: Blurrer) -> None:
-    """The cost does not grow with the picture."""
     large = _noise(1876, 2896)
     small = cv2.resize(large, (1280, 960)).astype(np.uint8)
 
@@ -104,7 +99,6 @@ def test_the_cost_does_not_grow_with_the_picture(blurrer: Blurrer) -> None:
 
 
 def test_nothing_legible_is_left(blurrer: Blurrer) -> None:
-    """Nothing legible is left."""
     image = _noise(240, 320, seed=7)
     before = image.copy()
     blur(image, np.array([[60.0, 40, 120, 100]]))
@@ -121,7 +115,6 @@ def test_nothing_legible_is_left(blurrer: Blurrer) -> None:
 
 def test_two_pictures_of_equal_cells_blur_to_the_same() -> None:
     # Swapping pixels inside a cell changes nothing that is left: it cannot be undone.
-    """Two pictures of equal cells blur to the same."""
     image = _noise(60, 60, seed=1)
     shuffled = image.copy()
     rng = np.random.default_rng(0)
@@ -137,7 +130,6 @@ def test_two_pictures_of_equal_cells_blur_to_the_same() -> None:
 
 
 def test_a_blurred_face_is_a_face_no_more(blurrer: Blurrer) -> None:
-    """A blurred face is a face no more."""
     image = np.full((480, 640, 3), 120, np.uint8)
     image[120:320, 350:550] = _face(200)
     blur(image, blurrer.regions(image, NONE))
@@ -149,7 +141,6 @@ def test_a_blurred_face_is_a_face_no_more(blurrer: Blurrer) -> None:
 
 @pytest.mark.parametrize("broken", [None, b"", b"<opencv_storage></opencv_storage>"])
 def test_without_its_cascades_nothing_opens(tmp_path: Path, broken: bytes | None) -> None:
-    """Without its cascades nothing opens."""
     for path in (Path(cv2.__file__).parent / "data").glob("*.xml"):
         shutil.copy(path, tmp_path)
     Blurrer(tmp_path)
@@ -187,14 +178,12 @@ def _touched(frame: Frame) -> BoolArray:
 
 
 def test_frames_come_out_in_order_and_complete() -> None:
-    """Frames come out in order and complete."""
     out = _streamed({0: NONE, 4: NONE, 8: NONE}, 11)
     assert [frame.t_ns for frame in out] == list(range(11))
     assert not any(_touched(frame).any() for frame in out)
 
 
 def test_between_label_frames_both_sides_and_the_way_between_are_blurred() -> None:
-    """Between label frames both sides and the way between are blurred."""
     left, right = np.array([[10.0, 20, 20, 20]]), np.array([[45.0, 20, 20, 20]])
     out = _streamed({0: left, 4: right, 8: NONE}, 12)
     for k in (1, 2, 3):
@@ -206,26 +195,22 @@ def test_between_label_frames_both_sides_and_the_way_between_are_blurred() -> No
 
 
 def test_what_appears_at_the_next_label_frame_is_blurred_before_it() -> None:
-    """What appears at the next label frame is blurred before it."""
     out = _streamed({0: NONE, 5: np.array([[100.0, 40, 30, 30]])}, 6)
     assert all(_touched(out[k])[42:68, 102:128].mean() > 0.95 for k in range(1, 6))
 
 
 def test_frames_after_the_last_label_frame_keep_its_regions() -> None:
-    """Frames after the last label frame keep its regions."""
     out = _streamed({0: np.array([[100.0, 40, 30, 30]])}, 5)
     assert len(out) == 5
     assert all(_touched(frame)[42:68, 102:128].mean() > 0.95 for frame in out)
 
 
 def test_a_stream_must_start_with_a_label_frame() -> None:
-    """A stream must start with a label frame."""
     with pytest.raises(ValueError, match="label frame"):
         list(BlurStream(_Marks()).push(Frame(0, _noise(10, 10)), None))
 
 
 def test_real_frames_keep_their_road(data: Path, blurrer: Blurrer) -> None:
-    """Real frames keep their road."""
     image = cv2.imread(str(data / "video" / "stills" / "whiteCarLaneSwitch.jpg"))
     assert image is not None
     regions = blurrer.regions(image.astype(np.uint8), NONE)

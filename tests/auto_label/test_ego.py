@@ -92,7 +92,6 @@ def _rms(values: FloatArray) -> float:
 
 @pytest.mark.parametrize("road", ROADS)
 def test_without_noise_the_path_is_the_road(road: str) -> None:
-    """Without noise the path is the road."""
     off, _, turn = _errors(_drive(road, 0, noise=0.0), 10 * NS_PER_S)
     assert _rms(off) < 0.1
     assert np.abs(turn).max() < 0.01
@@ -100,7 +99,6 @@ def test_without_noise_the_path_is_the_road(road: str) -> None:
 
 @pytest.mark.parametrize("road", ROADS)
 def test_with_noise_it_stays_within_half_a_metre(road: str) -> None:
-    """With noise it stays within half a metre."""
     results = [_errors(_drive(road, seed), 10 * NS_PER_S) for seed in range(6)]
     assert _rms(np.concatenate([off for off, _, _ in results])) < 0.35
     # The error it claims is of the size of the error it makes.
@@ -121,14 +119,12 @@ def test_with_noise_it_stays_within_half_a_metre(road: str) -> None:
     ids=lambda v: "-".join(sorted(v)) if isinstance(v, set) else "",
 )
 def test_whatever_signals_there_are_serve(drop: set[str], limit: float) -> None:
-    """Whatever signals there are serve."""
     drives = [_drive("weaving", seed, **dict.fromkeys(drop, True)) for seed in range(3)]
     off = np.concatenate([_errors(drive, 10 * NS_PER_S)[0] for drive in drives])
     assert _rms(off) < limit
 
 
 def test_the_anchor_is_the_origin_wherever_it_lies() -> None:
-    """The anchor is the origin wherever it lies."""
     drive = _drive("clothoid", 1)
     for anchor_ns in (0, 7_300_000_000, SECONDS * NS_PER_S - GRID_NS):
         path = ego_path(drive.signals, Span(0, SECONDS * NS_PER_S), anchor_ns)
@@ -141,7 +137,6 @@ def test_the_anchor_is_the_origin_wherever_it_lies() -> None:
 
 
 def test_reverse_runs_backward() -> None:
-    """Reverse runs backward."""
     drive = _drive("straight", 2)
     gear = pa.array(["reverse"] * drive.signals.num_rows)
     index = drive.signals.column_names.index("gear")
@@ -153,7 +148,6 @@ def test_reverse_runs_backward() -> None:
 
 
 def test_an_outlier_of_the_positions_is_ignored() -> None:
-    """An outlier of the positions is ignored."""
     drive = _drive("straight", 3)
     lat = np.array(drive.signals["lat_deg"].to_numpy())
     lat[495:505] += 0.01
@@ -164,7 +158,6 @@ def test_an_outlier_of_the_positions_is_ignored() -> None:
 
 
 def test_standing_still_stays_put() -> None:
-    """Standing still stays put."""
     count = 500
     table = pa.table(
         {
@@ -180,7 +173,6 @@ def test_standing_still_stays_put() -> None:
 
 
 def test_rows_are_each_100_ms_of_the_span_and_of_the_tables_types() -> None:
-    """Rows are each 100 ms of the span and of the tables types."""
     path = ego_path(_drive("circle", 4).signals, Span(3_050_000_000, 5_000_000_000), 4 * NS_PER_S)
     t_ns = path["t_ns"].to_numpy()
     assert t_ns[0] == 3_060_000_000
@@ -191,7 +183,6 @@ def test_rows_are_each_100_ms_of_the_span_and_of_the_tables_types() -> None:
 
 @pytest.mark.parametrize("rows", [0, 1, 2, 50])
 def test_few_rows_and_no_signals_give_what_they_can(rows: int) -> None:
-    """Few rows and no signals give what they can."""
     signals = _drive("straight", 0).signals
     empty = TABLES["signals"].conform(signals.slice(0, rows).select(["log_id", "t_ns"]))
     assert ego_path(empty, Span(0, NS_PER_S), 0).num_rows == 0
@@ -201,7 +192,6 @@ def test_few_rows_and_no_signals_give_what_they_can(rows: int) -> None:
 
 
 def test_wild_values_are_unknown_values() -> None:
-    """Wild values are unknown values."""
     drive = _drive("straight", 5)
     wild = drive.signals
     for name, value in (("speed_mps", math.inf), ("yaw_rate_radps", 1e300), ("lat_deg", math.nan)):

@@ -180,7 +180,6 @@ def _decoded(mp4: bytes) -> list[tuple[float, Image]]:
 
 
 def test_clips_hold_exactly_the_events_frames(labelled: Labelled) -> None:
-    """Clips hold exactly the events frames."""
     wanted = [(t - EVENT.start_ns) / NS_PER_S for t in T_NS if NS_PER_S <= t < EVENT.end_ns]
     assert labelled.cameras == ("back", "front")
     assert labelled.sizes["front"] == SIZE
@@ -191,7 +190,6 @@ def test_clips_hold_exactly_the_events_frames(labelled: Labelled) -> None:
 
 
 def test_boxes_lie_on_what_was_painted(labelled: Labelled) -> None:
-    """Boxes lie on what was painted."""
     boxes = labelled.boxes
     assert boxes.schema == TABLES["boxes"].schema
     for camera in ("back", "front"):
@@ -207,7 +205,6 @@ def test_boxes_lie_on_what_was_painted(labelled: Labelled) -> None:
 
 
 def test_a_track_sums_its_boxes_up(labelled: Labelled) -> None:
-    """A track sums its boxes up."""
     assert labelled.tracks.schema == TABLES["tracks"].schema
     for row in labelled.tracks.to_pylist():
         t_ns = [b["t_ns"] for b in labelled.boxes.to_pylist() if b["camera"] == row["camera"]]
@@ -217,7 +214,6 @@ def test_a_track_sums_its_boxes_up(labelled: Labelled) -> None:
 
 
 def test_the_ego_path_goes_straight_on(labelled: Labelled) -> None:
-    """The ego path goes straight on."""
     path = labelled.ego_path
     assert path.schema == TABLES["ego_path"].schema
     t = (path["t_ns"].to_numpy() - EVENT.anchor_ns) / NS_PER_S
@@ -233,7 +229,6 @@ def _head_detail(image: Image, t: float) -> float:
 def test_heads_are_blurred_on_every_frame_and_bodies_on_none(
     log: _Log, red: Red, labelled: Labelled
 ) -> None:
-    """Heads are blurred on every frame and bodies on none."""
     for t, image in _decoded(labelled.clips["front"]):
         assert _head_detail(image, t) < 15
         x, y, w, h = _person(EVENT.start_ns + round(t * NS_PER_S))
@@ -244,7 +239,6 @@ def test_heads_are_blurred_on_every_frame_and_bodies_on_none(
 
 
 def test_the_same_event_gives_the_same_bytes(log: _Log, red: Red, labelled: Labelled) -> None:
-    """The same event gives the same bytes."""
     again = _label(log, [red])
     assert again.clips == labelled.clips
     for name in ("boxes", "tracks", "ego_path"):
@@ -252,7 +246,6 @@ def test_the_same_event_gives_the_same_bytes(log: _Log, red: Red, labelled: Labe
 
 
 def test_without_detectors_there_are_clips_and_no_boxes(log: _Log) -> None:
-    """Without detectors there are clips and no boxes."""
     bare = _label(log, [])
     assert bare.cameras == ("back", "front")
     assert bare.boxes.num_rows == bare.tracks.num_rows == 0
@@ -260,7 +253,6 @@ def test_without_detectors_there_are_clips_and_no_boxes(log: _Log) -> None:
 
 
 def test_two_models_count_their_tracks_on(log: _Log, red: Red) -> None:
-    """Two models count their tracks on."""
     other = Red(dataclasses.replace(red.spec, name="other", sha256="1" * 64))
     both = _label(log, [red, other])
     front = [row for row in both.tracks.to_pylist() if row["camera"] == "front"]
@@ -271,7 +263,6 @@ def test_two_models_count_their_tracks_on(log: _Log, red: Red) -> None:
 def test_a_camera_that_does_not_decode_is_a_reject_and_the_others_go_on(
     tmp_path: Path, red: Red, raw: bytes | None
 ) -> None:
-    """A camera that does not decode is a reject and the others go on."""
     log = _log(tmp_path / "log")
     broken = tmp_path / "log" / "back.mp4"
     broken.unlink() if raw is None else broken.write_bytes(raw)
@@ -283,7 +274,6 @@ def test_a_camera_that_does_not_decode_is_a_reject_and_the_others_go_on(
 
 
 def test_a_window_outside_the_video_has_no_clip(log: _Log, red: Red) -> None:
-    """A window outside the video has no clip."""
     late = dataclasses.replace(EVENT, start_ns=10**11, anchor_ns=10**11, end_ns=10**11 + 5)
     labelled = _label(log, [red], late)
     assert labelled.cameras == ()
@@ -292,7 +282,6 @@ def test_a_window_outside_the_video_has_no_clip(log: _Log, red: Red) -> None:
 
 
 def test_an_event_of_sensors_alone_has_its_path(tmp_path: Path, red: Red) -> None:
-    """An event of sensors alone has its path."""
     log = _log(tmp_path / "log", cameras=())
     labelled = _label(log, [red])
     assert (labelled.clips, labelled.cameras, labelled.rejects) == ({}, (), ())
@@ -302,13 +291,11 @@ def test_an_event_of_sensors_alone_has_its_path(tmp_path: Path, red: Red) -> Non
 
 
 def test_detectors_that_the_spec_does_not_name_are_refused(log: _Log, red: Red) -> None:
-    """Detectors that the spec does not name are refused."""
     with pytest.raises(ValueError, match="spec names the models"):
         label_event(EVENT, log.videos, log.frames, log.signals, [red], LabelSpec())
 
 
 def test_the_digest_follows_everything_that_changes_the_labels(red: Red) -> None:
-    """The digest follows everything that changes the labels."""
     specs = [
         LabelSpec(),
         LabelSpec(label_fps=4.0),
@@ -331,7 +318,6 @@ def test_the_digest_follows_everything_that_changes_the_labels(red: Red) -> None
     ],
 )
 def test_a_spec_that_cannot_be_met_is_refused(wrong: dict[str, Any]) -> None:
-    """A spec that cannot be met is refused."""
     with pytest.raises(ValueError, match=next(iter(wrong))):
         LabelSpec(**wrong)
 
@@ -352,7 +338,6 @@ def _moved(log: _Log, folder: Path) -> _Log:
 def test_a_sample_tells_everything_but_where_it_lay(
     tmp_path: Path, log: _Log, red: Red, labelled: Labelled
 ) -> None:
-    """A sample tells everything but where it lay."""
     joints = pa.table(
         {
             "log_id": ["log"] * 3,
@@ -387,7 +372,6 @@ def test_a_sample_tells_everything_but_where_it_lay(
 
 
 def test_real_traffic_is_tracked(data: Path) -> None:
-    """Real traffic is tracked."""
     spec = load_models(["yolox_nano"])[0]
     detector = open_detector(spec, data / "models" / spec.name / spec.file)
     path = data / "video" / "solidWhiteRight.mp4"

@@ -29,7 +29,6 @@ def _times(rate: float, count: int) -> IntArray:
 
 
 def test_two_crossing_objects_keep_their_ids() -> None:
-    """Two crossing objects keep their ids."""
     t_ns = _times(10, 41)
     frames = [
         _seen((10 * k, 100, 60, 60, 0.9, 1), (400 - 10 * k, 150, 60, 60, 0.9, 1)) for k in range(41)
@@ -43,7 +42,6 @@ def test_two_crossing_objects_keep_their_ids() -> None:
 
 
 def test_smoothing_halves_the_noise_and_keeps_the_motion() -> None:
-    """Smoothing halves the noise and keeps the motion."""
     rng = np.random.default_rng(5)
     t_ns = _times(10, 100)
     x = 50 + 40 * np.arange(100) / 10
@@ -54,7 +52,6 @@ def test_smoothing_halves_the_noise_and_keeps_the_motion() -> None:
 
 
 def test_the_smoother_agrees_with_plain_matrices() -> None:
-    """The smoother agrees with plain matrices."""
     rng = np.random.default_rng(3)
     t_ns = np.cumsum(rng.integers(50, 300, 30)) * 1_000_000
     value = 100 + np.cumsum(rng.normal(3, 2, 30))
@@ -90,7 +87,6 @@ def test_the_smoother_agrees_with_plain_matrices() -> None:
 
 
 def test_a_short_gap_is_bridged_and_a_long_one_is_left_open() -> None:
-    """A short gap is bridged and a long one is left open."""
     t_ns = _times(10, 40)
     gaps = {10, 11, 12, *range(25, 33)}
     frames = [
@@ -105,14 +101,12 @@ def test_a_short_gap_is_bridged_and_a_long_one_is_left_open() -> None:
 
 
 def test_a_track_that_is_lost_too_long_ends() -> None:
-    """A track that is lost too long ends."""
     t_ns = _times(10, 40)
     frames = [_seen() if 10 <= k < 25 else _seen((100, 100, 80, 80, 0.8, 1)) for k in range(40)]
     assert set(link(t_ns, frames).track_id.tolist()) == {1, 2}
 
 
 def test_time_and_not_frames_decides() -> None:
-    """Time and not frames decides."""
     rng = np.random.default_rng(1)
     t_ns = np.unique((np.cumsum(rng.uniform(0.02, 0.5, 60)) * NS_PER_S).astype(np.int64))
     frames = [_seen((90 * t / NS_PER_S, 90, 90, 90, 0.9, 1)) for t in t_ns]
@@ -122,7 +116,6 @@ def test_time_and_not_frames_decides() -> None:
 
 
 def test_weak_boxes_keep_a_track_but_never_start_one() -> None:
-    """Weak boxes keep a track but never start one."""
     t_ns = _times(5, 12)
     scores = [0.9, 0.9, 0.9, 0.2, 0.2, 0.2, 0.2, 0.9, 0.9, 0.9, 0.2, 0.2]
     frames = [_seen((50, 50, 40, 40, score, 1), (300, 50, 40, 40, 0.3, 1)) for score in scores]
@@ -134,7 +127,6 @@ def test_weak_boxes_keep_a_track_but_never_start_one() -> None:
 
 
 def test_a_track_is_of_one_class_and_persons_never_turn_into_cars() -> None:
-    """A track is of one class and persons never turn into cars."""
     t_ns = _times(5, 9)
     mixed = [_seen((50, 50, 40, 40, 0.9, 2 if k in {3, 4} else 1)) for k in range(9)]
     assert set(link(t_ns, mixed).class_index.tolist()) == {1}
@@ -147,7 +139,6 @@ def test_a_track_is_of_one_class_and_persons_never_turn_into_cars() -> None:
 
 
 def test_a_car_that_is_also_a_truck_is_one_track() -> None:
-    """A car that is also a truck is one track."""
     frames = [_seen((50, 50, 80, 40, 0.9, 1), (51, 50, 79, 41, 0.6, 2))] * 5
     tracked = link(_times(5, 5), frames)
     assert set(tracked.track_id.tolist()) == {1}
@@ -155,13 +146,11 @@ def test_a_car_that_is_also_a_truck_is_one_track() -> None:
 
 
 def test_fewer_hits_than_asked_for_is_no_track() -> None:
-    """Fewer hits than asked for is no track."""
     frames = [_seen((50, 50, 40, 40, 0.9, 1))] * 2 + [_seen()] * 3
     assert len(link(_times(5, 5), frames)) == 0
 
 
 def test_ids_do_not_depend_on_the_order_of_boxes() -> None:
-    """Ids do not depend on the order of boxes."""
     rng = np.random.default_rng(9)
     rows = [(60.0 * k, 100.0, 40.0, 40.0, 0.9 - k / 100, 1.0) for k in range(10)]
     frames, shuffled = [], []
@@ -178,14 +167,12 @@ def test_ids_do_not_depend_on_the_order_of_boxes() -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 5])
 def test_nothing_seen_is_nothing_tracked(count: int) -> None:
-    """Nothing seen is nothing tracked."""
     tracked = link(_times(5, count), [_seen()] * count)
     assert len(tracked) == 0
     assert tracked.xywh.shape == (0, 4)
 
 
 def test_times_that_do_not_rise_are_refused() -> None:
-    """Times that do not rise are refused."""
     with pytest.raises(ValueError, match="rising"):
         link(np.array([0, 0]), [_seen(), _seen()])
     with pytest.raises(ValueError, match="rising"):
@@ -268,7 +255,6 @@ def _sequence(folder: Path, rate: float, step: int) -> tuple[FloatArray, FloatAr
 def test_public_sequences_are_linked_as_well_as_measured(
     data: Path, sequence: tuple[str, float, int], mota: float, idf1: float
 ) -> None:
-    """Public sequences are linked as well as measured."""
     name, rate, step = sequence
     truth, found, _ = _sequence(data / "mot" / name, rate, step)
     score = _evaluate(truth, found)
@@ -277,7 +263,6 @@ def test_public_sequences_are_linked_as_well_as_measured(
 
 
 def test_the_evaluator_knows_the_perfect_tracker(data: Path) -> None:
-    """The evaluator knows the perfect tracker."""
     truth, _, _ = _sequence(data / "mot" / "TUD-Campus", 25, 1)
     assert _evaluate(truth, truth) == _Score(1.0, 1.0, 0)
     swapped = truth.copy()

@@ -42,7 +42,6 @@ def _written(folder: Path, text: str | bytes, name: str = "mine.toml") -> list[s
 
 @pytest.mark.parametrize("spec", list_models(), ids=lambda spec: spec.name)
 def test_every_model_of_ours_has_a_family_and_a_licence(spec: ModelSpec) -> None:
-    """Every model of ours has a family and a licence."""
     (again,) = load_models([spec.name])
     assert again == spec == pickle.loads(pickle.dumps(spec))  # noqa: S301 - our own bytes
     assert callable(MODEL_FAMILIES.load(again.family))
@@ -51,7 +50,6 @@ def test_every_model_of_ours_has_a_family_and_a_licence(spec: ModelSpec) -> None
 
 
 def test_yolox_nano_knows_the_classes_of_coco() -> None:
-    """YOLOX nano knows the classes of COCO."""
     (spec,) = load_models(["yolox_nano"])
     assert len(set(spec.classes)) == 80
     assert (spec.classes[0], spec.classes[2], spec.classes[-1]) == ("person", "car", "toothbrush")
@@ -59,7 +57,6 @@ def test_yolox_nano_knows_the_classes_of_coco() -> None:
 
 
 def test_a_users_folder_adds_a_model_and_wins_over_ours(tmp_path: Path) -> None:
-    """A users folder adds a model and wins over ours."""
     dirs = _written(tmp_path, GOOD)
     assert [spec.name for spec in list_models(dirs)] == ["mine", "yolox_nano"]
     _written(tmp_path, GOOD.replace('"mine"', '"yolox_nano"'), "yolox_nano.toml")
@@ -68,7 +65,6 @@ def test_a_users_folder_adds_a_model_and_wins_over_ours(tmp_path: Path) -> None:
 
 
 def test_the_identity_follows_the_labels_and_not_the_address(tmp_path: Path) -> None:
-    """The identity follows the labels and not the address."""
     (spec,) = load_models(["mine"], _written(tmp_path, GOOD))
     assert dataclasses.replace(spec, url="https://elsewhere").identity == spec.identity
     assert dataclasses.replace(spec, score_threshold=0.3).identity != spec.identity
@@ -77,13 +73,11 @@ def test_the_identity_follows_the_labels_and_not_the_address(tmp_path: Path) -> 
 
 
 def test_an_unknown_model_lists_the_choices() -> None:
-    """An unknown model lists the choices."""
     with pytest.raises(UsageError, match=r"unknown model 'yolo'; choose one of: yolox_nano"):
         load_models(["yolo"])
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    """A missing folder is named."""
     with pytest.raises(UsageError, match="nowhere"):
         list_models([str(tmp_path / "nowhere")])
 
@@ -108,7 +102,6 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_a_bad_file_is_refused_in_one_line(tmp_path: Path, old: str, new: str, says: str) -> None:
-    """A bad file is refused in one line."""
     assert old in GOOD
     dirs = _written(tmp_path, GOOD.replace(old, new))
     with pytest.raises(UsageError, match=says) as refusal:
@@ -122,20 +115,17 @@ def test_a_bad_file_is_refused_in_one_line(tmp_path: Path, old: str, new: str, s
     ids=["not-text", "deep", "large"],
 )
 def test_hostile_bytes_are_refused(tmp_path: Path, raw: bytes) -> None:
-    """Hostile bytes are refused."""
     with pytest.raises(UsageError, match=r"mine\.toml"):
         list_models(_written(tmp_path, raw))
 
 
 def test_a_family_opens_through_its_row(tmp_path: Path) -> None:
-    """A family opens through its row."""
     (spec,) = load_models(["mine"], _written(tmp_path, GOOD))
     with pytest.raises(UsageError, match="unknown model family 'none'"):
         open_detector(dataclasses.replace(spec, family="none"), tmp_path)
 
 
 def test_detections_are_picked_by_class() -> None:
-    """Detections are picked by class."""
     seen = Detections(np.zeros((3, 4)), np.array([0.9, 0.8, 0.7]), np.array([1, 0, 1]), ("a", "b"))
     assert seen.of(frozenset({"b"})).score.tolist() == [0.9, 0.7]
     assert len(seen.of(frozenset({"c"}))) == 0

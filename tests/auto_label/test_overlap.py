@@ -17,7 +17,6 @@ def _random_boxes(seed: int, count: int) -> FloatArray:
 
 
 def test_iou_is_the_share_of_painted_pixels() -> None:
-    """IoU is the share of painted pixels."""
     a, b = _random_boxes(1, 6), _random_boxes(2, 5)
     found = iou(a, b)
     for row, (x, y, w, h) in enumerate(a.astype(int)):
@@ -29,7 +28,6 @@ def test_iou_is_the_share_of_painted_pixels() -> None:
 
 
 def test_iou_of_empty_boxes_is_zero_and_of_none_has_no_rows() -> None:
-    """IoU of empty boxes is zero and of none has no rows."""
     empty = np.zeros((1, 4))
     assert iou(empty, empty).tolist() == [[0.0]]
     assert iou(np.empty((0, 4)), _random_boxes(1, 3)).shape == (0, 3)
@@ -38,7 +36,6 @@ def test_iou_of_empty_boxes_is_zero_and_of_none_has_no_rows() -> None:
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("limit", [0.3, 0.5, 0.7])
 def test_nms_keeps_what_opencv_keeps(seed: int, limit: float) -> None:
-    """NMS keeps what OpenCV keeps."""
     boxes = _random_boxes(seed, 200)
     rng = np.random.default_rng(seed + 100)
     score, group = rng.permutation(200) / 200 + 0.001, rng.integers(0, 3, 200)
@@ -52,6 +49,5 @@ def test_nms_keeps_what_opencv_keeps(seed: int, limit: float) -> None:
 
 
 def test_nms_of_ties_keeps_the_first() -> None:
-    """NMS of ties keeps the first."""
     boxes = np.array([[0.0, 0, 10, 10]] * 3)
     assert nms(boxes, np.array([0.5, 0.5, 0.5]), np.array([0, 0, 1]), 0.5).tolist() == [0, 2]

@@ -48,7 +48,6 @@ def _conform(rows: pa.Table) -> pa.Table:
 
 
 def test_without_a_detector_counts_are_unknown() -> None:
-    """Without a detector counts are unknown."""
     rows = _conform(sweep_frames(_frames(0, 200), []))
     assert rows["brightness"].to_pylist() == [0.0, 200.0]
     assert rows["vehicles"].null_count == rows["vru_height_frac"].null_count == 2
@@ -56,7 +55,6 @@ def test_without_a_detector_counts_are_unknown() -> None:
 
 
 def test_counts_are_by_group_and_of_sure_boxes_only() -> None:
-    """Counts are by group and of sure boxes only."""
     told = Told(
         _seen((60, 0.9, 0), (30, 0.9, 1), (99, 0.2, 0), (90, 0.8, 2), (90, 0.8, 3), (50, 0.9, 4)),
         _seen(),
@@ -79,5 +77,4 @@ def test_what_the_edge_cuts_has_no_height(x: float, height_frac: float) -> None:
 
 
 def test_no_frames_give_no_rows() -> None:
-    """No frames give no rows."""
     assert sweep_frames([], []).num_rows == 0

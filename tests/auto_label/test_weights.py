@@ -76,7 +76,6 @@ def server() -> Iterator[str]:
 def test_a_download_lands_in_the_cache_and_is_not_repeated(
     cache: Path, spec: ModelSpec, server: str
 ) -> None:
-    """A download lands in the cache and is not repeated."""
     spec = dataclasses.replace(spec, url=f"{server}/w.onnx")
     _Page.hits = 0
     path = fetch(spec)
@@ -92,7 +91,6 @@ def test_a_download_lands_in_the_cache_and_is_not_repeated(
 def test_any_address_that_fsspec_opens_is_fetched(
     cache: Path, spec: ModelSpec, protocol: str
 ) -> None:
-    """Any address that fsspec opens is fetched."""
     url = f"{protocol}{spec.url}"
     with fsspec.open(url, "wb") as file:
         file.write(BYTES)
@@ -100,7 +98,6 @@ def test_any_address_that_fsspec_opens_is_fetched(
 
 
 def test_a_wrong_cached_file_is_refused_and_left(cache: Path, spec: ModelSpec) -> None:
-    """A wrong cached file is refused and left."""
     path = cache / spec.name / spec.file
     path.parent.mkdir(parents=True)
     path.write_bytes(b"tampered")
@@ -117,7 +114,6 @@ def test_a_wrong_cached_file_is_refused_and_left(cache: Path, spec: ModelSpec) -
 
 
 def test_a_wrong_download_is_never_kept(cache: Path, spec: ModelSpec) -> None:
-    """A wrong download is never kept."""
     Path(spec.url).write_bytes(BYTES[:-1])
     with pytest.raises(FleetError, match="SHA-256"):
         fetch(spec)
@@ -126,7 +122,6 @@ def test_a_wrong_download_is_never_kept(cache: Path, spec: ModelSpec) -> None:
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/w.onnx", "https://host.invalid/w.onnx"])
 def test_no_network_is_said_within_seconds(cache: Path, spec: ModelSpec, url: str) -> None:
-    """No network is said within seconds."""
     start = time.monotonic()
     with pytest.raises(WeightsUnavailable, match=r"put yolox_nano\.onnx into"):
         fetch(dataclasses.replace(spec, url=url))
@@ -135,7 +130,6 @@ def test_no_network_is_said_within_seconds(cache: Path, spec: ModelSpec, url: st
 
 
 def test_a_host_that_never_answers_is_given_up_on(cache: Path, spec: ModelSpec) -> None:
-    """A host that never answers is given up on."""
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen(0)
@@ -155,7 +149,6 @@ def test_a_host_that_never_answers_is_given_up_on(cache: Path, spec: ModelSpec) 
 
 
 def test_what_is_ready_is_told_from_what_is_not(cache: Path, spec: ModelSpec) -> None:
-    """What is ready is told from what is not."""
     gone = dataclasses.replace(spec, name="gone", url="/no/such/file.onnx")
     ready, messages = available_models([gone, spec])
     assert ready == (spec,)
@@ -165,7 +158,6 @@ def test_what_is_ready_is_told_from_what_is_not(cache: Path, spec: ModelSpec) ->
 
 
 def test_no_message_shows_a_secret(cache: Path, spec: ModelSpec, server: str) -> None:
-    """No message shows a secret."""
     host = server.removeprefix("http://")
     urls = [
         f"http://joe:hunter2@{host}/x?sig=hunter2#hunter2",
@@ -183,7 +175,6 @@ def test_no_message_shows_a_secret(cache: Path, spec: ModelSpec, server: str) ->
 
 
 def test_redact_keeps_paths_whole() -> None:
-    """Redact keeps paths whole."""
     assert redact("/a/b@c?d.onnx") == "/a/b@c?d.onnx"
     assert redact("s3://key:secret@bucket/a.onnx?versionId=1") == "s3://bucket/a.onnx"
 
@@ -191,7 +182,6 @@ def test_redact_keeps_paths_whole() -> None:
 def test_a_cache_that_cannot_be_written_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spec: ModelSpec
 ) -> None:
-    """A cache that cannot be written says so."""
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setenv("FLEETMILL_MODELS", str(tmp_path / "file"))
     with pytest.raises(WeightsUnavailable, match="set FLEETMILL_MODELS"):

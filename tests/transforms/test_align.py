@@ -51,7 +51,6 @@ def slow(name: str, t_ns: list[int], values: list[float], at: int) -> float | No
 @pytest.mark.parametrize("name", ["speed_mps", "lat_deg", "heading_rad", "brake_on"])
 @pytest.mark.parametrize("seed", range(6))
 def test_equals_the_slow_loop(name: str, seed: int) -> None:
-    """Equals the slow loop."""
     rng = np.random.default_rng(seed)
     n = int(rng.integers(0, 120))
     # Coarse times make duplicates and exact hits on the grid; the span leaves both edges bare.
@@ -75,7 +74,6 @@ def test_equals_the_slow_loop(name: str, seed: int) -> None:
 
 
 def test_every_signal_is_a_column_of_its_type_and_absent_ones_are_null() -> None:
-    """Every signal is a column of its type and absent ones are null."""
     table = align([], 100 * NS_PER_MS)
     assert table.schema.names == ["t_ns", *(signal.name for signal in SIGNALS)]
     assert [table.schema.field(s.name).type for s in SIGNALS] == [s.type for s in SIGNALS]
@@ -85,12 +83,10 @@ def test_every_signal_is_a_column_of_its_type_and_absent_ones_are_null() -> None
 
 @pytest.mark.parametrize("duration_ns", [0, -1])
 def test_a_log_without_length_has_no_rows(duration_ns: int) -> None:
-    """A log without length has no rows."""
     assert align([channel("speed_mps", [0], [1.0])], duration_ns).num_rows == 0
 
 
 def test_linear_signals_are_reproduced() -> None:
-    """Linear signals are reproduced."""
     t_ns = np.sort(np.random.default_rng(1).integers(0, 10 * NS_PER_S, 400))
     table = align([channel("speed_mps", t_ns, 3.0 + t_ns * 2e-9)], 10 * NS_PER_S)
     inside = (grid(10 * NS_PER_S) >= t_ns[0]) & (grid(10 * NS_PER_S) <= t_ns[-1])
@@ -99,14 +95,12 @@ def test_linear_signals_are_reproduced() -> None:
 
 
 def test_constant_signals_are_reproduced_exactly() -> None:
-    """Constant signals are reproduced exactly."""
     t_ns = np.random.default_rng(2).integers(0, NS_PER_S, 50)
     table = align([channel("alt_m", t_ns, np.full(50, 0.1))], NS_PER_S)
     assert set(table.column("alt_m").to_pylist()) == {0.1}
 
 
 def test_order_does_not_matter() -> None:
-    """Order does not matter."""
     rng = np.random.default_rng(3)
     t_ns = rng.choice(10**6, 80, False) * 2000
     values = rng.normal(size=80)
@@ -123,13 +117,11 @@ def test_order_does_not_matter() -> None:
 
 
 def test_of_samples_at_one_instant_the_last_counts() -> None:
-    """Of samples at one instant the last counts."""
     burst = channel("speed_mps", [0, 0, 0, 20 * NS_PER_MS], [1.0, np.nan, 2.0, 3.0])
     assert align([burst], 40 * NS_PER_MS).column("speed_mps").to_pylist() == [2.0, 3.0]
 
 
 def test_a_linear_signal_is_held_for_its_tolerance_and_null_beyond() -> None:
-    """A linear signal is held for its tolerance and null beyond."""
     tolerance = SIGNAL["speed_mps"].tolerance_ns
     table = align([channel("speed_mps", [NS_PER_S], [7.0])], 2 * NS_PER_S)
     for t_ns, value in zip(
@@ -139,7 +131,6 @@ def test_a_linear_signal_is_held_for_its_tolerance_and_null_beyond() -> None:
 
 
 def test_a_gap_longer_than_the_tolerance_is_null_but_its_ends() -> None:
-    """A gap longer than the tolerance is null but its ends."""
     gap = SIGNAL["speed_mps"].tolerance_ns + GRID_NS
     table = align([channel("speed_mps", [0, gap], [1.0, 2.0])], gap + GRID_NS)
     got = table.column("speed_mps").to_pylist()
@@ -147,7 +138,6 @@ def test_a_gap_longer_than_the_tolerance_is_null_but_its_ends() -> None:
 
 
 def test_angles_take_the_shorter_arc() -> None:
-    """Angles take the shorter arc."""
     table = align([channel("heading_rad", [0, 40 * NS_PER_MS], [3.1, -3.1])], 60 * NS_PER_MS)
     got = table.column("heading_rad").to_pylist()
     assert got[1] == pytest.approx(math.pi)
@@ -155,7 +145,6 @@ def test_angles_take_the_shorter_arc() -> None:
 
 
 def test_strings_and_truth_values_are_states() -> None:
-    """Strings and truth values are states."""
     gear = channel("gear", [0, 20, 40], ["park", None, "drive"], object)
     left = channel("blinker_left", [0], [True], np.bool_)
     table = align([gear, left], 40 * NS_PER_MS)
@@ -165,7 +154,6 @@ def test_strings_and_truth_values_are_states() -> None:
 
 
 def test_forged_times_and_values_make_nulls_not_errors() -> None:
-    """Forged times and values make nulls not errors."""
     edge = np.iinfo(np.int64)
     forged = channel(
         "speed_mps", [edge.min, edge.max, 0, 20 * NS_PER_MS], [1, 2, -1.7e308, 1.7e308]
@@ -176,6 +164,5 @@ def test_forged_times_and_values_make_nulls_not_errors() -> None:
 
 
 def test_an_unknown_name_is_a_bug() -> None:
-    """An unknown name is a bug."""
     with pytest.raises(ValueError, match="wheel_slip"):
         align([channel("wheel_slip", [0], [1.0])], NS_PER_S)

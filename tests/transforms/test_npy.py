@@ -39,14 +39,12 @@ def saved(array: Any, version: tuple[int, int] = (1, 0)) -> bytes:
     ids=str,
 )
 def test_equals_what_was_saved(array: Any, version: tuple[int, int]) -> None:
-    """Equals what was saved."""
     got = parse_npy(saved(array, version), "x")
     assert (got.dtype, got.shape) == (np.asanyarray(array).dtype, np.shape(array))
     assert got.tobytes() == np.asanyarray(array).tobytes()
 
 
 def test_a_cut_file_is_truncated_wherever_it_is_cut() -> None:
-    """A cut file is truncated wherever it is cut."""
     content = saved(np.arange(10.0))
     for size in range(1, len(content)):
         with pytest.raises(TruncatedError, match="x"):
@@ -67,7 +65,6 @@ def test_a_cut_file_is_truncated_wherever_it_is_cut() -> None:
     ],
 )
 def test_a_forged_header_is_corrupt_and_allocates_nothing(old: bytes, new: bytes) -> None:
-    """A forged header is corrupt and allocates nothing."""
     content = saved(np.arange(10.0)).replace(old, new).ljust(400)
     size = 10 + int.from_bytes(content[8:10], "little") + len(new) - len(old)
     forged = content[:8] + (size - 10).to_bytes(2, "little") + content[10:]
@@ -76,13 +73,11 @@ def test_a_forged_header_is_corrupt_and_allocates_nothing(old: bytes, new: bytes
 
 
 def test_objects_are_refused() -> None:
-    """Objects are refused."""
     with pytest.raises(CorruptError, match="without objects"):
         parse_npy(saved(np.array([{}, None])), "x")
 
 
 def test_only_data_errors_escape_from_damaged_files() -> None:
-    """Only data errors escape from damaged files."""
     rng = np.random.default_rng(0)
     content = saved(np.arange(6.0).reshape(2, 3))
     raised = 0
@@ -98,7 +93,6 @@ def test_only_data_errors_escape_from_damaged_files() -> None:
 
 
 def test_missing_and_empty_files_say_so(tmp_path: Any) -> None:
-    """Missing and empty files say so."""
     with pytest.raises(UnreadableError, match="gone"):
         load_npy(str(tmp_path / "gone"))
     (tmp_path / "empty").touch()

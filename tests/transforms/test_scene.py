@@ -14,7 +14,6 @@ TEXTURE = np.random.default_rng(7).integers(60, 200, (240, 320, 3)).astype(np.ui
 
 
 def test_brightness_rises_with_light() -> None:
-    """Brightness rises with light."""
     values = [brightness((TEXTURE * gain).astype(np.uint8)) for gain in (0, 0.2, 0.5, 1)]
     assert values == sorted(values)
     assert values[0] == 0
@@ -25,12 +24,10 @@ def test_brightness_rises_with_light() -> None:
     ("bgr", "luma"), [((255, 0, 0), 29), ((0, 255, 0), 150), ((0, 0, 255), 76)]
 )
 def test_brightness_weighs_colours_as_bt601(bgr: tuple[int, int, int], luma: int) -> None:
-    """Brightness weighs colours as bt601."""
     assert brightness(np.full((8, 8, 3), bgr, np.uint8)) == luma
 
 
 def test_sharpness_falls_with_blur() -> None:
-    """Sharpness falls with blur."""
     values = [
         sharpness(np.asarray(cv2.GaussianBlur(TEXTURE, (0, 0), sigma), np.uint8))
         for sigma in (4, 2, 1, 0.5)
@@ -40,7 +37,6 @@ def test_sharpness_falls_with_blur() -> None:
 
 
 def test_sharpness_equals_a_convolution_written_out() -> None:
-    """Sharpness equals a convolution written out."""
     luma = cv2.cvtColor(TEXTURE, cv2.COLOR_BGR2GRAY).astype(float)
     wide = np.pad(luma, 1, mode="reflect")
     laplacian = (
@@ -50,7 +46,6 @@ def test_sharpness_equals_a_convolution_written_out() -> None:
 
 
 def test_sharpness_of_wide_pictures_is_taken_at_one_scale() -> None:
-    """Sharpness of wide pictures is taken at one scale."""
     big = np.asarray(cv2.resize(TEXTURE, (1920, 1440), interpolation=cv2.INTER_CUBIC), np.uint8)
     bigger = np.asarray(cv2.resize(TEXTURE, (3840, 2880), interpolation=cv2.INTER_CUBIC), np.uint8)
     assert sharpness(bigger) == pytest.approx(sharpness(big), rel=0.1)

@@ -43,7 +43,6 @@ def _random_output(spec: ModelSpec, seed: int) -> Float32Array:
 
 
 def test_decode_agrees_with_a_plain_loop(spec: ModelSpec) -> None:
-    """Decode agrees with a plain loop."""
     output = _random_output(spec, 1)
     found = decode(output, dataclasses.replace(spec, nms_iou=1.0), 0.5, (800, 600))
     wanted = []
@@ -76,7 +75,6 @@ def test_decode_agrees_with_a_plain_loop(spec: ModelSpec) -> None:
 
 
 def test_decode_survives_wild_numbers(spec: ModelSpec) -> None:
-    """Decode survives wild numbers."""
     output = _random_output(spec, 2)
     output[:, 2:4] = 1e30
     output[: 3549 // 2, 4:] = 1.0
@@ -87,7 +85,6 @@ def test_decode_survives_wild_numbers(spec: ModelSpec) -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 2000), (2000, 3), (416, 416), (1876, 2896)])
 def test_letterbox_fits_any_image(size: tuple[int, int]) -> None:
-    """Letterbox fits any image."""
     tensor, scale = letterbox(np.full((*size, 3), 7, np.uint8), 416, 416)
     height, width = max(1, int(size[0] * scale)), max(1, int(size[1] * scale))
     assert max(height, width) == 416
@@ -112,7 +109,6 @@ def _cars(seen: Detections) -> FloatArray:
 def test_cars_are_found_where_a_person_sees_them(
     data: Path, spec: ModelSpec, weights: Path, still: str, car: tuple[int, ...]
 ) -> None:
-    """Cars are found where a person sees them."""
     image = _still(data, still)
     detector = open_detector(spec, weights)
     seen, mirrored = detector.detect([image, image[:, ::-1]])
@@ -124,7 +120,6 @@ def test_cars_are_found_where_a_person_sees_them(
 
 
 def test_a_model_gives_the_same_bytes_each_time(data: Path, spec: ModelSpec, weights: Path) -> None:
-    """A model gives the same bytes each time."""
     image = _still(data, "solidYellowLeft")
     one, two = (Yolox(spec, weights).detect([image])[0] for _ in range(2))
     assert one.xywh.tobytes() == two.xywh.tobytes()
@@ -133,20 +128,17 @@ def test_a_model_gives_the_same_bytes_each_time(data: Path, spec: ModelSpec, wei
 
 
 def test_an_image_of_one_pixel_has_nothing_on_it(spec: ModelSpec, weights: Path) -> None:
-    """An image of one pixel has nothing on it."""
     (seen,) = Yolox(spec, weights).detect([np.zeros((1, 1, 3), np.uint8)])
     assert seen.xywh.shape == (len(seen), 4)
 
 
 def test_weights_of_another_shape_are_refused(spec: ModelSpec, weights: Path) -> None:
-    """Weights of another shape are refused."""
     with pytest.raises(FleetError, match="correct width, height or classes"):
         Yolox(dataclasses.replace(spec, classes=spec.classes[:3]), weights)
 
 
 @pytest.mark.parametrize("raw", [b"", b"not a model", bytes(range(256)) * 8])
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path, spec: ModelSpec, raw: bytes) -> None:
-    """A file that is no model is refused."""
     path = tmp_path / "m.onnx"
     path.write_bytes(raw)
     with pytest.raises(FleetError, match="not an ONNX model"):

@@ -101,26 +101,22 @@ def runs_seen(lake: Lake) -> tuple[set[str], set[str], set[str]]:
 
 
 def test_open_says_that_there_is_no_lake(tmp_path: Path) -> None:
-    """Open says that there is no lake."""
     with pytest.raises(LakeError, match="no lake at"):
         Lake.open(str(tmp_path / "none"))
 
 
 def test_per_cent_sign_is_refused() -> None:
-    """Per cent sign is refused."""
     with pytest.raises(UsageError, match="per cent"):
         Lake("/lakes/a%20b")
 
 
 def test_reading_without_pins_is_a_bug(tmp_path: Path) -> None:
-    """Reading without pins is a bug."""
     with pytest.raises(ValueError, match=r"Lake\.open"):
         Lake(str(tmp_path)).files("logs")
 
 
 @pytest.mark.parametrize("name", ["lake", "a lake|é#?x[1]"])
 def test_what_is_committed_is_read_back(tmp_path: Path, name: str) -> None:
-    """What is committed is read back."""
     lake = Lake.create(str(tmp_path / name))
     assert lake.read("rejects").equals(TABLES["rejects"].empty())
     adds = lake.write("rejects", rejects("b", "a", "c"), "task")
@@ -140,7 +136,6 @@ def test_what_is_committed_is_read_back(tmp_path: Path, name: str) -> None:
 
 
 def test_every_table_takes_rows_of_its_schema(tmp_path: Path) -> None:
-    """Every table takes rows of its schema."""
     lake = Lake.create(str(tmp_path))
     adds = []
     for name, table in TABLES.items():
@@ -161,7 +156,6 @@ def test_every_table_takes_rows_of_its_schema(tmp_path: Path) -> None:
 
 
 def test_writing_is_deterministic_and_never_overwrites(tmp_path: Path) -> None:
-    """Writing is deterministic and never overwrites."""
     one, two = Lake(str(tmp_path / "1")), Lake(str(tmp_path / "2"))
     rows = annotation_rows("log", 1000)
     shuffled = rows.take(pa.array(random.Random(1).sample(range(1000), 1000)))  # noqa: S311 - a test's order
@@ -178,7 +172,6 @@ def test_writing_is_deterministic_and_never_overwrites(tmp_path: Path) -> None:
 
 
 def test_statistics_match_the_file_and_cut_strings_safely() -> None:
-    """Statistics match the file and cut strings safely."""
     high = "z" * 31 + "\U0010ffff" + "tail"
     table = rejects("a" * 40, high, "é")
     found = json.loads(statistics(table))
@@ -206,7 +199,6 @@ def test_statistics_match_the_file_and_cut_strings_safely() -> None:
 
 
 def test_a_run_commits_once(tmp_path: Path) -> None:
-    """A run commits once."""
     lake = Lake.create(str(tmp_path))
     adds = lake.write("rejects", rejects("a"), "u")
     for _ in range(3):
@@ -220,7 +212,6 @@ def test_a_run_commits_once(tmp_path: Path) -> None:
 
 
 def test_rows_can_be_taken_away(tmp_path: Path) -> None:
-    """Rows can be taken away."""
     lake = Lake.create(str(tmp_path))
     lake.commit(run_row("r1"), lake.write("rejects", rejects("a"), "u"))
     old = lake.files("rejects")
@@ -230,7 +221,6 @@ def test_rows_can_be_taken_away(tmp_path: Path) -> None:
 
 
 def test_vacuum_takes_only_what_nobody_names(tmp_path: Path) -> None:
-    """Vacuum takes only what nobody names."""
     lake = Lake.create(str(tmp_path))
     lake.commit(run_row("r1"), lake.write("rejects", rejects("a"), "u"))
     stray = lake.write("rejects", rejects("stray"), "u")[0].path
@@ -251,7 +241,6 @@ def test_vacuum_takes_only_what_nobody_names(tmp_path: Path) -> None:
 
 
 def test_damage_is_a_lake_error(tmp_path: Path) -> None:
-    """Damage is a lake error."""
     lake = Lake.create(str(tmp_path))
     lake.commit(run_row("r1"), lake.write("rejects", rejects("a"), "u"))
     file = Path(lake.files("rejects")[0])
@@ -296,7 +285,6 @@ def _crash_after(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
 
 
 def test_a_crash_between_any_two_steps_is_rolled_forward(tmp_path: Path) -> None:
-    """A crash between any two steps is rolled forward."""
     # Steps: 4 files, the intent, 3 or more tables, the file of runs, runs.
     outcomes = set()
     for limit in range(20):
@@ -358,7 +346,6 @@ def test_appends_at_once_all_land(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_sigkill_at_any_point_leaves_no_trace(tmp_path: Path) -> None:
-    """Sigkill at any point leaves no trace."""
     url = str(tmp_path)
     append(url, "first")
     dice = random.Random(7)  # noqa: S311 - a test's choice
@@ -384,7 +371,6 @@ def test_sigkill_at_any_point_leaves_no_trace(tmp_path: Path) -> None:
 
 
 def test_files_are_plain_parquet(tmp_path: Path) -> None:
-    """Files are plain parquet."""
     lake = Lake.create(str(tmp_path))
     lake.commit(run_row("r1"), lake.write("annotations", annotation_rows("log", 3), "u"))
     (uri,) = lake.files("annotations")

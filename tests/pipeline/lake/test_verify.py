@@ -70,7 +70,6 @@ def shards(snapshot: Path) -> list[Path]:
 
 
 def test_an_untouched_snapshot_holds(snapshot: Path) -> None:
-    """An untouched snapshot holds."""
     report = verify(str(snapshot))
     assert report.problems == ()
     assert report.ok
@@ -88,7 +87,6 @@ def _flip(path: Path, at: int) -> None:
 
 
 def test_every_flipped_byte_is_found(snapshot: Path) -> None:
-    """Every flipped byte is found."""
     for path in sorted(path for path in snapshot.rglob("*") if path.is_file()):
         whole = path.read_bytes()
         for at in (0, len(whole) // 3, len(whole) - 1):
@@ -102,7 +100,6 @@ def test_every_flipped_byte_is_found(snapshot: Path) -> None:
 
 @pytest.mark.parametrize("keep", [0.0, 0.5, 0.999])
 def test_every_truncated_file_is_found(snapshot: Path, keep: float) -> None:
-    """Every truncated file is found."""
     for path in sorted(path for path in snapshot.rglob("*") if path.is_file()):
         whole = path.read_bytes()
         path.write_bytes(whole[: int(len(whole) * keep)])
@@ -112,7 +109,6 @@ def test_every_truncated_file_is_found(snapshot: Path, keep: float) -> None:
 
 
 def test_every_removed_file_is_found(snapshot: Path) -> None:
-    """Every removed file is found."""
     for path in sorted(path for path in snapshot.rglob("*") if path.is_file()):
         whole = path.read_bytes()
         path.unlink()
@@ -122,7 +118,6 @@ def test_every_removed_file_is_found(snapshot: Path) -> None:
 
 
 def test_swapped_shards_are_found(snapshot: Path) -> None:
-    """Swapped shards are found."""
     one, two, *_ = shards(snapshot)
     first, second = one.read_bytes(), two.read_bytes()
     one.write_bytes(second)
@@ -136,7 +131,6 @@ def test_swapped_shards_are_found(snapshot: Path) -> None:
 
 
 def test_strays_are_found(snapshot: Path) -> None:
-    """Strays are found."""
     (snapshot / "train" / "extra.tar").write_bytes(END_OF_ARCHIVE)
     assert verify(str(snapshot)).problems == ("train/extra.tar: is not in the manifest",)
 
@@ -191,7 +185,6 @@ def _set(*path: str | int, value: Any) -> Callable[[Any], None]:
 def test_an_edited_manifest_is_found(
     snapshot: Path, change: Callable[[Any], None], says: str, signed: bool
 ) -> None:
-    """An edited manifest is found."""
     manifest = snapshot / "manifest.json"
     edit(manifest, change)
     if signed:
@@ -225,7 +218,6 @@ def test_an_edited_manifest_is_found(
     ],
 )
 def test_an_edited_plan_is_found(snapshot: Path, change: Callable[[Any], None], says: str) -> None:
-    """An edited plan is found."""
     edit(snapshot / "plan.json", change)
     assert any("plan.json: altered" in p or "has" in p for p in verify(str(snapshot)).problems)
     sign(snapshot)
@@ -271,20 +263,17 @@ def _column(name: str, values: Callable[[list[Any]], list[Any]]) -> Callable[[pa
 def test_forged_samples_are_found(
     snapshot: Path, change: Callable[[pa.Table], pa.Table], says: str
 ) -> None:
-    """Forged samples are found."""
     problems = _rows(snapshot, change)
     assert any(part in problem for part in says.split("|") for problem in problems), problems
 
 
 def test_a_folder_without_manifest_is_not_published(snapshot: Path) -> None:
-    """A folder without manifest is not published."""
     (snapshot / "manifest.json").unlink()
     (problem,) = verify(str(snapshot)).problems
     assert "not published" in problem
 
 
 def test_nothing_at_all_is_an_error(tmp_path: Path) -> None:
-    """Nothing at all is an error."""
     with pytest.raises(LakeError, match="no snapshot, no corpus and no lake"):
         verify(str(tmp_path))
 
@@ -339,7 +328,6 @@ def filled(url: str) -> Lake:
 
 
 def test_a_lake_is_checked_with_its_packs_and_corpora(tmp_path: Path) -> None:
-    """A lake is checked with its packs and corpora."""
     lake = filled(str(tmp_path))
     report = verify(lake.url)
     assert report.problems == ()
@@ -369,7 +357,6 @@ def test_a_lake_is_checked_with_its_packs_and_corpora(tmp_path: Path) -> None:
 
 
 def test_a_lake_whose_samples_lost_their_events_is_found(tmp_path: Path) -> None:
-    """A lake whose samples lost their events is found."""
     lake = filled(str(tmp_path))
     removes = [("events", uri) for uri in lake.files("events")]
     lake.commit(RunRow("r2", "erase", "d", "{}", 1), [], removes)
@@ -379,7 +366,6 @@ def test_a_lake_whose_samples_lost_their_events_is_found(tmp_path: Path) -> None
 
 
 def test_a_negative_balance_is_found(tmp_path: Path) -> None:
-    """A negative balance is found."""
     lake = Lake.create(str(tmp_path))
     lake.commit(RunRow("r", "mine", "d", "{}", 1, (Count("mine", "logs", -1),)), [])
     (problem,) = verify(lake.url).problems
@@ -387,7 +373,6 @@ def test_a_negative_balance_is_found(tmp_path: Path) -> None:
 
 
 def test_ids_are_recomputed_from_what_was_published(published: Path) -> None:
-    """Ids are recomputed from what was published."""
     chosen = selection(str(published.parents[2]))
     metadata = json.loads((published / "manifest.json").read_bytes())["metadata"]
     assert snapshot_id(chosen.rows, chosen.plan, metadata) == published.name

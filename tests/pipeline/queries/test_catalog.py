@@ -38,7 +38,6 @@ def filled(url: str) -> Lake:
 
 
 def test_views_are_the_tables_at_their_pinned_versions(tmp_path: Path) -> None:
-    """Views are the tables at their pinned versions."""
     lake = filled(str(tmp_path / 'it\'s a "lake"'))
     for name in TABLES:
         rows = query(lake, f'SELECT * FROM "{name}"')  # noqa: S608 - our own names
@@ -53,7 +52,6 @@ def test_views_are_the_tables_at_their_pinned_versions(tmp_path: Path) -> None:
 
 
 def test_empty_tables_have_their_types(tmp_path: Path) -> None:
-    """Empty tables have their types."""
     lake = Lake.create(str(tmp_path))
     con = connect(lake)
     for name, table in TABLES.items():
@@ -65,7 +63,6 @@ def test_empty_tables_have_their_types(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", list_queries())
 def test_named_queries_run_on_empty_and_on_filled_lakes(tmp_path: Path, name: str) -> None:
-    """Named queries run on empty and on filled lakes."""
     sql = load_query(name)
     assert sql.startswith("-- ")
     empty = query(Lake.create(str(tmp_path / "empty")), sql)
@@ -76,7 +73,6 @@ def test_named_queries_run_on_empty_and_on_filled_lakes(tmp_path: Path, name: st
 
 
 def test_named_queries_say_what_was_put_in(tmp_path: Path) -> None:
-    """Named queries say what was put in."""
     lake = filled(str(tmp_path))
     (row,) = query(lake, load_query("balance_by_run")).to_pylist()
     assert (row["kept"], row["filtered"], row["rejected"], row["total"]) == (1, 2, 3, 6)
@@ -88,7 +84,6 @@ def test_named_queries_say_what_was_put_in(tmp_path: Path) -> None:
 
 
 def test_unknown_query_lists_the_choices() -> None:
-    """Unknown query lists the choices."""
     with pytest.raises(UsageError, match="class_counts"):
         load_query("../catalog")
 
@@ -147,7 +142,6 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Lake:
 
 @pytest.mark.parametrize("sql", HOSTILE)
 def test_hostile_sql_fails_in_one_line_and_changes_nothing(guarded: Lake, sql: str) -> None:
-    """Hostile SQL fails in one line and changes nothing."""
     folder = Path(guarded.url).parent
     before = content(folder)
     text = (
@@ -162,7 +156,6 @@ def test_hostile_sql_fails_in_one_line_and_changes_nothing(guarded: Lake, sql: s
 
 
 def test_a_connection_cannot_be_unlocked(tmp_path: Path) -> None:
-    """A connection cannot be unlocked."""
     con = connect(filled(str(tmp_path)))
     for sql in (
         "SET enable_external_access = true",
@@ -176,7 +169,6 @@ def test_a_connection_cannot_be_unlocked(tmp_path: Path) -> None:
 
 
 def test_corpora_are_views_of_their_latest_snapshot(tmp_path: Path) -> None:
-    """Corpora are views of their latest snapshot."""
     lake = filled(str(tmp_path))
     manifest = publish_all(lake.url)
     assert latest_snapshots(lake.url) == {"brakes": manifest.url}
@@ -190,7 +182,6 @@ def test_corpora_are_views_of_their_latest_snapshot(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"snapshot": "../.."}', '{"snapshot": 3}'])
 def test_a_bad_pointer_is_a_lake_error(tmp_path: Path, text: str) -> None:
-    """A bad pointer is a lake error."""
     lake = filled(str(tmp_path))
     publish_all(lake.url)
     (tmp_path / "corpora" / "brakes" / "latest.json").write_text(text)
@@ -199,7 +190,6 @@ def test_a_bad_pointer_is_a_lake_error(tmp_path: Path, text: str) -> None:
 
 
 def test_a_damaged_file_is_a_lake_error(tmp_path: Path) -> None:
-    """A damaged file is a lake error."""
     lake = filled(str(tmp_path))
     Path(lake.files("events")[0]).write_bytes(b"PAR1")
     with pytest.raises(LakeError, match="events"):

@@ -30,7 +30,6 @@ from transforms.corpora.pack import END_OF_ARCHIVE
 
 
 def test_a_snapshot_is_equal_wherever_the_lake_lies(tmp_path: Path) -> None:
-    """A snapshot is equal wherever the lake lies."""
     one, two = tmp_path / "one", tmp_path / "some where" / "two"
     assert publish_all(str(one)).root == publish_all(str(two)).root
     assert content(one / "corpora") == content(two / "corpora")
@@ -38,7 +37,6 @@ def test_a_snapshot_is_equal_wherever_the_lake_lies(tmp_path: Path) -> None:
 
 
 def test_the_manifest_lists_every_file_with_its_hash(tmp_path: Path) -> None:
-    """The manifest lists every file with its hash."""
     manifest = publish_all(str(tmp_path))
     files = content(Path(manifest.url))
     listed = {entry["path"]: entry for entry in manifest.document["files"]}
@@ -64,7 +62,6 @@ def test_the_manifest_lists_every_file_with_its_hash(tmp_path: Path) -> None:
 
 
 def test_loaders_read_the_shards(tmp_path: Path) -> None:
-    """Loaders read the shards."""
     manifest = publish_all(str(tmp_path))
     rows = pq.read_table(f"{manifest.url}/samples.parquet").to_pylist()
     shards = sorted({row["shard"] for row in rows})
@@ -79,7 +76,6 @@ def test_loaders_read_the_shards(tmp_path: Path) -> None:
 
 
 def test_a_published_snapshot_never_changes(tmp_path: Path) -> None:
-    """A published snapshot never changes."""
     manifest = publish_all(str(tmp_path))
     before = content(tmp_path / "corpora")
     assert publish_all(str(tmp_path)) == manifest
@@ -87,7 +83,6 @@ def test_a_published_snapshot_never_changes(tmp_path: Path) -> None:
 
 
 def test_shards_must_be_those_of_the_plan(tmp_path: Path) -> None:
-    """Shards must be those of the plan."""
     chosen = selection(str(tmp_path))
     snapshot = snapshot_id(chosen.rows, chosen.plan, METADATA)
     with pytest.raises(LakeError, match="0 samples were written"):
@@ -105,7 +100,6 @@ def test_shards_must_be_those_of_the_plan(tmp_path: Path) -> None:
 
 
 def test_the_id_follows_what_is_in_it(tmp_path: Path) -> None:
-    """The id follows what is in it."""
     chosen = selection(str(tmp_path))
     first = snapshot_id(chosen.rows, chosen.plan, METADATA)
     assert snapshot_id(chosen.rows, chosen.plan, {**METADATA, "privacy": ["none"]}) != first
@@ -117,7 +111,6 @@ def test_the_id_follows_what_is_in_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["", "../up", "A", "a b", "x" * 65, "a/b"])
 def test_a_corpus_name_is_a_folder_name(name: str) -> None:
-    """A corpus name is a folder name."""
     with pytest.raises(UsageError, match="corpus' name"):
         snapshot_url("/lake", name, "s")
 
@@ -132,7 +125,6 @@ def _memory(lake: Path) -> str:
 
 @pytest.mark.parametrize("remote", [False, True])
 def test_a_shard_is_the_ranges_and_an_end(tmp_path: Path, remote: bool) -> None:
-    """A shard is the ranges and an end."""
     chosen = selection(str(tmp_path))
     lake = _memory(tmp_path) if remote else str(tmp_path)
     every = tuple(piece for pieces in chosen.ranges.values() for piece in pieces)
@@ -152,7 +144,6 @@ def test_a_shard_is_the_ranges_and_an_end(tmp_path: Path, remote: bool) -> None:
 @pytest.mark.parametrize("remote", [False, True])
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty", "gone"])
 def test_a_damaged_pack_makes_no_shard(tmp_path: Path, remote: bool, damage: str) -> None:
-    """A damaged pack makes no shard."""
     chosen = selection(str(tmp_path))
     pack = tmp_path / "packs" / "2.tar"
     body = bytearray(pack.read_bytes())
@@ -172,7 +163,6 @@ def test_a_damaged_pack_makes_no_shard(tmp_path: Path, remote: bool, damage: str
     "text", [b"", b"[]", b"{", b'{"format":1}', b'{"format":2}', b"[" * 100_000, b'{"a":NaN}']
 )
 def test_a_bad_manifest_is_a_lake_error(tmp_path: Path, text: bytes) -> None:
-    """A bad manifest is a lake error."""
     (tmp_path / "manifest.json").write_bytes(text)
     with pytest.raises(LakeError, match=r"manifest\.json"):
         read_manifest(str(tmp_path))

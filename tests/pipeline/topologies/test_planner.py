@@ -73,7 +73,6 @@ def check(document: Mapping[str, Any], split: str, placed: pa.Table, units: int)
 @pytest.mark.parametrize("n", [1, 2, 5, 6, 7, 11, 12, 13, 59, 300, 1000, 6001])
 @pytest.mark.parametrize("name", ["dojo-tile", "dojo-tray", "gpu-8", "dojo-exapod"])
 def test_every_unit_reads_the_same_number_of_samples(n: int, name: str) -> None:
-    """Every unit reads the same number of samples."""
     topology = load_topology(name)
     planned = plan(samples(n), topology, "salt")
     check(planned.document, "train", planned.placements, topology.units)
@@ -84,7 +83,6 @@ def test_every_unit_reads_the_same_number_of_samples(n: int, name: str) -> None:
 @pytest.mark.parametrize("sigma", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("extra", [0, 1, 119])
 def test_bytes_balance_with_fifty_samples_a_unit(sigma: float, extra: int) -> None:
-    """Bytes balance with fifty samples a unit."""
     topology = load_topology("dojo-exapod")
     for seed in range(3):
         planned = plan(samples(50 * 120 + extra, sigma, seed), topology, "salt")
@@ -93,7 +91,6 @@ def test_bytes_balance_with_fifty_samples_a_unit(sigma: float, extra: int) -> No
 
 
 def test_shards_are_cut_near_their_target_and_framed() -> None:
-    """Shards are cut near their target and framed."""
     table = samples(3000, 0.5)
     total = sum(table["length"].to_pylist())
     topology = replace(TRAY, shard_target_bytes=total // 60)
@@ -114,7 +111,6 @@ def test_shards_are_cut_near_their_target_and_framed() -> None:
 
 
 def test_order_inside_a_unit_does_not_follow_size() -> None:
-    """Order inside a unit does not follow size."""
     rows = plan(samples(6000), TRAY, "salt").placements
     lengths = rows["length"].to_numpy()[:1000].astype(float)
     assert abs(np.corrcoef(lengths, np.arange(1000))[0, 1]) < 0.1
@@ -126,7 +122,6 @@ def _bytes(planned: Plan) -> bytes:
 
 
 def test_a_plan_depends_on_nothing_but_samples_topology_and_salt() -> None:
-    """A plan depends on nothing but samples topology and salt."""
     table = pa.concat_tables([samples(500), samples(77, split="val")])
     order = random.Random(3).sample(range(577), 577)  # noqa: S311 - a test's order
     shuffled = table.take(pa.array(order))
@@ -140,14 +135,12 @@ def test_a_plan_depends_on_nothing_but_samples_topology_and_salt() -> None:
 
 
 def test_no_samples_make_an_empty_plan() -> None:
-    """No samples make an empty plan."""
     planned = plan(samples(0), TRAY, "salt")
     assert planned.placements.num_rows == 0
     assert planned.document["splits"] == {}
 
 
 def test_bad_samples_are_a_bug() -> None:
-    """Bad samples are a bug."""
     twice = pa.concat_tables([samples(2), samples(2)])
     with pytest.raises(ValueError, match="twice"):
         plan(twice, TRAY, "salt")
@@ -159,7 +152,6 @@ def test_bad_samples_are_a_bug() -> None:
 @pytest.mark.parametrize("n", [1, 7, 100, 3001])
 @pytest.mark.parametrize("units", [1, 2, 16, 48])
 def test_replanning_reads_the_shards_that_are_there(n: int, units: int) -> None:
-    """Replanning reads the shards that are there."""
     topology = replace(TRAY, shard_target_bytes=10_000_000)
     placed = plan(pa.concat_tables([samples(n), samples(9, split="val")]), topology, "s").placements
     other = replace(topology, name="other", units=units, units_per_host=1)
@@ -174,7 +166,6 @@ def test_replanning_reads_the_shards_that_are_there(n: int, units: int) -> None:
 
 
 def test_splits_keep_drives_whole_and_stay_as_the_lake_grows() -> None:
-    """Splits keep drives whole and stay as the lake grows."""
     drives = [f"drive-{k}" for k in range(10_000)]
     val = {drive for drive in drives if split_of(drive, 0.1, "salt") == "val"}
     assert abs(len(val) / len(drives) - 0.1) < 0.01

@@ -22,7 +22,6 @@ shard_target_bytes = 1
 
 
 def test_shipped_machines_are_those_of_the_format_facts() -> None:
-    """Shipped machines are those of the format facts."""
     assert list_topologies() == ["dojo-exapod", "dojo-tile", "dojo-tray", "gpu-8"]
     units = {name: load_topology(name).units for name in list_topologies()}
     assert units == {"dojo-exapod": 120, "dojo-tile": 1, "dojo-tray": 6, "gpu-8": 8}
@@ -32,13 +31,11 @@ def test_shipped_machines_are_those_of_the_format_facts() -> None:
 
 
 def test_unknown_name_lists_the_choices() -> None:
-    """Unknown name lists the choices."""
     with pytest.raises(UsageError, match="dojo-exapod, dojo-tile, dojo-tray, gpu-8"):
         load_topology("dojo")
 
 
 def test_own_topologies_are_found_by_folder_and_by_path(tmp_path: Path) -> None:
-    """Own topologies are found by folder and by path."""
     path = tmp_path / "any.toml"
     path.write_text(GOOD)
     assert load_topology(str(path)).units == 16
@@ -65,7 +62,6 @@ def test_own_topologies_are_found_by_folder_and_by_path(tmp_path: Path) -> None:
     ],
 )
 def test_bad_files_are_refused_in_one_line(tmp_path: Path, old: str, new: str, says: str) -> None:
-    """Bad files are refused in one line."""
     path = tmp_path / "bad.toml"
     path.write_text(GOOD.replace(old, new))
     with pytest.raises(UsageError, match=says) as caught:
@@ -74,7 +70,6 @@ def test_bad_files_are_refused_in_one_line(tmp_path: Path, old: str, new: str, s
 
 
 def test_unreadable_files_are_refused(tmp_path: Path) -> None:
-    """Unreadable files are refused."""
     with pytest.raises(UsageError, match="cannot be read"):
         load_topology(str(tmp_path / "none.toml"))
     (tmp_path / "latin.toml").write_bytes(b"# \xff")

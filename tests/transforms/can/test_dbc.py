@@ -80,7 +80,6 @@ def random_layout(rng: np.random.Generator, size: int) -> str:
 
 @pytest.mark.parametrize("size", [1, 3, 8, 12, 64])
 def test_random_layouts_decode_as_cantools_does(tmp_path: Path, size: int) -> None:
-    """Random layouts decode as cantools does."""
     rng = np.random.default_rng(size)
     text = 'VERSION ""\nBU_: X\n' + "".join(
         f"\nBO_ {address} m{address}: {size} X\n{random_layout(rng, size)}\n"
@@ -101,7 +100,6 @@ def test_random_layouts_decode_as_cantools_does(tmp_path: Path, size: int) -> No
 
 
 def test_floats_and_wide_integers_decode_as_cantools_does(tmp_path: Path) -> None:
-    """Floats and wide integers decode as cantools does."""
     text = (
         'VERSION ""\nBU_: X\n\nBO_ 1 f: 20 X\n'
         ' SG_ half : 7|16@0- (1,0) [0|0] "" X\n SG_ single : 16|32@1- (0.5,1) [0|0] "" X\n'
@@ -119,7 +117,6 @@ def test_floats_and_wide_integers_decode_as_cantools_does(tmp_path: Path) -> Non
 
 
 def test_multiplexed_signals_have_only_their_rows(tmp_path: Path) -> None:
-    """Multiplexed signals have only their rows."""
     text = (
         'VERSION ""\nBU_: X\n\nBO_ 7 mux: 8 X\n'
         ' SG_ outer M : 0|2@1+ (1,0) [0|0] "" X\n SG_ always : 8|8@1+ (1,0) [0|0] "" X\n'
@@ -138,7 +135,6 @@ def test_multiplexed_signals_have_only_their_rows(tmp_path: Path) -> None:
 
 
 def test_frames_of_unknown_ids_and_short_ones_are_counted(tmp_path: Path) -> None:
-    """Frames of unknown ids and short ones are counted."""
     text = 'BU_: X\n\nBO_ 5 m: 3 X\n SG_ s : 0|8@1+ (1,0) [0|0] "" X\n\nBO_ 6 l: 9 X\n'
     database = load(tmp_path, text)
     payload = np.arange(48, dtype=np.uint8).reshape(6, 8)
@@ -152,7 +148,6 @@ def test_frames_of_unknown_ids_and_short_ones_are_counted(tmp_path: Path) -> Non
 
 
 def test_of_two_databases_the_first_one_counts(tmp_path: Path) -> None:
-    """Of two databases the first one counts."""
     one = 'BU_: X\n\nBO_ 5 one: 1 X\n SG_ s : 0|8@1+ (1,0) [0|0] "" X\n'
     two = one.replace("one", "two") + "\nBO_ 6 more: 1 X\n"
     database = load(tmp_path, one, two)
@@ -161,7 +156,6 @@ def test_of_two_databases_the_first_one_counts(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", DBCS)
 def test_public_databases_decode_as_cantools_does(data: Path, name: str) -> None:
-    """Public databases decode as cantools does."""
     path = data / name
     database = Database.load([str(path)])
     peer = cantools_of(path.read_text("cp1252"))
@@ -182,7 +176,6 @@ def test_public_databases_decode_as_cantools_does(data: Path, name: str) -> None
 
 
 def test_overlapping_signals_decode_each_by_itself(data: Path) -> None:
-    """Overlapping signals decode each by itself."""
     path = data / DBCS[0]
     payload = np.random.default_rng(8).integers(0, 256, (60, 8), dtype=np.uint8)
     decoded = Database.load([str(path)]).decode(np.full(60, 0x411), payload)
@@ -193,7 +186,6 @@ def test_overlapping_signals_decode_each_by_itself(data: Path) -> None:
 
 
 def test_real_frames_decode_as_cantools_does(data: Path) -> None:
-    """Real frames decode as cantools does."""
     folder = next((data / "comma2k19").glob("*/40/processed_log/CAN/raw_can"))
     address, source = np.load(folder / "address"), np.load(folder / "src")
     payload = np.load(folder / "data").view(np.uint8).reshape(-1, 8)
@@ -231,7 +223,6 @@ def test_real_frames_decode_as_cantools_does(data: Path) -> None:
     ],
 )
 def test_a_database_that_is_none_is_a_usage_error(tmp_path: Path, text: str, place: str) -> None:
-    """A database that is none is a usage error."""
     path = tmp_path / "5.dbc"
     path.write_text(text, encoding="cp1252")
     with pytest.raises(UsageError, match=place) as error:
@@ -240,13 +231,11 @@ def test_a_database_that_is_none_is_a_usage_error(tmp_path: Path, text: str, pla
 
 
 def test_a_missing_database_is_a_usage_error(tmp_path: Path) -> None:
-    """A missing database is a usage error."""
     with pytest.raises(UsageError, match=r"gone\.dbc"):
         Database.load([str(tmp_path / "gone.dbc")])
 
 
 def test_damaged_databases_load_or_are_usage_errors(tmp_path: Path) -> None:
-    """Damaged databases load or are usage errors."""
     rng = np.random.default_rng(9)
     layout = random_layout(rng, 8)
     text = f'VERSION ""\nBU_: X\n\nBO_ 1 m: 8 X\n{layout}\n\nVAL_ 1 s0 1 "on";\n'.encode()

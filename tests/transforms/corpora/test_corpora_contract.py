@@ -30,14 +30,12 @@ def corpus(request: pytest.FixtureRequest) -> Corpus:
 
 
 def test_members_are_the_same_each_time(corpus: Corpus) -> None:
-    """Members are the same each time."""
     assert corpus.members(SAMPLE) == corpus.members(SAMPLE)
     assert read_sample(tar_members("k1", corpus.members(SAMPLE))) == corpus.members(SAMPLE)
     assert corpus.members(Sample("empty"))
 
 
 def test_a_shard_is_its_samples(corpus: Corpus) -> None:
-    """A shard is its samples."""
     parts = [tar_members(f"k{i}", corpus.members(SAMPLE)) for i in range(3)]
     out, packed = io.BytesIO(), io.BytesIO()
     digest = corpus.assemble((memoryview(part) for part in parts), out)
@@ -51,6 +49,5 @@ def test_a_shard_is_its_samples(corpus: Corpus) -> None:
 
 
 def test_a_sample_refuses_frames_out_of_order() -> None:
-    """A sample refuses frames out of order."""
     with pytest.raises(ValueError, match="order"):
         Sample("k", frames={"front": [(9, b""), (5, b"")]})

@@ -32,14 +32,12 @@ def pack(samples: Mapping[str, Mapping[str, bytes]]) -> bytes:
 
 
 def test_golden_bytes() -> None:
-    """Golden bytes."""
     block = tar_members("key", {"json": b'{"a":1}', "front.mp4": b"\0\1\2"})
     golden = "0607b732352db7c9dc5609fe76016cb007648aadae9458cb5a4c704429fb1b2d"
     assert hashlib.sha256(block).hexdigest() == golden
 
 
 def test_tarfile_reads_what_was_written() -> None:
-    """Tarfile reads what was written."""
     with tarfile.open(fileobj=io.BytesIO(pack(SAMPLES))) as archive:
         found = {}
         for member in archive:
@@ -57,7 +55,6 @@ def test_tarfile_reads_what_was_written() -> None:
 
 
 def test_webdataset_reads_what_was_written(tmp_path: Path) -> None:
-    """Webdataset reads what was written."""
     path = tmp_path / "shard.tar"
     path.write_bytes(pack(SAMPLES))
     loader = webdataset.WebDataset(str(path), shardshuffle=False, empty_check=False)
@@ -68,7 +65,6 @@ def test_webdataset_reads_what_was_written(tmp_path: Path) -> None:
 
 
 def test_ranges_are_samples_wherever_they_lie() -> None:
-    """Ranges are samples wherever they lie."""
     out = io.BytesIO()
     writer = PackWriter(out)
     ranges = [writer.add(key, members) for key, members in SAMPLES.items()]
@@ -84,7 +80,6 @@ def test_ranges_are_samples_wherever_they_lie() -> None:
 
 
 def test_order_of_members_does_not_matter() -> None:
-    """Order of members does not matter."""
     members = SAMPLES["a1"]
     assert tar_members("k", members) == tar_members("k", dict(reversed(members.items())))
 
@@ -113,13 +108,11 @@ class Huge(bytes):
     ],
 )
 def test_refuses_what_would_not_come_back(key: str, members: dict[str, bytes]) -> None:
-    """Refuses what would not come back."""
     with pytest.raises(ValueError, match=r"sample|member"):
         tar_members(key, members)
 
 
 def test_hostile_bytes_are_corrupt() -> None:
-    """Hostile bytes are corrupt."""
     block = tar_members("a1", SAMPLES["a1"])
     other = tar_members("b", {"json": b""})
     odd = tarfile.TarInfo("a1.json")

@@ -17,7 +17,6 @@ from transforms.corpora.webdataset import WebDataset, member_name, npz
 
 
 def test_the_library_gives_back_what_went_in(tmp_path: Path) -> None:
-    """The library gives back what went in."""
     sample = Sample(
         "e1",
         clips={"front": b"clip", "observation.images.cam_high": b"high"},
@@ -45,7 +44,6 @@ def test_the_library_gives_back_what_went_in(tmp_path: Path) -> None:
 
 
 def test_json_is_canonical() -> None:
-    """Json is canonical."""
 
     def text(**metadata: object) -> bytes:
         return WebDataset().members(Sample("k", metadata=metadata))["json"]
@@ -62,7 +60,6 @@ def test_json_is_canonical() -> None:
 
 
 def test_npz_is_equal_whenever_and_from_whatever_order() -> None:
-    """Npz is equal whenever and from whatever order."""
     golden = "9cb14c19d76e9d06ef1831376936890d39750ac7da479bf7d739c548aacd7540"
     arrays = {"b": np.arange(6.0).reshape(2, 3), "a": np.array(["x", "yz"]), "c": np.array(True)}
     for made in (arrays, dict(reversed(arrays.items())), {**arrays, "b": arrays["b"].copy("F")}):
@@ -77,7 +74,6 @@ def test_npz_is_equal_whenever_and_from_whatever_order() -> None:
 
 
 def test_camera_names_are_safe_and_stay_apart() -> None:
-    """Camera names are safe and stay apart."""
     cameras = ["front", "Front", "FRONT", "/cam/front", "cam_front", "cam-front", "a.b", "a..b"]
     cameras += ["../../etc", "", "ü", "x" * 500, "x" * 501, "-", ".", "a" * 39 + "/b", "front\n"]
     names = [member_name(camera) for camera in cameras]

@@ -120,7 +120,6 @@ def real(data: Path) -> LogRef:
 
 
 def test_the_real_segment_is_one_log_of_a_minute(real: LogRef) -> None:
-    """The real segment is one log of a minute."""
     recording = read(real, native=True)
     assert recording.drive_id == "b0c9d2329ad1606b_2018-08-02--08-34-47"
     assert (recording.vehicle_id, recording.clock) == ("b0c9d2329ad1606b", "boot")
@@ -136,7 +135,6 @@ def test_the_real_segment_is_one_log_of_a_minute(real: LogRef) -> None:
 
 
 def test_every_frame_of_real_can_is_accounted_for(real: LogRef, data: Path) -> None:
-    """Every frame of real can is accounted for."""
     assert read(real).counts == (Count("ingest", "CAN frames", filtered=135_468),)
     (count,) = read(real, str(data / "dbc/toyota_2017.dbc")).counts
     assert count == Count("ingest", "CAN frames", kept=31_097, filtered=104_371)
@@ -144,7 +142,6 @@ def test_every_frame_of_real_can_is_accounted_for(real: LogRef, data: Path) -> N
 
 
 def test_real_can_reproduces_the_processed_channels(real: LogRef, data: Path) -> None:
-    """Real can reproduces the processed channels."""
     recording = read(real, str(data / "dbc/toyota_2017.dbc"), native=True)
     wheels = {"FL": "front_left", "FR": "front_right", "RL": "rear_left", "RR": "rear_right"}
     for short, name in wheels.items():
@@ -192,7 +189,6 @@ def test_signs_and_axes_agree_with_each_other(real: LogRef, data: Path) -> None:
 
 
 def test_a_segment_reads_to_signals_in_si_units(segment: Path) -> None:
-    """A segment reads to signals in si units."""
     (log,) = logs(str(segment.parent.parent))
     recording = read(log)
     assert log.name == f"{ROUTE}/7"
@@ -220,7 +216,6 @@ def test_a_segment_reads_to_signals_in_si_units(segment: Path) -> None:
 
 
 def test_with_a_database_can_overrides_the_processed_speed(segment: Path, tmp_path: Path) -> None:
-    """With a database can overrides the processed speed."""
     dbc = tmp_path / "car.dbc"
     dbc.write_text(DBC)
     (log,) = logs(str(segment))
@@ -235,7 +230,6 @@ def test_with_a_database_can_overrides_the_processed_speed(segment: Path, tmp_pa
 
 @pytest.mark.parametrize("separator", ["|", "_"])
 def test_the_folder_names_drive_and_vehicle(segment: Path, separator: str) -> None:
-    """The folder names drive and vehicle."""
     route = segment.parent.rename(segment.parent.parent / ROUTE.replace("|", separator))
     (log,) = logs(str(route.parent))
     assert read(log).drive_id == ROUTE.replace("|", "_")
@@ -271,7 +265,6 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 def test_a_damaged_channel_is_one_reject(
     segment: Path, damage: str, name: str, lost: set[str]
 ) -> None:
-    """A damaged channel is one reject."""
     path = segment / "processed_log" / name
     path.write_bytes(DAMAGE[damage](path.read_bytes()))
     (log,) = logs(str(segment))
@@ -289,7 +282,6 @@ def test_a_damaged_channel_is_one_reject(
 
 
 def test_half_a_channel_is_a_reject_and_an_empty_one_is_none(segment: Path) -> None:
-    """Half a channel is a reject and an empty one is none."""
     (segment / "processed_log/CAN/speed/value").unlink()
     for part, array in (("t", np.zeros(0)), ("value", np.zeros((0, 7)))):
         (segment / "processed_log/CAN/radar" / part).write_bytes(npy(array))
@@ -298,7 +290,6 @@ def test_half_a_channel_is_a_reject_and_an_empty_one_is_none(segment: Path) -> N
 
 
 def test_values_that_are_no_numbers_do_not_spread(segment: Path) -> None:
-    """Values that are no numbers do not spread."""
     path = segment / "processed_log/IMU/accelerometer/value"
     values = np.load(path)
     values[100] = [np.inf, -np.inf, np.nan]
@@ -310,7 +301,6 @@ def test_values_that_are_no_numbers_do_not_spread(segment: Path) -> None:
 
 
 def test_a_segment_without_anything_usable_is_a_data_error(segment: Path) -> None:
-    """A segment without anything usable is a data error."""
     for path in sorted(segment.rglob("*")):
         if path.is_file():
             path.write_bytes(b"lost")
@@ -320,14 +310,12 @@ def test_a_segment_without_anything_usable_is_a_data_error(segment: Path) -> Non
 
 
 def test_a_bad_database_is_a_usage_error(segment: Path, tmp_path: Path) -> None:
-    """A bad database is a usage error."""
     (log,) = logs(str(segment))
     with pytest.raises(UsageError, match=r"gone\.dbc"):
         read(log, str(tmp_path / "gone.dbc"))
 
 
 def test_reading_twice_and_from_memory_gives_the_same(segment: Path) -> None:
-    """Reading twice and from memory gives the same."""
     (log,) = logs(str(segment))
     memory = fsspec.filesystem("memory")
     memory.put(str(segment), f"/{ROUTE}/7", recursive=True)
@@ -355,7 +343,6 @@ def write_hevc(path: Path, frames: int) -> None:
 
 
 def test_frames_take_the_times_of_the_pose_table(segment: Path) -> None:
-    """Frames take the times of the pose table."""
     write_hevc(segment / "video.hevc", 12)
     (log,) = logs(str(segment))
     (video,) = read(log).videos

@@ -99,7 +99,6 @@ def change_info(root: Path, **changes: Any) -> None:
 
 
 def test_the_real_episodes_equal_their_tables_and_videos(data: Path) -> None:
-    """The real episodes equal their tables and videos."""
     found = logs(str(data / "lerobot"))
     assert [log.name for log in found] == [
         "g1/data/chunk-000/episode_000001",
@@ -133,7 +132,6 @@ def test_the_real_episodes_equal_their_tables_and_videos(data: Path) -> None:
 
 
 def test_episodes_that_are_not_there_are_no_logs(root: Path) -> None:
-    """Episodes that are not there are no logs."""
     names = [log.name for log in logs(str(root.parent))]
     assert names == ["set/data/chunk-000/episode_000000", "set/data/chunk-000/episode_000002"]
     for log in logs(str(root)):
@@ -145,7 +143,6 @@ def test_episodes_that_are_not_there_are_no_logs(root: Path) -> None:
 
 
 def test_an_episode_reads_with_nested_names_and_native_columns(root: Path) -> None:
-    """An episode reads with nested names and native columns."""
     recording = read(logs(str(root))[0], native=True)
     assert recording.joints is not None
     assert recording.joints.names == tuple(NAMES)
@@ -156,7 +153,6 @@ def test_an_episode_reads_with_nested_names_and_native_columns(root: Path) -> No
 
 
 def test_velocity_and_lists_and_missing_names(root: Path) -> None:
-    """Velocity and lists and missing names."""
     velocity = pa.array([[1.0, 2.0, 3.0]] * 10)
     made = table(
         observation__velocity=velocity, action=None, observation__state=pa.array(range(10))
@@ -172,7 +168,6 @@ def test_velocity_and_lists_and_missing_names(root: Path) -> None:
 
 
 def test_an_unusable_or_missing_camera_is_a_reject(root: Path) -> None:
-    """An unusable or missing camera is a reject."""
     cameras = {KEY: {"dtype": "video"}, "observation.images.wrist": {"dtype": "video"}}
     change_info(root, features=cameras)
     path = root / f"videos/chunk-000/{KEY}/episode_000000.mp4"
@@ -187,7 +182,6 @@ def test_an_unusable_or_missing_camera_is_a_reject(root: Path) -> None:
 
 
 def test_another_version_is_unsupported_and_says_the_cure(tmp_path: Path) -> None:
-    """Another version is unsupported and says the cure."""
     for name in ("meta/info.json", "data/chunk-000/file-000.parquet"):
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_text('{"codebase_version": "v3.0"}')
@@ -198,7 +192,6 @@ def test_another_version_is_unsupported_and_says_the_cure(tmp_path: Path) -> Non
 
 
 def test_a_folder_with_some_other_info_json_is_left_alone(root: Path) -> None:
-    """A folder with some other info json is left alone."""
     (root / "meta/info.json").write_text('{"version": 1}')
     assert logs(str(root)) == []
 
@@ -219,7 +212,6 @@ def test_a_folder_with_some_other_info_json_is_left_alone(root: Path) -> None:
 def test_hostile_descriptions_are_data_errors(
     root: Path, text: str, error: type[DataError] | None
 ) -> None:
-    """Hostile descriptions are data errors."""
     found = logs(str(root))
     (root / "meta/info.json").write_text(text)
     with pytest.raises(error or DataError, match="info"):
@@ -246,7 +238,6 @@ def test_hostile_descriptions_are_data_errors(
     ],
 )
 def test_a_table_of_another_shape_is_corrupt(root: Path, made: pa.Table, why: str) -> None:
-    """A table of another shape is corrupt."""
     pq.write_table(made, root / "data/chunk-000/episode_000000.parquet")
     with pytest.raises(CorruptError, match=why) as error:
         read(logs(str(root))[0])
@@ -254,7 +245,6 @@ def test_a_table_of_another_shape_is_corrupt(root: Path, made: pa.Table, why: st
 
 
 def test_only_data_errors_escape_from_damaged_tables(root: Path) -> None:
-    """Only data errors escape from damaged tables."""
     path = root / "data/chunk-000/episode_000000.parquet"
     content = path.read_bytes()
     log = logs(str(root))[0]
@@ -275,7 +265,6 @@ def test_only_data_errors_escape_from_damaged_tables(root: Path) -> None:
 
 
 def test_missing_files_say_so(root: Path) -> None:
-    """Missing files say so."""
     log = logs(str(root))[0]
     path = root / "data/chunk-000/episode_000000.parquet"
     path.write_bytes(b"")
@@ -290,7 +279,6 @@ def test_missing_files_say_so(root: Path) -> None:
 
 
 def test_reading_from_memory_gives_the_same(root: Path) -> None:
-    """Reading from memory gives the same."""
     memory = fsspec.filesystem("memory")
     memory.put(str(root), "/lerobot-set", recursive=True)
     one, two = read(logs(str(root))[0]), read(logs("memory:///lerobot-set")[0])

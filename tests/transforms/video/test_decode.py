@@ -106,7 +106,6 @@ def numbers(found: Sequence[Frame]) -> list[int]:
 @pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv", "ts"])
 @pytest.mark.parametrize("b_frames", [0, 2])
 def test_every_window_gives_exactly_its_frames(tmp_path: Path, suffix: str, b_frames: int) -> None:
-    """Every window gives exactly its frames."""
     path = tmp_path / f"odd name | 100%: {b_frames}.{suffix}"
     base = Fraction(1, 10_000)
     write_video(path, jittered(60), base, options={"bf": str(b_frames)})
@@ -132,7 +131,6 @@ def test_frames_that_an_edit_list_hides_are_not_given(tmp_path: Path) -> None:
 
 
 def test_threads_give_the_same_pictures(tmp_path: Path) -> None:
-    """Threads give the same pictures."""
     path = tmp_path / "a.mp4"
     write_video(path, jittered(60), Fraction(1, 10_000), options={"bf": "2"})
     video, frames = index_of(path)
@@ -145,7 +143,6 @@ def test_threads_give_the_same_pictures(tmp_path: Path) -> None:
 
 
 def test_a_window_runs_from_one_file_into_the_next(tmp_path: Path) -> None:
-    """A window runs from one file into the next."""
     base = Fraction(1, 10_000)
     write_video(tmp_path / "1.mp4", jittered(25, 1), base)
     write_video(tmp_path / "2.mp4", jittered(25, 2), base, first=25)
@@ -183,7 +180,6 @@ def test_elementary_stream_is_read_by_offset(tmp_path: Path) -> None:
 
 
 def test_keyframes_at_most_so_many_a_second(tmp_path: Path) -> None:
-    """Keyframes at most so many a second."""
     path = tmp_path / "a.mp4"
     write_video(path, range(0, 2000, 20), Fraction(1, 500), options={"g": "5"})
     video, frames = index_of(path)  # 25 frames/s for 4 s, a keyframe each 0.2 s
@@ -195,7 +191,6 @@ def test_keyframes_at_most_so_many_a_second(tmp_path: Path) -> None:
 
 
 def test_remote_files_are_read_through_fsspec(tmp_path: Path) -> None:
-    """Remote files are read through fsspec."""
     write_video(tmp_path / "a.mp4", jittered(30), Fraction(1, 10_000))
     with fsspec.open("memory://decode/a.mp4", "wb") as file:
         file.write((tmp_path / "a.mp4").read_bytes())
@@ -204,7 +199,6 @@ def test_remote_files_are_read_through_fsspec(tmp_path: Path) -> None:
 
 
 def test_a_span_without_frames_gives_none(tmp_path: Path) -> None:
-    """A span without frames gives none."""
     write_video(tmp_path / "a.mp4", range(5), Fraction(1, 20))
     video, frames = index_of(tmp_path / "a.mp4")
     assert list(decode_window([video], frames, Span(10**12, 2 * 10**12))) == []
@@ -212,7 +206,6 @@ def test_a_span_without_frames_gives_none(tmp_path: Path) -> None:
 
 
 def test_a_damaged_packet_costs_only_its_own_group(tmp_path: Path) -> None:
-    """A damaged packet costs only its own group."""
     path = tmp_path / "a.mp4"
     write_video(path, jittered(40), Fraction(1, 10_000))
     video, frames = index_of(path)
@@ -227,7 +220,6 @@ def test_a_damaged_packet_costs_only_its_own_group(tmp_path: Path) -> None:
 
 
 def test_a_torn_file_gives_what_it_still_holds(tmp_path: Path) -> None:
-    """A torn file gives what it still holds."""
     path = tmp_path / "a.mkv"
     write_video(path, jittered(40), Fraction(1, 10_000))
     video, frames = index_of(path)
@@ -239,7 +231,6 @@ def test_a_torn_file_gives_what_it_still_holds(tmp_path: Path) -> None:
 
 
 def test_what_is_not_the_indexed_video_is_refused(tmp_path: Path) -> None:
-    """What is not the indexed video is refused."""
     path = tmp_path / "a.mp4"
     write_video(path, range(20), Fraction(1, 20))
     video, frames = index_of(path)
@@ -269,7 +260,6 @@ def test_pictures_over_the_limit_are_not_decoded(
 
 
 def test_a_playlist_opens_no_other_address(tmp_path: Path) -> None:
-    """A playlist opens no other address."""
     write_video(tmp_path / "real.mp4", range(20), Fraction(1, 20))
     video, frames = index_of(tmp_path / "real.mp4")
     uri = str(tmp_path / "a.mp4")
@@ -281,7 +271,6 @@ def test_a_playlist_opens_no_other_address(tmp_path: Path) -> None:
 
 
 def test_noise_in_the_bytes_raises_nothing_else(tmp_path: Path) -> None:
-    """Noise in the bytes raises nothing else."""
     path = tmp_path / "a.mp4"
     write_video(path, jittered(20), Fraction(1, 10_000))
     video, frames = index_of(path)
@@ -307,7 +296,6 @@ def test_noise_in_the_bytes_raises_nothing_else(tmp_path: Path) -> None:
     ],
 )
 def test_real_videos_equal_a_full_decode(data: Path, name: str) -> None:
-    """Real videos equal a full decode."""
     path = data / name
     video, frames = index_of(path)
     t_ns = frames["t_ns"].to_pylist()

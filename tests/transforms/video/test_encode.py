@@ -72,7 +72,6 @@ def test_bytes_are_equal_in_another_process(fill: int) -> None:
 
 
 def test_times_survive_to_the_tick() -> None:
-    """Times survive to the tick."""
     t_ns = times(80)
     found = packets(clip(t_ns))
     assert [p.pts for p in found] == [clip_ticks(t - START_NS) for t in t_ns]
@@ -82,7 +81,6 @@ def test_times_survive_to_the_tick() -> None:
 
 
 def test_every_second_starts_with_a_keyframe() -> None:
-    """Every second starts with a keyframe."""
     found = packets(clip(times(120)))
     seconds = [p.pts // 90_000 for p in found]
     first_of_second = [i for i, s in enumerate(seconds) if i == 0 or s != seconds[i - 1]]
@@ -92,7 +90,6 @@ def test_every_second_starts_with_a_keyframe() -> None:
 
 @pytest.mark.parametrize("shape", [SHAPE, (97, 161, 3)])
 def test_pictures_survive(shape: tuple[int, int, int]) -> None:
-    """Pictures survive."""
     mp4 = clip(times(20), shape)
     height, width = shape[0] + shape[0] % 2, shape[1] + shape[1] % 2
     with av.open(io.BytesIO(mp4), "r") as container:
@@ -103,7 +100,6 @@ def test_pictures_survive(shape: tuple[int, int, int]) -> None:
 
 
 def test_moov_comes_first_and_a_loader_can_stream() -> None:
-    """Moov comes first and a loader can stream."""
     mp4 = clip(times(60))
     assert mp4.index(b"moov") < mp4.index(b"mdat")
 
@@ -131,7 +127,6 @@ def test_a_seek_lands_on_the_right_bytes() -> None:
 
 
 def test_refuses_what_has_no_place_in_the_clip() -> None:
-    """Refuses what has no place in the clip."""
     writer = ClipWriter(64, 48, START_NS)
     with pytest.raises(ValueError, match="after"):
         writer.write(START_NS - 10**9, np.zeros((48, 64, 3), np.uint8))
@@ -145,7 +140,6 @@ def test_refuses_what_has_no_place_in_the_clip() -> None:
 
 
 def test_jpeg_keeps_the_picture() -> None:
-    """Jpeg keeps the picture."""
     bgr = picture(0)
     small, large = encode_jpeg(bgr, 50), encode_jpeg(bgr, 95)
     back: Any = cv2.imdecode(np.frombuffer(large, np.uint8), cv2.IMREAD_COLOR)
@@ -155,7 +149,6 @@ def test_jpeg_keeps_the_picture() -> None:
 
 
 def test_frames_are_derived_from_a_clip() -> None:
-    """Frames are derived from a clip."""
     t_ns = [START_NS + 40_000_000 * i for i in range(50)]  # 25 frames/s
     mp4 = clip(t_ns)
     every = clip_to_frames(mp4, None)
@@ -167,7 +160,6 @@ def test_frames_are_derived_from_a_clip() -> None:
 
 
 def test_a_broken_clip_has_no_frames() -> None:
-    """A broken clip has no frames."""
     mp4 = clip(times(5))
     for body in (b"", b"text", mp4[: len(mp4) // 4]):
         with pytest.raises(CorruptError):
