@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextvars import copy_context
 from typing import TypeVar
 
 from schemas.errors import TimeLimitError
@@ -38,7 +39,9 @@ def within(seconds: float, read: Callable[[], T], uri: str) -> T:
             answer.set_exception(error)
 
     # A daemon, for a process must not wait at its end for a thread that hangs.
-    reader = threading.Thread(target=run, name=f"read {uri}", daemon=True)
+    # It has the caller's context, so that its steps are timed as the caller's.
+    work = copy_context().run
+    reader = threading.Thread(target=work, args=(run,), name=f"read {uri}", daemon=True)
     reader.start()
     try:
         return answer.result(seconds)

@@ -1,57 +1,40 @@
-"""Runs a job: what is left to do, the graph that does it, the balance that proves it.
+"""Runs a job: the tasks that are left, the graph that runs them, the balance that proves it.
 
-A job's driver plans `Work` from the lake as it stands, so a job run twice finds nothing
-left. The run's identity is a digest of its configuration and its tasks: a run that was
-killed and is started again is the same run, and writes the same files.
+A job plans its `Work` from the lake as it stands, so a job run twice finds nothing left. A
+run's identity is a digest of its configuration and its tasks: a run that was killed and is
+started again is the same run, and writes the same files.
 """
 
 from __future__ import annotations
 
-import re
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import apache_beam as beam
 import pyarrow.compute as pc
-from apache_beam.metrics.metric import MetricsFilter
-from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.runners.runner import PipelineResult, PipelineState
-from fsspec.implementations.local import LocalFileSystem
+from apache_beam.pvalue import PCollection
 
 from pipeline.graph.balance import JobReport, check_balance
 from pipeline.graph.journal import Journal
+from pipeline.graph.runner import Metrics, metrics, pipeline_options, run_to_end
 from pipeline.graph.stage import Stage, Task, TaskResult, reject_rows
-from pipeline.graph.transforms import Finish, build
+from pipeline.graph.transforms import CommitRun, Finish, ListTasks, RunStage
 from pipeline.lake.tables import Lake, RunRow
-from schemas.errors import FleetError, LakeError
+from schemas.errors import LakeError
 from schemas.ids import canonical, digest
 from schemas.records import AddFile, Count, Reject, add_counts
-from transforms.storage import filesystem, names, remove
-
-LOCAL_OPTIONS = (
-    "--runner=FnApiRunner",
-    "--direct_running_mode=multi_threading",
-    "--direct_num_workers=0",
-)
-"""The local default: threads, one a core. Decoding, models and Parquet release the GIL."""
-
-_LOCAL_POLL_S = 0.25
-_REMOTE_POLL_S = 5.0
-
-_RAISED = re.compile(r"^(?:\w+\.)*(\w+): (.*) \[while running '", re.M)
+from transforms.storage import names, remove
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
     """What a job found to do.
 
-    `known` counts what a former run is already done with, `rejects` what was refused
+    `known` counts what a former run is already done with, `rejects` what was rejected
     before it reached a worker, `expected` the number of inputs by (stage, of) that the
-    balance has to come to, `scratch` folders of no use once the job is done.
+    balance has to come to, `scratch` folders to delete once the job is done.
     """
 
     stage: Stage
@@ -67,146 +50,55 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """The last step of a job that appends to tables: one transaction a table."""
+    """The last step of a job that appends to tables.
+
+    Args:
+        lake: the lake.
+        run: the run's row; the counts of its tasks are added to it.
+        adds: files to commit beside those of the tasks.
+    """
 
     lake: Lake
     run: RunRow
     adds: tuple[AddFile, ...] = ()
 
     def __call__(self, results: Sequence[TaskResult]) -> None:
-        """Commits every file of every task, the run's row last."""
+        """Commits the files of every task, the run's row last."""
         counts = add_counts([*self.run.counts, *(c for r in results for c in r.counts)])
-        run = RunRow(
-            run_id=self.run.run_id,
-            job=self.run.job,
-            config_digest=self.run.config_digest,
-            config=self.run.config,
-            started_ns=self.run.started_ns,
-            counts=tuple(counts),
-        )
-        self.lake.commit(run, [*self.adds, *(add for r in results for add in r.adds)])
+        adds = [*self.adds, *(add for r in results for add in r.adds)]
+        self.lake.commit(replace(self.run, counts=tuple(counts)), adds)
 
 
-def pipeline_options(arguments: Sequence[str]) -> PipelineOptions:
-    """Makes Beam's options: ours for a local run unless a runner is named."""
-    named = any(a == "--runner" or a.startswith("--runner=") for a in arguments)
-    options: list[str] = list(arguments) if named else [*LOCAL_OPTIONS, *arguments]
-    return PipelineOptions(options, save_main_session=False)
-
-
-def run_graph(
+def build(
+    root: beam.Pipeline,
     lake: Lake,
     journal: Journal,
-    work: Work,
-    finish: Finish,
     *,
-    beam_arguments: Sequence[str] = (),
-    on_progress: Callable[[int], None] = lambda _done: None,
-) -> dict[str, int | dict[str, float]]:
-    """Runs the graph to its end.
+    pages: Sequence[str],
+    stage: Stage,
+    finish: Finish,
+) -> PCollection[str]:
+    """Builds the graph of a job: list, work, commit.
+
+    All of it gets the stage's resource hints: steps with other hints run in worker processes
+    of their own on some runners, which costs memory and time and helps nobody here.
 
     Args:
-        lake: the lake that the tasks read and write.
-        journal: the run's journal, still to be written.
-        work: what there is to do.
-        finish: the last step.
-        beam_arguments: options for Beam.
-        on_progress: told now and then how many tasks are done.
-
-    Returns:
-        What Beam counted, by name; of a distribution its sum, count, least and most.
-
-    Raises:
-        FleetError: what a worker raised on purpose, as it was raised, where Beam lets it
-            through.
+        root: the pipeline.
+        lake: where tasks read, at pinned versions, and write.
+        journal: where the tasks are written down.
+        pages: the journal's pages.
+        stage: what is done to a task.
+        finish: makes the results visible, called once all of them are there.
     """
-    root = beam.Pipeline(options=pipeline_options(beam_arguments))
-    pages = journal.plan(work.tasks)
-    build(root, lake, journal, pages=pages, stage=work.stage, finish=finish)
-    with _watching(journal, on_progress):
-        try:
-            result = root.run()
-            state = _wait(result)
-        except RuntimeError as error:
-            refused = _refusal(str(error))
-            if refused is None:
-                raise
-            raise refused from error
-    if state not in {None, PipelineState.DONE}:
-        raise FleetError(
-            f"the {work.stage.name} job ended as {state}; its runner's log says why. "
-            "Nothing of it is visible: run the same command again"
-        )
-    return _metrics(result, work.stage.name)
-
-
-def _wait(result: PipelineResult) -> str | None:
-    try:
-        state: str | None = result.wait_until_finish()
-    except KeyboardInterrupt:
-        result.cancel()
-        raise
-    return state
-
-
-@contextmanager
-def _watching(journal: Journal, on_progress: Callable[[int], None]) -> Iterator[None]:
-    """Tells how many tasks are done: from the journal, for the workers may be anywhere."""
-    fs, _ = filesystem(journal.folder)
-    seconds = _LOCAL_POLL_S if isinstance(fs, LocalFileSystem) else _REMOTE_POLL_S
-    over = threading.Event()
-
-    def watch() -> None:
-        told = 0
-        while not over.wait(seconds):
-            done = journal.done()
-            if done > told:
-                on_progress(told := done)
-
-    watcher = threading.Thread(target=watch, name="progress", daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        over.set()
-        watcher.join()
-
-
-def _metrics(result: PipelineResult, stage: str) -> dict[str, int | dict[str, float]]:
-    """Reads what our steps counted; a runner has counters of its own, too."""
-    found = result.metrics().query(MetricsFilter().with_namespace(stage))
-    values: dict[str, int | dict[str, float]] = {}
-    for counter in found["counters"]:
-        # Prism has no result where nothing was added.
-        values[counter.key.metric.name] = counter.result or 0
-    for one in found["distributions"]:
-        seen = one.result
-        values[one.key.metric.name] = {
-            "sum": seen.sum,
-            "count": seen.count,
-            "min": seen.min,
-            "max": seen.max,
-        }
-    return dict(sorted(values.items()))
-
-
-def _refusal(text: str) -> FleetError | None:
-    """Finds the error that a worker raised on purpose in what its runner made of it.
-
-    Runners pass a worker's error on as the text of its traceback: the class survives by
-    name alone.
-    """
-    classes = {cls.__name__: cls for cls in _descendants(FleetError)}
-    for name, message in reversed(_RAISED.findall(text)):
-        if name in classes:
-            return classes[name](message)
-    return None
-
-
-def _descendants(cls: type[FleetError]) -> Iterable[type[FleetError]]:
-    yield cls
-    for child in cls.__subclasses__():
-        yield from _descendants(child)
+    name, hints = stage.name, stage.resources
+    list_ = ListTasks(journal, pages, name).with_resource_hints(**hints)
+    work = RunStage(stage, lake, journal).with_resource_hints(**hints)
+    commit = CommitRun(finish, lake, journal, name).with_resource_hints(**hints)
+    tasks = root | f"{name}: list" >> list_
+    done, _ = tasks | f"{name}: work" >> work
+    committed: PCollection[str] = done | f"{name}: commit" >> commit
+    return committed
 
 
 def execute(
@@ -231,56 +123,83 @@ def execute(
         on_progress: told how many tasks are done, at last all of them.
 
     Raises:
-        FleetError: the balance does not hold, or a worker refused.
+        FleetError: the balance does not hold, or a worker raised one.
     """
     started = time.time_ns()
-    text = canonical(dict(config)).decode("ascii")
     committed = set(lake.read("runs", columns=["run_id"])["run_id"].to_pylist())
     _clear_journals(lake, committed)
-    run_id = _run_id(job, text, work, committed)
-    fresh = _fresh_rejects(lake, work.rejects)
-    counts = tuple(add_counts(work.known))
-    run = RunRow(
-        run_id=run_id,
-        job=job,
-        config_digest=digest(text),
-        config=text,
-        started_ns=started,
-        counts=counts,
-    )
+    run = _run_row(job, config, work, started, committed)
     on_start(job, len(work.tasks))
-    adds: list[AddFile] = []
-    if fresh:
-        adds = lake.write("rejects", reject_rows(fresh, run_id), digest("rejects", run_id))
-    metrics: Mapping[str, Any] = {}
+    adds = _write_rejects(lake, work.rejects, run.run_id)
+    finish = Commit(lake, run, adds) if work.finish is None else work.finish(run)
+    counted: Metrics = {}
+    counts = run.counts
     if work.tasks:
-        journal = Journal(lake.url, run_id)
-        metrics = run_graph(
-            lake,
-            journal,
-            work,
-            Commit(lake, run, tuple(adds)) if work.finish is None else work.finish(run),
-            beam_arguments=beam_arguments,
-            on_progress=on_progress,
+        counted = _run_tasks(
+            lake, run, work, finish, beam_arguments=beam_arguments, on_progress=on_progress
         )
         on_progress(len(work.tasks))
-        counts = _committed_counts(lake, run_id)
-        for folder in (journal.folder, *work.scratch):
-            remove(folder)
-    elif work.finish is not None:
-        work.finish(run)([])
-    elif adds:
-        lake.commit(run, adds)
+        counts = _committed_counts(lake, run.run_id)
+    elif work.finish is not None or adds:
+        finish([])
     check_balance(job, counts, work.expected)
     return JobReport(
         job=job,
-        run_id=run_id,
+        run_id=run.run_id,
         counts=counts,
         tasks=len(work.tasks),
         seconds=(time.time_ns() - started) / 1e9,
         notes=work.notes,
         detail=work.detail,
-        metrics=metrics,
+        metrics=counted,
+    )
+
+
+def _run_tasks(
+    lake: Lake,
+    run: RunRow,
+    work: Work,
+    finish: Finish,
+    *,
+    beam_arguments: Sequence[str],
+    on_progress: Callable[[int], None],
+) -> Metrics:
+    """Runs the graph; the journal and the scratch folders go once it has ended well."""
+    journal = Journal(lake.url, run.run_id)
+    root = beam.Pipeline(options=pipeline_options(beam_arguments))
+    pages = journal.plan(work.tasks)
+    build(root, lake, journal, pages=pages, stage=work.stage, finish=finish)
+    result = run_to_end(root, journal, run.job, on_progress)
+    for folder in (journal.folder, *work.scratch):
+        remove(folder)
+    return metrics(result, work.stage.name)
+
+
+def _run_row(
+    job: str, config: Mapping[str, Any], work: Work, started_ns: int, committed: Set[str]
+) -> RunRow:
+    """Identifies the run: one that was killed and is started again has the same id.
+
+    Work that a committed run could not do (an input took too long) comes again as a run
+    of its own.
+    """
+    text = canonical(dict(config)).decode("ascii")
+    run_id = digest(
+        "run",
+        job,
+        text,
+        sorted(task.key for task in work.tasks),
+        sorted([r.uri, r.stage, r.reason, r.detail] for r in work.rejects),
+    )
+    while work.tasks and run_id in committed:
+        run_id = digest("again", run_id)
+    return RunRow(
+        run_id=run_id,
+        job=job,
+        config_digest=digest(text),
+        config=text,
+        started_ns=started_ns,
+        counts=tuple(add_counts(work.known)),
     )
 
 
@@ -295,30 +214,14 @@ def _clear_journals(lake: Lake, committed: Set[str]) -> None:
             remove(f"{lake.url}/work/{run_id}")
 
 
-def _run_id(job: str, config: str, work: Work, committed: Set[str]) -> str:
-    """Names the run: a run that was killed and is started again has the same id.
-
-    Work that a committed run could not do (an input took too long) comes again as a run
-    of its own.
-    """
-    run_id = digest(
-        "run",
-        job,
-        config,
-        sorted(task.key for task in work.tasks),
-        sorted([r.uri, r.stage, r.reason, r.detail] for r in work.rejects),
-    )
-    while work.tasks and run_id in committed:
-        run_id = digest("again", run_id)
-    return run_id
-
-
-def _fresh_rejects(lake: Lake, rejects: Sequence[Reject]) -> list[Reject]:
+def _write_rejects(lake: Lake, rejects: Sequence[Reject], run_id: str) -> tuple[AddFile, ...]:
+    """Writes the rejects that the lake does not have yet."""
     if not rejects:
-        return []
+        return ()
     rows = lake.read("rejects", columns=["uri", "stage", "reason", "detail"]).to_pylist()
     known = {(row["uri"], row["stage"], row["reason"], row["detail"]) for row in rows}
-    return [r for r in rejects if (r.uri, r.stage, r.reason, r.detail) not in known]
+    fresh = [r for r in rejects if (r.uri, r.stage, r.reason, r.detail) not in known]
+    return tuple(lake.write("rejects", reject_rows(fresh, run_id), digest("rejects", run_id)))
 
 
 def _committed_counts(lake: Lake, run_id: str) -> tuple[Count, ...]:

@@ -1,13 +1,14 @@
-"""The journal of a run: what it has to do, and what of it is done, as files of the lake.
+"""The journal of a run: its tasks, and what became of them, as files in the lake.
 
-    work/<run>/000000.todo    tasks, a line of JSON each
-    work/<run>/<task>.begun   how many attempts at a task have begun
-    work/<run>/<task>.done    what became of a task; written when all its files are whole
+    work/<run>/000000.todo   a page of tasks, a line of JSON each
+    work/<run>/<task>.next   a page of the tasks that follow from one task
+    work/<run>/<task>.begun  how many attempts at a task have begun
+    work/<run>/<task>.done   what became of a task; written once all its files are complete
 
-Between steps goes where a task is written down, never the task, however much it names. A
-task whose worker dies after it is done is not worked off again, neither by a second
-attempt nor by the next run of the same command. And anyone can see how far a run is. The
-journal goes when its run is over.
+Edges of the graph carry where a task is written down, never the task itself, however large it
+is. A task that is done is not run again, neither by a second attempt nor by the next run of the
+same command. Anyone can see how far a run is by counting files. The journal is deleted when its
+run is over.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from transforms.storage import filesystem, names, put
 PAGE_TASKS = 200
 """Tasks on a page: what one worker lists at once."""
 
-TODO, BEGUN, DONE = ".todo", ".begun", ".done"
+TODO, NEXT, BEGUN, DONE = ".todo", ".next", ".begun", ".done"
 
 READERS = 16
 """Results that are read at a time: a store answers each within tens of milliseconds."""
@@ -35,13 +36,18 @@ READERS = 16
 Place = tuple[str, int, int]
 """Where a task is written down: its page, and the bytes [start, end) of it."""
 
-U = TypeVar("U")
+T = TypeVar("T")
 
 _RESULT = TypeAdapter(TaskResult)
 
 
 class Journal:
-    """The journal of one run. Small and picklable; making one does no I/O."""
+    """The journal of one run. Small and picklable; making one does no I/O.
+
+    Args:
+        lake_url: the lake.
+        run_id: the run; a run with the same id takes over what was done before.
+    """
 
     def __init__(self, lake_url: str, run_id: str) -> None:
         self._lake_url = lake_url
@@ -49,15 +55,20 @@ class Journal:
         self.folder = f"{lake_url}/work/{run_id}"
 
     def plan(self, tasks: Sequence[Task]) -> list[str]:
-        """Writes down what is to be done; returns the names of the pages."""
+        """Writes tasks down; returns the names of their pages. Equal keys are one task."""
         distinct = list({task.key: task for task in tasks}.values())
         pages = []
         for first in range(0, len(distinct), PAGE_TASKS):
             pages.append(f"{first // PAGE_TASKS:06d}{TODO}")
-            page = distinct[first : first + PAGE_TASKS]
-            lines = [canonical(_fields(task)) + b"\n" for task in page]
-            put(f"{self.folder}/{pages[-1]}", b"".join(lines))
+            self._write_page(pages[-1], distinct[first : first + PAGE_TASKS])
         return pages
+
+    def follow(self, key: str, tasks: Sequence[Task]) -> str:
+        """Writes down the tasks that follow from a task; returns their page, "" for none."""
+        if not tasks:
+            return ""
+        self._write_page(key + NEXT, list({task.key: task for task in tasks}.values()))
+        return key + NEXT
 
     def places(self, page: str) -> Iterator[Place]:
         """Yields where the tasks of a page are written down."""
@@ -66,12 +77,12 @@ class Journal:
             yield page, start, start + len(line)
             start += len(line)
 
-    def task(self, place: Place, kind: type[U]) -> U:
+    def task(self, place: Place, kind: type[T]) -> T:
         """Reads a task, checking it against its type."""
         return TypeAdapter(kind).validate_json(self._read(*place))
 
     def begin(self, key: str) -> int:
-        """Writes down that an attempt at a task begins; returns how many did before it."""
+        """Records that an attempt at a task begins; returns how many did before it."""
         try:
             before = int(self._read(key + BEGUN))
         except FileNotFoundError:
@@ -80,7 +91,7 @@ class Journal:
         return before
 
     def record(self, result: TaskResult) -> None:
-        """Writes down that a task is done."""
+        """Records that a task is done."""
         put(f"{self.folder}/{result.key}{DONE}", canonical(asdict(result)))
 
     def result(self, key: str) -> TaskResult | None:
@@ -115,9 +126,13 @@ class Journal:
         with ThreadPoolExecutor(READERS) as pool:
             return [_RESULT.validate_json(text) for text in pool.map(self._read, found)]
 
+    def _write_page(self, page: str, tasks: Sequence[Task]) -> None:
+        lines = [canonical(_fields(task)) + b"\n" for task in tasks]
+        put(f"{self.folder}/{page}", b"".join(lines))
+
     def _read(self, name: str, start: int | None = None, end: int | None = None) -> bytes:
         fs, path = filesystem(f"{self.folder}/{name}")
-        content: bytes = fs.cat_file(path, start, end)
+        content: bytes = fs.cat_file(path, start=start, end=end)
         return content
 
 

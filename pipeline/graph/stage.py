@@ -1,13 +1,21 @@
-"""A stage: what one job does to one task, and what comes of it.
+"""A stage: what one step of a job does to one task, and what comes of it.
 
-Every job has the same graph: tasks fan out, each becomes Parquet files under the
-lake's tables (and packs, and shards), and one last step makes them visible all at once.
-What a task decodes lives and dies inside `process`.
+    class CountBytes(Stage):
+        name = "count_bytes"
+        task = CountTask
+
+        def process(self, task: CountTask) -> Output:
+            ...
+
+A stage is a plain class without Beam in it. `pipeline.graph.transforms.RunStage` runs it on
+workers: each task becomes Parquet files under the lake's tables (and packs, and shards), which
+nobody sees before `CommitRun` makes a whole run visible. What a task decodes lives and dies
+inside `process`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -19,11 +27,11 @@ from schemas.tables import TABLES
 
 
 class Task(Protocol):
-    """One task: a frozen dataclass of plain fields, named by a digest of them."""
+    """What a worker does at a time: a frozen dataclass of plain fields."""
 
     @property
     def key(self) -> str:
-        """The digest that also names the files the task writes."""
+        """A digest of the fields; it also names the files that the task writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +47,8 @@ class Done:
 class Output:
     """What a task came to: rows by table, what is done, what was rejected, the counts.
 
-    `blobs` are the other files it wrote, named from the lake's root, and their bytes;
+    `blobs` are the other files that it wrote, by name from the lake's root, and their bytes;
+    `next` tasks that follow from this one, for the stage that comes next in the pipeline;
     `detail` a few facts for the last step, as JSON has them.
     """
 
@@ -48,44 +57,66 @@ class Output:
     done: list[Done] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
     counts: list[Count] = field(default_factory=list)
+    next: list[Task] = field(default_factory=list)
     detail: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class TaskResult:
-    """What the last step learns of a task: names of files, counts, a few facts."""
+    """What the last step learns of a task: names of files, counts, a few facts.
+
+    `next` is the journal's page of the tasks that follow, or "" where none do.
+    """
 
     key: str
     adds: tuple[AddFile, ...]
     blobs: dict[str, int]
     counts: tuple[Count, ...]
+    next: str
     detail: dict[str, Any]
 
     def files(self) -> Iterator[tuple[str, int]]:
-        """Yields every file that the task wrote, named from the lake's root, and its bytes."""
+        """Yields every file that the task wrote, by name from the lake's root, and its bytes."""
         yield from ((f"tables/{add.table}/{add.path}", add.size) for add in self.adds)
         yield from self.blobs.items()
 
 
-class Stage(Protocol):
-    """What a job does to a task. Pickled to workers, so `open` loads what is heavy."""
+class Stage:
+    """What a job does to a task. Instances are pickled to workers.
+
+    Subclasses define:
+
+    - `name`: names the stage in the ledger, in metrics and in a runner's display.
+    - `task`: the type of its tasks.
+    - `resources`: Beam's resource hints for the workers that run it, such as
+      `{"min_ram": "4GB"}` or `{"accelerator": "type:nvidia-tesla-t4;count:1"}`; runners
+      that do not know a hint ignore it.
+    - `open` and `process`.
+    """
 
     name: str
     task: ClassVar[type]
-    """The type of its tasks."""
+    resources: ClassVar[Mapping[str, str]] = {}
 
     def open(self) -> None:
-        """Loads models, compiles queries: once a worker."""
+        """Loads what is expensive, such as models: once a worker. By default nothing."""
 
     def process(self, task: Any) -> Output:
-        """Turns one task into rows. DataError never escapes: it becomes a reject.
+        """Turns one task into rows.
 
-        A worker may die at any point and another do the task again: every file has a name
-        and bytes that follow from the task, and appears whole.
+        A worker may die at any point and another run the task again, so every file that is
+        written needs a name and bytes that follow from the task, and has to appear whole.
+
+        Raises:
+            FleetError: fails the whole run. An input that cannot be used (DataError) is no
+                reason for that: it belongs into `Output.rejects`.
         """
+        raise NotImplementedError
 
 
-def write_output(lake: Lake, run_id: str, stage: str, key: str, output: Output) -> TaskResult:
+def write_output(
+    lake: Lake, run_id: str, stage: str, key: str, output: Output, *, next_page: str = ""
+) -> TaskResult:
     """Writes a task's rows as uncommitted files, named by the task, and lists them."""
     tables = dict(output.tables)
     if output.rejects:
@@ -101,7 +132,9 @@ def write_output(lake: Lake, run_id: str, stage: str, key: str, output: Output) 
             }
         )
     adds = [add for name, rows in tables.items() for add in lake.write(name, rows, key)]
-    return TaskResult(key, tuple(adds), output.blobs, tuple(output.counts), output.detail)
+    return TaskResult(
+        key, tuple(adds), output.blobs, tuple(output.counts), next_page, output.detail
+    )
 
 
 def reject_rows(rejects: Sequence[Reject], run_id: str) -> pa.Table:

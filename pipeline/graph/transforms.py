@@ -1,45 +1,146 @@
-"""The graph that every job is: tasks fan out, are worked off, and one last step commits.
+"""The transforms that every job is built of, for pipelines of one's own too.
 
-    pages ─ list ─ spread ─ work ─ count ─ finish
+    tasks = root | ListTasks(journal, pages)
+    done, more = tasks | RunStage(stage, lake, journal)
+    done | CommitRun(finish, lake, journal)
 
-Pages of the journal list the tasks. What goes from step to step is the name of a page, a
-place on it, the key of a task and at last their number: a few bytes each, and under no
-key more than a worker has summed up.
+`more` holds the tasks that follow from `tasks` (`Output.next`): another `RunStage` runs them,
+on as many workers as there are. What goes from step to step is the name of a page of the
+journal, a place on it, the key of a task and at last their number: a few bytes each.
+docs/architecture.md has a complete pipeline.
+
+Metrics are in a namespace that is the stage's name, or the `name` that `ListTasks` and
+`CommitRun` are given. Counters: `tasks`, `tasks_resumed` (done by an attempt before),
+`tasks_repeated` (begun by one before, and done again), and by what is counted
+`<of>_{kept,filtered,rejected,repeated}`. Distributions, one value a task: `task_bytes`,
+`task_ms`, and `<step>_ms` for every step of transforms.timing that it went through; the steps
+of a task add up to its `task_ms`.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.metrics.metric import Metrics
-from apache_beam.pvalue import PCollection
+from apache_beam.pvalue import PBegin, PCollection, TaggedOutput
 from apache_beam.transforms.combiners import Count
+from apache_beam.typehints.native_type_compatibility import convert_to_beam_type
 
 from pipeline.graph.journal import Journal, Place
 from pipeline.graph.stage import Stage, Task, TaskResult, write_output
 from pipeline.lake.tables import Lake
 from schemas.errors import LakeError
+from transforms.timing import recording
+
+Finish = Callable[[Sequence[TaskResult]], None]
+"""The last step: makes what the tasks wrote visible. It may run again after a crash, and gets
+the results in the order of their keys."""
+
+_DONE, _MORE = "done", "more"
 
 
-class Finish(Protocol):
-    """The last step: makes what the tasks wrote visible. May run again after a crash."""
+class ListTasks(beam.PTransform[PBegin, PCollection[Place]]):
+    """Lists where the tasks of a run are written down: `PBegin` to `PCollection[Place]`.
 
-    def __call__(self, results: Sequence[TaskResult]) -> None:
-        """Commits or publishes; `results` are in the order of their keys."""
+    Args:
+        journal: the run's journal.
+        pages: what `journal.plan` returned.
+        name: the namespace of the metrics.
+    """
+
+    def __init__(self, journal: Journal, pages: Sequence[str], name: str = "run") -> None:
+        super().__init__()
+        self._journal = journal
+        self._pages = list(pages)
+        self._name = name
+
+    def expand(self, root: PBegin) -> PCollection[Place]:
+        """Reads each page on one worker."""
+        places: PCollection[Place] = (
+            root
+            | "pages" >> beam.Create(self._pages, reshuffle=False)
+            | "read" >> beam.ParDo(_ListPage(self._name, self._journal)).with_output_types(Place)
+        )
+        return places
 
 
-class ListTasks(beam.DoFn):
-    """Finds the tasks of a page."""
+class RunStage(beam.PTransform[PCollection[Place], Any]):
+    """Runs a stage on tasks: `PCollection[Place]` to two collections, `(done, more)`.
 
+    Tasks are spread over the workers first. A task that an earlier attempt has done is not run
+    again. `done` holds the keys of the tasks, `more` the places of those that follow from them.
+    The stage's resource hints hold for the step that runs it.
+
+    Args:
+        stage: what is done to a task.
+        lake: where tasks read, at pinned versions, and write.
+        journal: where the tasks are written down.
+    """
+
+    def __init__(self, stage: Stage, lake: Lake, journal: Journal) -> None:
+        super().__init__()
+        self._stage = stage
+        self._lake = lake
+        self._journal = journal
+
+    def default_label(self) -> str:
+        """Names the transform by its stage, so that a pipeline can run several."""
+        return f"RunStage({self._stage.name})"
+
+    def expand(self, tasks: PCollection[Place]) -> tuple[PCollection[str], PCollection[Place]]:
+        """Spreads the tasks and runs them."""
+        work: Any = beam.ParDo(_RunTask(self._stage, self._lake, self._journal))
+        if self._stage.resources:
+            work = work.with_resource_hints(**self._stage.resources)
+        made = (
+            tasks
+            # Without this the tasks of a page would stay with the worker that listed them.
+            | "spread" >> beam.Reshuffle()
+            | "work" >> work.with_outputs(_MORE, main=_DONE)
+        )
+        done, more = made[_DONE], made[_MORE]
+        # A tagged output has no declared type, without which Beam would pickle its elements.
+        done.element_type, more.element_type = str, convert_to_beam_type(Place)
+        return done, more
+
+
+class CommitRun(beam.PTransform[PCollection[str], PCollection[str]]):
+    """Makes a run visible once all its tasks are done: `PCollection[str]` to run ids.
+
+    Its input is the `done` of every `RunStage` of the run, flattened. Without a single task
+    nothing is committed.
+
+    Args:
+        finish: makes the results visible, such as `pipeline.graph.execute.Commit`.
+        lake: the lake.
+        journal: the run's journal.
+        name: the namespace of the metrics.
+    """
+
+    def __init__(self, finish: Finish, lake: Lake, journal: Journal, name: str = "run") -> None:
+        super().__init__()
+        self._commit = _Commit(name, finish, lake, journal)
+
+    def expand(self, done: PCollection[str]) -> PCollection[str]:
+        """Counts the tasks, and commits on one worker."""
+        committed: PCollection[str] = (
+            done
+            | "distinct" >> beam.Distinct()
+            | "count" >> Count.Globally().without_defaults()
+            | "commit" >> beam.ParDo(self._commit).with_output_types(str)
+        )
+        return committed
+
+
+class _ListPage(beam.DoFn):
     def __init__(self, name: str, journal: Journal) -> None:
         self._name = name
         self._journal = journal
 
     def process(self, page: str) -> Iterator[Place]:
-        """Yields where they are written down."""
         start = time.monotonic()
         places = list(self._journal.places(page))
         Metrics.counter(self._name, "tasks_listed").inc(len(places))
@@ -48,46 +149,69 @@ class ListTasks(beam.DoFn):
         yield from places
 
 
-class WorkOff(beam.DoFn):
-    """Runs a stage on tasks: `Stage.process` and `write_output` wired to a worker."""
-
+class _RunTask(beam.DoFn):
     def __init__(self, stage: Stage, lake: Lake, journal: Journal) -> None:
         self._stage = stage
         self._lake = lake
         self._journal = journal
 
     def setup(self) -> None:
-        """Opens the stage once a worker."""
         self._stage.open()
 
-    def process(self, place: Place) -> Iterator[str]:
-        """Works one task off, unless an attempt before this one did."""
-        name = self._stage.name
-        task: Task = self._journal.task(place, self._stage.task)
-        result = self._journal.result(task.key)
-        resumed, repeated = result is not None, False
-        if result is None:
-            repeated = self._journal.begin(task.key) > 0
-            start = time.monotonic()
-            output = self._stage.process(task)
-            result = write_output(self._lake, self._journal.run_id, name, task.key, output)
-            self._journal.record(result)
-            Metrics.distribution(name, "task_ms").update(_ms_since(start))
-        Metrics.counter(name, "tasks").inc()
-        Metrics.counter(name, "tasks_resumed").inc(int(resumed))
-        Metrics.counter(name, "tasks_repeated").inc(int(repeated))
-        Metrics.distribution(name, "task_bytes").update(sum(size for _, size in result.files()))
+    def process(self, place: Place) -> Iterator[Any]:
+        with recording() as times:
+            try:
+                task: Task = self._journal.task(place, self._stage.task)
+                result = self._journal.result(task.key)
+            except FileNotFoundError:
+                # The journal is gone once the same run, started again, has committed.
+                if not self._lake.is_committed(self._journal.run_id):
+                    raise
+                return
+            resumed, repeated = result is not None, False
+            if result is None:
+                repeated = self._journal.begin(task.key) > 0
+                result = self._run(task)
+            by_step = times.milliseconds()
+        if not resumed:
+            for name, ms in by_step.items():
+                self._distribution(f"{name}_ms").update(ms)
+            self._distribution("task_ms").update(sum(by_step.values()))
+        self._count(result, resumed=resumed, repeated=repeated)
+        if result.next:
+            for following in self._journal.places(result.next):
+                yield TaggedOutput(_MORE, following)
+        yield result.key
+
+    def _run(self, task: Task) -> TaskResult:
+        journal, key = self._journal, task.key
+        output = self._stage.process(task)
+        following = journal.follow(key, output.next)
+        result = write_output(
+            self._lake, journal.run_id, self._stage.name, key, output, next_page=following
+        )
+        journal.record(result)
+        return result
+
+    def _count(self, result: TaskResult, *, resumed: bool, repeated: bool) -> None:
+        self._counter("tasks").inc()
+        self._counter("tasks_resumed").inc(int(resumed))
+        self._counter("tasks_repeated").inc(int(repeated))
+        self._distribution("task_bytes").update(sum(size for _, size in result.files()))
         for count in result.counts:
-            subject = count.of.replace(" ", "_")
+            of = count.of.replace(" ", "_")
             for outcome in ("kept", "filtered", "rejected"):
-                Metrics.counter(name, f"{subject}_{outcome}").inc(getattr(count, outcome))
-            Metrics.counter(name, f"{subject}_repeated").inc(count.total if repeated else 0)
-        yield task.key
+                self._counter(f"{of}_{outcome}").inc(getattr(count, outcome))
+            self._counter(f"{of}_repeated").inc(count.total if repeated else 0)
+
+    def _counter(self, name: str) -> Any:
+        return Metrics.counter(self._stage.name, name)
+
+    def _distribution(self, name: str) -> Any:
+        return Metrics.distribution(self._stage.name, name)
 
 
-class FinishRun(beam.DoFn):
-    """Runs the last step, once all tasks are done."""
-
+class _Commit(beam.DoFn):
     def __init__(self, name: str, finish: Finish, lake: Lake, journal: Journal) -> None:
         self._name = name
         self._finish = finish
@@ -95,54 +219,21 @@ class FinishRun(beam.DoFn):
         self._journal = journal
 
     def process(self, count: int) -> Iterator[str]:
-        """Commits, unless a twin of this run, started as its client was lost, did."""
         start = time.monotonic()
         try:
             results = self._journal.results(count)
         except LakeError:
+            # The same run, started again after its client was lost, may have committed.
             if not self._lake.is_committed(self._journal.run_id):
                 raise
             return
         self._finish(results)
         sizes = [size for result in results for _, size in result.files()]
         Metrics.counter(self._name, "files").inc(len(sizes))
-        Metrics.distribution(self._name, "finish_ms").update(_ms_since(start))
-        Metrics.distribution(self._name, "finish_bytes").update(sum(sizes))
+        Metrics.distribution(self._name, "commit_ms").update(_ms_since(start))
+        Metrics.distribution(self._name, "commit_bytes").update(sum(sizes))
         yield self._journal.run_id
 
 
 def _ms_since(start: float) -> int:
     return round((time.monotonic() - start) * 1000)
-
-
-def build(
-    root: beam.Pipeline,
-    lake: Lake,
-    journal: Journal,
-    *,
-    pages: Sequence[str],
-    stage: Stage,
-    finish: Finish,
-) -> PCollection[str]:
-    """Lays the graph.
-
-    Args:
-        root: the pipeline.
-        lake: where tasks read, at pinned versions, and write.
-        journal: where the tasks are written down.
-        pages: the journal's pages.
-        stage: what is done to a task.
-        finish: what makes the results visible, called once all of them are there.
-    """
-    name = stage.name
-    finished: PCollection[str] = (
-        root
-        | f"{name}: pages" >> beam.Create(list(pages), reshuffle=False)
-        | f"{name}: list" >> beam.ParDo(ListTasks(name, journal)).with_output_types(Place)
-        # A page is two hundred tasks: without this they would stay with who listed them.
-        | f"{name}: spread" >> beam.Reshuffle()
-        | f"{name}: work" >> beam.ParDo(WorkOff(stage, lake, journal)).with_output_types(str)
-        | f"{name}: count" >> Count.Globally().without_defaults()
-        | f"{name}: finish" >> beam.ParDo(FinishRun(name, finish, lake, journal))
-    )
-    return finished

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from pipeline.config import CorpusConfig
 from pipeline.graph.execute import Work
-from pipeline.graph.stage import Output, TaskResult
+from pipeline.graph.stage import Output, Stage, TaskResult
 from pipeline.lake.tables import Lake, RunRow
 from pipeline.queries.catalog import query
 from pipeline.snapshots.publish import (
@@ -81,16 +81,13 @@ class ShardTask:
 
 
 @dataclass(slots=True)
-class CorpusStage:
+class CorpusStage(Stage):
     """Assembles shards into the snapshot's folder."""
 
     lake_url: str
     folder: str
     name: str = "corpus"
     task: ClassVar[type] = ShardTask
-
-    def open(self) -> None:
-        """Has nothing to load."""
 
     def process(self, task: ShardTask) -> Output:
         """Copies one shard's byte ranges out of packs."""

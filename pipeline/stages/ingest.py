@@ -19,7 +19,7 @@ import pyarrow as pa
 from pipeline.config import IngestConfig
 from pipeline.graph.deadline import within
 from pipeline.graph.execute import Work, done_subjects, stage_digest
-from pipeline.graph.stage import Done, Output
+from pipeline.graph.stage import Done, Output, Stage
 from pipeline.lake.tables import Lake
 from schemas.arrays import Float32Array
 from schemas.errors import DataError, TimeLimitError, UsageError
@@ -48,7 +48,7 @@ class IngestTask:
 
 
 @dataclass(slots=True)
-class IngestStage:
+class IngestStage(Stage):
     """Reads logs. `digests` names by format how they are read: what the ledger keeps."""
 
     options: ReadOptions
@@ -56,9 +56,6 @@ class IngestStage:
     timeout_s: float
     name: str = "ingest"
     task: ClassVar[type] = IngestTask
-
-    def open(self) -> None:
-        """Has nothing to load: readers are imported by their first log."""
 
     def process(self, task: IngestTask) -> Output:
         """Reads the task's logs one after the other; a log that fails is a reject."""

@@ -19,7 +19,7 @@ from auto_label.models import Detector, ModelSpec
 from pipeline.config import LabelConfig
 from pipeline.graph.deadline import within
 from pipeline.graph.execute import Work, done_subjects
-from pipeline.graph.stage import Done, Output
+from pipeline.graph.stage import Done, Output, Stage
 from pipeline.lake.locate import Places, locate, rows_of
 from pipeline.lake.tables import Lake
 from pipeline.stages.models import open_detectors, ready_models
@@ -49,7 +49,7 @@ class LabelTask:
 
 
 @dataclass(slots=True)
-class LabelStage:
+class LabelStage(Stage):
     """Labels events and encodes them into packs under `lake_url`."""
 
     lake_url: str

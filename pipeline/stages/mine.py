@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from pipeline.config import MineConfig
 from pipeline.graph.execute import Work, done_subjects, stage_digest
-from pipeline.graph.stage import Done, Output
+from pipeline.graph.stage import Done, Output, Stage
 from pipeline.lake.locate import Places, locate, rows_of
 from pipeline.lake.tables import Lake
 from schemas.ids import digest
@@ -46,16 +46,13 @@ class MineTask:
 
 
 @dataclass(slots=True)
-class MineStage:
+class MineStage(Stage):
     """Mines logs. Compiled miners are kept, one a table and set of triggers."""
 
     triggers: tuple[Trigger, ...]
     name: str = "mine"
     task: ClassVar[type] = MineTask
     _miners: dict[tuple[str, tuple[str, ...]], Miner] = field(default_factory=dict)
-
-    def open(self) -> None:
-        """Has nothing to load: a miner compiles at its first task."""
 
     def process(self, task: MineTask) -> Output:
         """Mines the task's logs with its triggers."""

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from pipeline.config import CorpusConfig
 from pipeline.graph.execute import Work, done_subjects, stage_digest
-from pipeline.graph.stage import Done, Output
+from pipeline.graph.stage import Done, Output, Stage
 from pipeline.lake.tables import Lake
 from schemas.ids import canonical, digest
 from schemas.records import Count
@@ -41,7 +41,7 @@ class RepackTask:
 
 
 @dataclass(slots=True)
-class RepackStage:
+class RepackStage(Stage):
     """Turns clips into JPEG frames."""
 
     lake_url: str
@@ -49,9 +49,6 @@ class RepackStage:
     digest: str
     name: str = "repack"
     task: ClassVar[type] = RepackTask
-
-    def open(self) -> None:
-        """Has nothing to load."""
 
     def process(self, task: RepackTask) -> Output:
         """Repacks the task's samples into a pack of their own."""

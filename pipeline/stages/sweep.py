@@ -16,7 +16,7 @@ from auto_label.models import Detector, ModelSpec
 from pipeline.config import SweepConfig
 from pipeline.graph.deadline import within
 from pipeline.graph.execute import Work, done_subjects, stage_digest
-from pipeline.graph.stage import Done, Output
+from pipeline.graph.stage import Done, Output, Stage
 from pipeline.lake.locate import locate, rows_of
 from pipeline.lake.tables import Lake
 from pipeline.stages.label import video_files
@@ -38,7 +38,7 @@ class SweepTask:
 
 
 @dataclass(slots=True)
-class SweepStage:
+class SweepStage(Stage):
     """Looks at keyframes."""
 
     fps: float

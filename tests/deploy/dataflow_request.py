@@ -13,9 +13,9 @@ from collections.abc import Sequence
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from pipeline.graph.execute import build
 from pipeline.graph.journal import Journal
 from pipeline.graph.stage import TaskResult
-from pipeline.graph.transforms import build
 from pipeline.lake.tables import Lake
 from pipeline.stages.mine import MineStage
 from transforms.triggers import load_triggers

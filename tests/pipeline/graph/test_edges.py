@@ -15,7 +15,7 @@ from apache_beam.pipeline import AppliedPTransform, PipelineVisitor
 from apache_beam.pvalue import PCollection
 
 from jobs import cli
-from pipeline.graph.transforms import build
+from pipeline.graph.execute import build
 from synth import WRITERS
 from tests.conftest import Fleetmill, Tell
 

@@ -1,90 +1,38 @@
-"""The graph against its twin: the same tasks through Beam and in a plain loop."""
+"""The public transforms: against a plain loop, fanned out, and when the run is over already."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+import apache_beam as beam
 import pyarrow as pa
 import pytest
+from apache_beam.portability.api import beam_runner_api_pb2 as api
+from apache_beam.pvalue import PCollection
 from apache_beam.testing import test_pipeline
+from apache_beam.testing.util import assert_that, equal_to
 
-from pipeline.graph.balance import JobReport
-from pipeline.graph.execute import Work, execute
+from pipeline.graph.execute import Commit, build
 from pipeline.graph.journal import PAGE_TASKS, Journal
-from pipeline.graph.stage import Done, Output, TaskResult, write_output
-from pipeline.graph.transforms import FinishRun, build
+from pipeline.graph.runner import metrics
+from pipeline.graph.stage import Output, Stage, write_output
+from pipeline.graph.transforms import CommitRun, ListTasks, RunStage
 from pipeline.lake.tables import Lake, RunRow
-from schemas.errors import FleetError, LakeError
+from schemas.errors import LakeError
 from schemas.ids import digest
-from schemas.records import Count, Reject
-
-
-@dataclass(frozen=True, slots=True)
-class Number:
-    """A task."""
-
-    value: int
-
-    @property
-    def key(self) -> str:
-        """Names the task."""
-        return digest("number", self.value)
-
-
-@dataclass(slots=True)
-class Annotate:
-    """A stage that writes a annotation for each number, and rejects those divisible by five.
-
-    It notes every number it works on in `log`, and refuses `broken`.
-    """
-
-    log: str
-    broken: int = -1
-    name: str = "annotate"
-    task: ClassVar[type] = Number
-
-    def open(self) -> None:
-        """Has nothing to load."""
-
-    def process(self, task: Number) -> Output:
-        """Annotations the number."""
-        if task.value == self.broken:
-            raise LakeError("the pack p.tar is gone; label again")
-        with Path(self.log).open("a") as log:
-            log.write(f"{task.value}\n")
-        if task.value % 5 == 0:
-            reject = Reject("u", self.name, "corrupt", str(task.value))
-            return Output(rejects=[reject], counts=[Count(self.name, "numbers", rejected=1)])
-        rows = pa.table({"log_id": ["a"], "t_ns": [task.value], "reason": ["test"]})
-        return Output(
-            tables={"annotations": rows},
-            done=[Done(str(task.value), "v1", "kept")],
-            counts=[Count(self.name, "numbers", kept=1)],
-        )
-
-
-@dataclass(slots=True)
-class Remember:
-    """A last step that writes down what it was given."""
-
-    path: str
-    seen: list[TaskResult] = field(default_factory=list)
-
-    def __call__(self, results: Sequence[TaskResult]) -> None:
-        """Writes the results down."""
-        Path(self.path).write_text(repr(list(results)))
+from schemas.records import Count
+from tests.pipeline.graph.annotate import Annotate, Number, Remember, numbers
 
 
 def test_the_graph_gives_what_a_plain_loop_gives(tmp_path: Path) -> None:
-    """Same files, same counts, in the order of keys; a task given twice is worked on once."""
+    """Same files, same counts, in the order of keys; a task given twice is run once."""
     lake = Lake.create(str(tmp_path / "lake"))
     tasks = [Number(value) for value in range(PAGE_TASKS + 12)]
-    stage, twin = Annotate(str(tmp_path / "log")), Annotate(str(tmp_path / "twin"))
+    stage, other = Annotate(str(tmp_path / "log")), Annotate(str(tmp_path / "other"))
     expected = [
-        write_output(lake, "r", stage.name, task.key, twin.process(task))
+        write_output(lake, "r", stage.name, task.key, other.process(task))
         for task in sorted(tasks, key=lambda task: task.key)
     ]
     finish = Remember(str(tmp_path / "seen"))
@@ -94,109 +42,140 @@ def test_the_graph_gives_what_a_plain_loop_gives(tmp_path: Path) -> None:
     with test_pipeline.TestPipeline() as root:
         build(root, lake, journal, pages=pages, stage=stage, finish=finish)
     assert (tmp_path / "seen").read_text() == repr(expected)
-    worked = sorted(int(line) for line in (tmp_path / "log").read_text().split())
-    assert worked == list(range(PAGE_TASKS + 12))
+    assert numbers(tmp_path / "log") == list(range(PAGE_TASKS + 12))
 
 
-def report(lake: Lake, stage: Annotate, values: range, expected: int) -> JobReport:
-    """Runs the stage as a job."""
-    work = Work(
-        stage=stage,
-        tasks=[Number(value) for value in values],
-        expected={("annotate", "numbers"): expected},
+@dataclass(frozen=True, slots=True)
+class Range:
+    """A task that is split into one a number."""
+
+    start: int
+    end: int
+
+    @property
+    def key(self) -> str:
+        """Names the task."""
+        return digest("range", self.start, self.end)
+
+
+@dataclass(slots=True)
+class Split(Stage):
+    """Fans a range out into its numbers."""
+
+    log: str
+    name: str = "split"
+    task: ClassVar[type] = Range
+    resources: ClassVar[dict[str, str]] = {"min_ram": "3GB"}
+
+    def process(self, task: Range) -> Output:
+        """Makes a task of each number, and writes a row of its own."""
+        with Path(self.log).open("a") as log:
+            log.write(f"{task.start}\n")
+        rows = pa.table({"log_id": ["range"], "t_ns": [task.start], "reason": ["split"]})
+        return Output(
+            tables={"annotations": rows},
+            counts=[Count(self.name, "ranges", kept=1)],
+            next=[Number(value) for value in range(task.start, task.end)],
+        )
+
+
+def fan_out(root: beam.Pipeline, lake: Lake, tmp_path: Path) -> PCollection[str]:
+    """Splits three ranges on some workers and annotates their numbers on others."""
+    journal = Journal(lake.url, "r")
+    run = RunRow("r", "fan_out", "c", "{}", 1)
+    # The last two overlap: what two tasks lead to is done once.
+    pages = journal.plan([Range(0, 4), Range(10, 13), Range(12, 15)])
+    tasks = root | ListTasks(journal, pages)
+    split, more = tasks | RunStage(Split(str(tmp_path / "split")), lake, journal)
+    annotated, rest = more | RunStage(Annotate(str(tmp_path / "log")), lake, journal)
+    assert_that(rest, equal_to([]), "nothing follows")
+    committed: PCollection[str] = (
+        (split, annotated) | beam.Flatten() | CommitRun(Commit(lake, run), lake, journal)
     )
-    return execute(lake, "annotate", {}, work)
+    return committed
 
 
-def run(lake: Lake, stage: Annotate, values: range, expected: int) -> tuple[Count, ...]:
-    """Runs the stage as a job; what came of the numbers."""
-    return report(lake, stage, values, expected).counts
-
-
-@pytest.fixture
-def log(tmp_path: Path) -> Path:
-    """Where the stage notes what it works on."""
-    return tmp_path / "log"
-
-
-def test_a_job_commits_all_tables_at_once_and_counts_every_task(tmp_path: Path, log: Path) -> None:
-    """Annotations, rejects and the ledger are visible together, and the balance is in `runs`."""
+def test_tasks_that_follow_are_run_by_the_next_stage(tmp_path: Path) -> None:
     lake = Lake.create(str(tmp_path / "lake"))
-    assert run(lake, Annotate(str(log)), range(12), 12) == (Count("annotate", "numbers", 9, 0, 3),)
+    values = [0, 1, 2, 3, 10, 11, 12, 13, 14]
+    with test_pipeline.TestPipeline() as root:
+        assert_that(fan_out(root, lake, tmp_path), equal_to(["r"]), "one commit")
     after = Lake.open(lake.url)
-    assert [after.read(t).num_rows for t in ("annotations", "ledger", "rejects")] == [9, 9, 3]
-    assert after.read("runs")["counts"].to_pylist()[0][0]["rejected"] == 3
-    assert list((tmp_path / "lake" / "work").iterdir()) == []
+    rows = after.read("annotations").to_pylist()
+    assert [r["t_ns"] for r in rows if r["reason"] == "split"] == [0, 10, 12]
+    assert [r["t_ns"] for r in rows if r["reason"] == "test"] == [v for v in values if v % 5]
+    counts = {c["of"]: c for c in after.read("runs")["counts"].to_pylist()[0]}
+    assert (counts["ranges"]["kept"], counts["numbers"]["kept"]) == (3, 7)
+    assert set(numbers(tmp_path / "log")) == set(values)
 
 
-def test_beam_counts_what_the_balance_counts(tmp_path: Path, log: Path) -> None:
-    """Counters and distributions, by name."""
+def test_tasks_that_follow_outlast_a_crash(tmp_path: Path) -> None:
+    """A second attempt runs none of what is done, and finds what follows from it."""
     lake = Lake.create(str(tmp_path / "lake"))
-    work = Work(Annotate(str(log)), [Number(v) for v in range(12)], {("annotate", "numbers"): 12})
-    metrics = execute(lake, "annotate", {}, work).metrics
-    assert metrics["tasks"] == 12
-    assert (metrics["numbers_kept"], metrics["numbers_rejected"]) == (9, 3)
-    folder = tmp_path / "lake" / "tables"
-    written = [
-        p.stat().st_size
-        for t in ("annotations", "ledger", "rejects")
-        for p in (folder / t).glob("*.parquet")
-    ]
-    assert metrics["files"] == len(written)
-    assert metrics["task_bytes"]["sum"] == metrics["finish_bytes"]["sum"] == sum(written)
-    assert metrics["tasks_listed"] == 12
-    assert metrics["task_ms"]["count"] == 12
-    assert metrics["list_ms"]["count"] == metrics["finish_ms"]["count"] == 1
+    journal = Journal(lake.url, "r")
+    task = Range(0, 4)
+    stage = Split(str(tmp_path / "split"))
+    output = stage.process(task)
+    page = journal.follow(task.key, output.next)
+    journal.record(write_output(lake, "r", "split", task.key, output, next_page=page))
+    (tmp_path / "split").unlink()
+    root = test_pipeline.TestPipeline()
+    fan_out(root, lake, tmp_path)
+    result = root.run()
+    result.wait_until_finish()
+    assert numbers(tmp_path / "split") == [10, 12]
+    assert set(numbers(tmp_path / "log")) == {0, 1, 2, 3, 10, 11, 12, 13, 14}
+    assert metrics(result, "split")["tasks_resumed"] == 1
+    assert metrics(result, "split")["tasks"] == 3
 
 
-def test_an_input_that_is_lost_fails_the_job(tmp_path: Path, log: Path) -> None:
-    """Thirteen were promised, twelve were worked off."""
-    lake = Lake.create(str(tmp_path / "lake"))
-    with pytest.raises(FleetError, match="13 numbers went into annotate, 12 came out"):
-        run(lake, Annotate(str(log)), range(12), 13)
+def test_a_stage_names_its_resources_for_its_own_step(tmp_path: Path) -> None:
+    """As Beam hands them to a runner: for the step that runs the stage and for no other."""
+    root = beam.Pipeline()
+    fan_out(root, Lake.create(str(tmp_path / "lake")), tmp_path)
+    made: api.Pipeline = root.to_runner_api()
+    hinted = {
+        step.unique_name
+        for step in made.components.transforms.values()
+        if step.environment_id and made.components.environments[step.environment_id].resource_hints
+    }
+    assert hinted
+    assert all(name.startswith("RunStage(split)/work") for name in hinted)
+    hints = [dict(e.resource_hints) for e in made.components.environments.values()]
+    assert {"beam:resources:min_ram_bytes:v1": b"3000000000"} in hints
 
 
-def test_an_error_on_a_worker_reaches_the_driver_and_nothing_is_visible(
-    tmp_path: Path, log: Path
-) -> None:
-    """As what it is, not as Beam's wrapping of it."""
-    lake = Lake.create(str(tmp_path / "lake"))
-    with pytest.raises(LakeError, match=r"p\.tar is gone"):
-        run(lake, Annotate(str(log), broken=7), range(12), 12)
-    assert Lake.open(lake.url).read("annotations").num_rows == 0
+def test_all_steps_of_a_job_share_one_environment(tmp_path: Path) -> None:
+    """Or a runner would start workers for the steps without hints beside those with."""
+    lake, journal = Lake.create(str(tmp_path / "lake")), Journal("lake", "r")
+    root = beam.Pipeline()
+    stage = Split(str(tmp_path / "log"))
+    build(root, lake, journal, pages=["p"], stage=stage, finish=Remember("seen"))
+    made: api.Pipeline = root.to_runner_api()
+    code = [t for t in made.components.transforms.values() if t.spec.urn.endswith("pardo:v1")]
+    (environment,) = {transform.environment_id for transform in code}
+    assert made.components.environments[environment].resource_hints
 
 
-def test_what_was_done_before_a_crash_is_not_done_again(tmp_path: Path, log: Path) -> None:
-    """The second run takes over every task that the first one finished, but a torn one."""
-    lake = Lake.create(str(tmp_path / "lake"))
-    with pytest.raises(LakeError):
-        run(lake, Annotate(str(log), broken=7), range(12), 12)
-    first = {int(line) for line in log.read_text().split()}
-    assert 7 not in first
-    (journal,) = (tmp_path / "lake" / "work").iterdir()
-    torn = next(value for value in sorted(first) if value % 5)
-    (file,) = (tmp_path / "lake" / "tables" / "annotations").glob(f"{Number(torn).key}-*.parquet")
-    file.unlink()
-    log.unlink()
-    assert journal.name.isalnum()
-    again = report(lake, Annotate(str(log)), range(12), 12)
-    assert again.counts == (Count("annotate", "numbers", 9, 0, 3),)
-    # What was begun before, and not done: the torn one, and the one that failed.
-    assert (again.metrics["numbers_repeated"], again.metrics["tasks_repeated"]) == (2, 2)
-    assert again.metrics["tasks_resumed"] == len(first) - 1
-    second = {int(line) for line in log.read_text().split()}
-    assert second == set(range(12)) - first | {torn}
-    assert Lake.open(lake.url).read("annotations")["t_ns"].to_pylist() == [
-        value for value in range(12) if value % 5
-    ]
-
-
-def test_the_last_step_of_a_twin_that_comes_late_does_nothing(tmp_path: Path) -> None:
-    """Its journal is gone, for the other has committed; without a commit that is an error."""
+def test_a_job_that_outlives_its_run_does_nothing(tmp_path: Path) -> None:
+    """The same run, started again, has committed: the journal is gone."""
     lake, seen = Lake.create(str(tmp_path / "lake")), tmp_path / "seen"
-    last = FinishRun("annotate", Remember(str(seen)), lake, Journal(lake.url, "r"))
-    with pytest.raises(LakeError, match="was it deleted meanwhile"):
-        list(last.process(1))
+    finish, stage = Remember(str(seen)), Annotate(str(tmp_path / "log"))
+    journal = Journal(lake.url, "r")
+    pages = journal.plan([Number(1), Number(2)])
+    for page in pages:
+        (tmp_path / "lake" / "work" / "r" / page).unlink()
+
+    def late() -> None:
+        with test_pipeline.TestPipeline() as root:
+            places = root | beam.Create([(pages[0], 0, 10)])
+            done, _ = places | RunStage(stage, lake, journal)
+            done | CommitRun(finish, lake, journal)
+            root | "keys" >> beam.Create(["a"]) | "last" >> CommitRun(finish, lake, journal)
+
+    with pytest.raises((LakeError, FileNotFoundError, RuntimeError)):
+        late()
     lake.commit(RunRow("r", "annotate", "c", "{}", 0, (Count("annotate", "numbers", 1),)), [])
-    assert list(last.process(1)) == []
+    late()
     assert not seen.exists()
+    assert not (tmp_path / "log").exists()

@@ -1,0 +1,144 @@
+"""Runs a Beam pipeline to its end: local options, progress, metrics, and workers' errors."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import apache_beam as beam
+from apache_beam.metrics.metric import MetricsFilter
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.runner import PipelineResult, PipelineState
+from fsspec.implementations.local import LocalFileSystem
+
+from pipeline.graph.journal import Journal
+from schemas.errors import FleetError
+from transforms.storage import filesystem
+
+LOCAL_OPTIONS = (
+    "--runner=FnApiRunner",
+    "--direct_running_mode=multi_threading",
+    "--direct_num_workers=0",
+)
+"""The local default: threads, one a core. Decoding, models and Parquet release the GIL."""
+
+Metrics = dict[str, int | dict[str, float]]
+"""Counters by name, and distributions as their sum, count, min and max."""
+
+_LOCAL_POLL_S = 0.25
+_REMOTE_POLL_S = 5.0
+
+_RAISED = re.compile(r"^(?:\w+\.)*(\w+): (.*) \[while running '", re.M)
+
+
+def pipeline_options(arguments: Sequence[str]) -> PipelineOptions:
+    """Makes Beam's options: ours for a local run unless a runner is named."""
+    named = any(a == "--runner" or a.startswith("--runner=") for a in arguments)
+    options: list[str] = list(arguments) if named else [*LOCAL_OPTIONS, *arguments]
+    return PipelineOptions(options, save_main_session=False)
+
+
+def run_to_end(
+    root: beam.Pipeline,
+    journal: Journal,
+    job: str,
+    on_progress: Callable[[int], None] = lambda _done: None,
+) -> PipelineResult:
+    """Runs a pipeline and waits for its end.
+
+    Args:
+        root: the pipeline.
+        journal: the run's journal, which tells how many tasks are done.
+        job: its name, for messages.
+        on_progress: told now and then how many tasks are done.
+
+    Raises:
+        FleetError: the pipeline failed. An error of ours that a worker raised comes as the
+            class that it was, where the runner passes its text on.
+    """
+    with _watching(journal, on_progress):
+        try:
+            result = root.run()
+            state = _wait(result)
+        except RuntimeError as error:
+            raised = _error_of_worker(str(error))
+            if raised is None:
+                raise
+            raise raised from error
+    if state not in {None, PipelineState.DONE}:
+        raise FleetError(
+            f"the {job} job ended as {state}; its runner's log says why. "
+            "Nothing of it is visible: run the same command again"
+        )
+    return result
+
+
+def metrics(result: PipelineResult, namespace: str) -> Metrics:
+    """Reads the metrics of one namespace: a runner has some of its own, too."""
+    found = result.metrics().query(MetricsFilter().with_namespace(namespace))
+    values: Metrics = {}
+    for counter in found["counters"]:
+        # Prism reports no result for a counter that was never incremented.
+        values[counter.key.metric.name] = counter.result or 0
+    for distribution in found["distributions"]:
+        seen = distribution.result
+        values[distribution.key.metric.name] = {
+            "sum": seen.sum,
+            "count": seen.count,
+            "min": seen.min,
+            "max": seen.max,
+        }
+    return dict(sorted(values.items()))
+
+
+def _wait(result: PipelineResult) -> str | None:
+    try:
+        state: str | None = result.wait_until_finish()
+    except KeyboardInterrupt:
+        result.cancel()
+        raise
+    return state
+
+
+@contextmanager
+def _watching(journal: Journal, on_progress: Callable[[int], None]) -> Iterator[None]:
+    """Reports progress from the journal: workers may be on any machine."""
+    fs, _ = filesystem(journal.folder)
+    seconds = _LOCAL_POLL_S if isinstance(fs, LocalFileSystem) else _REMOTE_POLL_S
+    over = threading.Event()
+
+    def watch() -> None:
+        reported = 0
+        while not over.wait(seconds):
+            done = journal.done()
+            if done > reported:
+                on_progress(reported := done)
+
+    watcher = threading.Thread(target=watch, name="progress", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+
+
+def _error_of_worker(text: str) -> FleetError | None:
+    """Finds the FleetError that a worker raised in the text of a runner's error.
+
+    Runners pass a worker's error on as the text of its traceback, in which only the name of
+    the class survives.
+    """
+    classes = {cls.__name__: cls for cls in _descendants(FleetError)}
+    for name, message in reversed(_RAISED.findall(text)):
+        if name in classes:
+            return classes[name](message)
+    return None
+
+
+def _descendants(cls: type[FleetError]) -> Iterable[type[FleetError]]:
+    yield cls
+    for child in cls.__subclasses__():
+        yield from _descendants(child)

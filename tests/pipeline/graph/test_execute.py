@@ -1,0 +1,105 @@
+"""A job: commits at once, balances, counts, fails as it should, and goes on after a crash."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.lake.tables import Lake
+from schemas.errors import FleetError, LakeError
+from schemas.records import Count
+from tests.pipeline.graph.annotate import Annotate, Number, annotate, numbers
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "log"
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return Lake.create(str(tmp_path / "lake"))
+
+
+def test_a_job_commits_all_tables_at_once_and_counts_every_task(lake: Lake, log: Path) -> None:
+    """Annotations, rejects and the ledger are visible together; the balance is in `runs`."""
+    counts = annotate(lake, Annotate(str(log)), range(12), 12).counts
+    assert counts == (Count("annotate", "numbers", 9, 0, 3),)
+    after = Lake.open(lake.url)
+    assert [after.read(t).num_rows for t in ("annotations", "ledger", "rejects")] == [9, 9, 3]
+    assert after.read("runs")["counts"].to_pylist()[0][0]["rejected"] == 3
+    assert list(Path(lake.url, "work").iterdir()) == []
+
+
+def test_beam_counts_what_the_balance_counts(lake: Lake, log: Path) -> None:
+    metrics = annotate(lake, Annotate(str(log)), range(12), 12).metrics
+    assert metrics["tasks"] == 12
+    assert (metrics["numbers_kept"], metrics["numbers_rejected"]) == (9, 3)
+    written = [
+        path.stat().st_size
+        for table in ("annotations", "ledger", "rejects")
+        for path in Path(lake.url, "tables", table).glob("*.parquet")
+    ]
+    assert metrics["files"] == len(written)
+    assert metrics["task_bytes"]["sum"] == metrics["commit_bytes"]["sum"] == sum(written)
+    assert metrics["tasks_listed"] == 12
+    assert metrics["task_ms"]["count"] == 12
+    assert metrics["list_ms"]["count"] == metrics["commit_ms"]["count"] == 1
+
+
+def test_steps_add_up_to_the_time_of_the_tasks(lake: Lake, log: Path) -> None:
+    metrics = annotate(lake, Annotate(str(log)), range(12), 12).metrics
+    outside = {"task_ms", "list_ms", "commit_ms"}
+    steps = {name for name in metrics if name.endswith("_ms")} - outside
+    assert {"other_ms"} <= steps
+    assert sum(metrics[name]["sum"] for name in steps) == metrics["task_ms"]["sum"]
+    assert all(metrics[name]["count"] <= 12 for name in steps)
+
+
+def test_an_input_that_is_lost_fails_the_job(lake: Lake, log: Path) -> None:
+    with pytest.raises(FleetError, match="13 numbers went into annotate, 12 came out"):
+        annotate(lake, Annotate(str(log)), range(12), 13)
+
+
+def test_an_error_on_a_worker_reaches_the_driver_and_nothing_is_visible(
+    lake: Lake, log: Path
+) -> None:
+    """As the class that was raised, not as Beam's wrapping of it."""
+    with pytest.raises(LakeError, match=r"p\.tar is gone"):
+        annotate(lake, Annotate(str(log), broken=7), range(12), 12)
+    assert Lake.open(lake.url).read("annotations").num_rows == 0
+
+
+def test_what_was_done_before_a_crash_is_not_done_again(lake: Lake, log: Path) -> None:
+    """The second run takes over every task that the first one finished, but a torn one."""
+    with pytest.raises(LakeError):
+        annotate(lake, Annotate(str(log), broken=7), range(12), 12)
+    first = set(numbers(log))
+    assert 7 not in first
+    (journal,) = Path(lake.url, "work").iterdir()
+    torn = next(value for value in sorted(first) if value % 5)
+    (file,) = Path(lake.url, "tables", "annotations").glob(f"{Number(torn).key}-*.parquet")
+    file.unlink()
+    log.unlink()
+    assert journal.name.isalnum()
+    again = annotate(lake, Annotate(str(log)), range(12), 12)
+    assert again.counts == (Count("annotate", "numbers", 9, 0, 3),)
+    # What was begun before, and not done: the torn one, and the one that failed.
+    assert (again.metrics["numbers_repeated"], again.metrics["tasks_repeated"]) == (2, 2)
+    assert again.metrics["tasks_resumed"] == len(first) - 1
+    assert set(numbers(log)) == set(range(12)) - first | {torn}
+    rows = Lake.open(lake.url).read("annotations")
+    assert rows["t_ns"].to_pylist() == [value for value in range(12) if value % 5]
+
+
+def test_the_journal_of_a_committed_run_is_cleared_by_the_next_job(lake: Lake, log: Path) -> None:
+    """A job that outlives its client writes into it after the run removed it."""
+    run = annotate(lake, Annotate(str(log)), range(3), 3).run_id
+    late, other = (Path(lake.url, "work", name) for name in (run, "of-another-run"))
+    for folder in (late, other):
+        folder.mkdir(parents=True)
+        (folder / "a.done").write_bytes(b"{}")
+    annotate(Lake.open(lake.url), Annotate(str(log)), range(3, 6), 3)
+    assert not late.exists()
+    assert other.exists(), "a run that has not committed keeps its journal"
