@@ -6,7 +6,7 @@ holds the frames of one label interval and the encoded clips.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from schemas.signals import SIGNALS
 from schemas.tables import TABLES
 from schemas.times import NS_PER_S
 from transforms.corpora import Sample
+from transforms.timing import step, timed
 from transforms.video.decode import Frame, decode_window
 from transforms.video.encode import ClipWriter, clip_ticks
 
@@ -138,7 +139,7 @@ def label_event(  # noqa: PLR0917 - what happened, what was recorded, who looks,
         rows = frames.filter(pc.field("camera") == camera)
         if not pc.any(pc.equal(window.column("camera"), camera)).as_py():
             continue
-        decoded = decode_window(videos[camera], rows, event.span)
+        decoded = timed("decode", decode_window(videos[camera], rows, event.span))
         try:
             seen = _label_camera(event, decoded, detectors, blurrer, spec)
         except DataError as error:
@@ -146,7 +147,8 @@ def label_event(  # noqa: PLR0917 - what happened, what was recorded, who looks,
             rejects.append(Reject.of(error, uri=uri, stage="label", subject=event.event_id))
             continue
         clips[camera], sizes[camera] = seen.clip, seen.size
-        camera_boxes, camera_tracks = _link_camera(event, camera, seen, detectors, spec)
+        with step("link"):
+            camera_boxes, camera_tracks = _link_camera(event, camera, seen, detectors, spec)
         boxes.append(camera_boxes)
         tracks.append(camera_tracks)
     return Labelled(
@@ -178,50 +180,94 @@ def _label_camera(
     blurrer: blur.Blurrer | None,
     spec: LabelSpec,
 ) -> _Seen:
+    """Streams one camera's frames through detectors, blurring and the encoder."""
     step_ns = NS_PER_S / spec.label_fps
-    last_tick, last_step = -1, -1
+    last_step = -1
     label_t_ns: list[int] = []
     detections: list[list[Detections]] = [[] for _ in detectors]
     stream = blur.BlurStream(blurrer) if blurrer else None
-    writer: ClipWriter | None = None
-    size = (0, 0)
+    clip = _Clip(event, spec.crf)
     for frame in decoded:
-        tick = clip_ticks(frame.t_ns - event.start_ns)
-        if tick <= last_tick:
-            continue  # Two files that overlap, or an index with equal times: the first counts.
-        last_tick = tick
-        height, width = frame.image.shape[:2]
-        if writer is None:
-            size = (width, height)
-            writer = ClipWriter(width, height, event.start_ns, crf=spec.crf)
-        elif size != (width, height):
-            raise UnsupportedError(
-                f"event {event.event_id}: at {frame.t_ns} ns the picture turns from "
-                f"{size[0]}x{size[1]} to {width}x{height}; cut the log where its size changes"
-            )
-        step = int((frame.t_ns - event.start_ns) // step_ns)
+        if not clip.takes(frame):
+            continue
+        number = int((frame.t_ns - event.start_ns) // step_ns)
         looked: list[Detections] | None = None
-        if step > last_step:
-            last_step = step
+        if number > last_step:
+            last_step = number
             label_t_ns.append(frame.t_ns)
-            looked = [detector.detect([frame.image])[0] for detector in detectors]
+            with step("detect"):
+                looked = [detector.detect([frame.image])[0] for detector in detectors]
             for seen, one in zip(detections, looked, strict=True):
                 seen.append(one)
-        if stream is None:
-            writer.write(frame.t_ns, frame.image)
-            continue
-        persons: FloatArray | None = None
-        vehicles: FloatArray = np.empty((0, 4))
-        if looked is not None:
-            persons = _boxes_of(looked, scene.PERSONS)
-            vehicles = _boxes_of(looked, scene.VEHICLES)
-        for blurred in stream.push(frame, persons, vehicles):
-            writer.write(blurred.t_ns, blurred.image)
-    if writer is None:
-        raise CorruptError(f"event {event.event_id}: no frame of its window decodes")
-    for blurred in stream.close() if stream else ():
-        writer.write(blurred.t_ns, blurred.image)
-    return _Seen(writer.close(), size, np.array(label_t_ns, dtype=np.int64), detections)
+        for ready in [frame] if stream is None else _blurred(stream, frame, looked):
+            clip.write(ready)
+    for ready in timed("blur", stream.close()) if stream else ():
+        clip.write(ready)
+    return _Seen(clip.close(), clip.size, np.array(label_t_ns, dtype=np.int64), detections)
+
+
+def _blurred(
+    stream: blur.BlurStream, frame: Frame, looked: Sequence[Detections] | None
+) -> Iterator[Frame]:
+    """Pushes a frame into the blur stream and yields those that are ready."""
+    if looked is None:
+        ready = stream.push(frame, None)
+    else:
+        persons, vehicles = _boxes_of(looked, scene.PERSONS), _boxes_of(looked, scene.VEHICLES)
+        ready = stream.push(frame, persons, vehicles)
+    yield from timed("blur", ready)
+
+
+class _Clip:
+    """The clip of one camera: frames of one size, at distinct times."""
+
+    def __init__(self, event: Event, crf: int) -> None:
+        self._event = event
+        self._crf = crf
+        self._writer: ClipWriter | None = None
+        self._last_tick = -1
+        self.size = (0, 0)
+
+    def takes(self, frame: Frame) -> bool:
+        """Tells whether a frame belongs into the clip; the first one sets its size.
+
+        Of frames at one time (files that overlap, an index with equal times) the first counts.
+
+        Raises:
+            UnsupportedError: the size of the pictures changes.
+        """
+        tick = clip_ticks(frame.t_ns - self._event.start_ns)
+        if tick <= self._last_tick:
+            return False
+        self._last_tick = tick
+        height, width = frame.image.shape[:2]
+        if self._writer is None:
+            self.size = (width, height)
+            self._writer = ClipWriter(width, height, self._event.start_ns, crf=self._crf)
+        elif self.size != (width, height):
+            raise UnsupportedError(
+                f"event {self._event.event_id}: at {frame.t_ns} ns the picture turns from "
+                f"{self.size[0]}x{self.size[1]} to {width}x{height}; cut the log where its "
+                "size changes"
+            )
+        return True
+
+    def write(self, frame: Frame) -> None:
+        """Encodes a frame that the clip takes."""
+        assert self._writer is not None
+        with step("encode"):
+            self._writer.write(frame.t_ns, frame.image)
+
+    def close(self) -> bytes:
+        """Returns the MP4.
+
+        Raises:
+            CorruptError: there was no frame.
+        """
+        if self._writer is None:
+            raise CorruptError(f"event {self._event.event_id}: no frame of its window decodes")
+        with step("encode"):
+            return self._writer.close()
 
 
 def _boxes_of(looked: Sequence[Detections], names: frozenset[str]) -> FloatArray:
@@ -270,7 +316,8 @@ def _link_camera(
 
 
 def _ego_path(event: Event, signals: pa.Table, spec: LabelSpec) -> pa.Table:
-    path = ego.ego_path(signals, event.span, event.anchor_ns)
+    with step("ego_path"):
+        path = ego.ego_path(signals, event.span, event.anchor_ns)
     owner = {"event_id": event.event_id, "spec_digest": spec.digest}
     source = {"source": EGO_SOURCE, "source_version": str(ego.VERSION)}
     return _own("ego_path", path, owner | source)

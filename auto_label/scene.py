@@ -10,6 +10,7 @@ import pyarrow as pa
 from auto_label.models import Detections, Detector
 from schemas.tables import TABLES
 from transforms.scene import brightness, sharpness
+from transforms.timing import step
 from transforms.video.decode import Frame
 
 VERSION = 2
@@ -41,15 +42,12 @@ def sweep_frames(frames: Iterable[Frame], detectors: Sequence[Detector]) -> pa.T
     """
     rows = []
     for frame in frames:
-        row = {
-            "t_ns": frame.t_ns,
-            "brightness": brightness(frame.image),
-            "sharpness": sharpness(frame.image),
-            "source": "pixels",
-            "source_version": str(VERSION),
-        }
+        row = {"t_ns": frame.t_ns, "source": "pixels", "source_version": str(VERSION)}
+        with step("measure"):
+            row |= {"brightness": brightness(frame.image), "sharpness": sharpness(frame.image)}
         for detector in detectors[:1]:
-            (seen,) = detector.detect([frame.image])
+            with step("detect"):
+                (seen,) = detector.detect([frame.image])
             row |= _counts(seen, frame.image.shape[1], frame.image.shape[0])
             row |= {"source": detector.spec.name, "source_version": detector.spec.version}
         rows.append(row)

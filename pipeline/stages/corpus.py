@@ -34,6 +34,7 @@ from schemas.ids import digest
 from schemas.records import Count
 from transforms.corpora import ShardDigest
 from transforms.storage import filesystem, replacing
+from transforms.timing import step
 
 _LATEST = """
 WITH labelled AS (
@@ -92,14 +93,15 @@ class CorpusStage(Stage):
     def process(self, task: ShardTask) -> Output:
         """Copies one shard's byte ranges out of packs."""
         fs, path = filesystem(task.ranges)
-        with fs.open(path, "rb") as file:
+        with step("read"), fs.open(path, "rb") as file:
             rows = pq.read_table(file, filters=pc.field("shard") == task.name)
         ranges = [
             (row["pack_uri"], row["offset"], row["length"], row["sha256"])
             for row in rows.to_pylist()
         ]
         uri = f"{self.folder}/{task.name}"
-        shard = assemble_shard(self.lake_url, uri, ranges)
+        with step("assemble"):
+            shard = assemble_shard(self.lake_url, uri, ranges)
         return Output(
             blobs={uri.removeprefix(f"{self.lake_url}/"): shard.bytes},
             detail={

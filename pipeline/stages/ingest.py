@@ -1,7 +1,6 @@
 """Ingest: logs to the tables logs, videos, frames, signals, joints, channels and annotations.
 
-Sensors first, pixels last: a log is demuxed for its packet index and its signals are laid
-on the 50 Hz grid. Nothing is decoded.
+Videos are demuxed for their packet index, never decoded; signals are resampled to 50 Hz.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from functools import partial
 from typing import ClassVar
 
 import fsspec
-import numpy as np
 import pyarrow as pa
 
 from pipeline.config import IngestConfig
@@ -21,22 +19,21 @@ from pipeline.graph.deadline import within
 from pipeline.graph.execute import Work, done_subjects, stage_digest
 from pipeline.graph.stage import Done, Output, Stage
 from pipeline.lake.tables import Lake
-from schemas.arrays import Float32Array
+from pipeline.stages.recording_rows import recording_rows
 from schemas.errors import DataError, TimeLimitError, UsageError
 from schemas.ids import digest
 from schemas.recording import Recording
 from schemas.records import Count, LogRef, Reject
-from schemas.tables import TABLES
-from transforms.align import align
 from transforms.readers import FORMATS, ReadOptions
 from transforms.readers.discover import discover
+from transforms.timing import step
 
 VERSION = 1
 """Rises when the same recording comes to different rows."""
 
 TASK_BYTES = 256 << 20
 TASK_LOGS = 16
-"""A task ends at either: enough work to amortise a file a table, little enough to retry."""
+"""A task ends at either: large enough to amortise a file a table, small enough to retry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,18 +59,10 @@ class IngestStage(Stage):
         output = Output()
         parts: dict[str, list[pa.Table]] = {}
         for log in task.logs:
-            read = partial(FORMATS.load(log.format)().read, log, self.options)
-            try:
-                recording = within(self.timeout_s, read, log.uri)
-            except DataError as error:
-                output.rejects.append(
-                    Reject.of(error, uri=log.uri, stage=self.name, subject=log.log_id)
-                )
-                if not isinstance(error, TimeLimitError):
-                    output.done.append(Done(log.log_id, self.digests[log.format], "rejected"))
-                output.counts.append(Count(self.name, "logs", rejected=1))
+            recording = self._read(log, output)
+            if recording is None:
                 continue
-            for table, rows in recording_tables(recording).items():
+            for table, rows in recording_rows(recording).items():
                 parts.setdefault(table, []).append(rows)
             output.rejects.extend(recording.rejects)
             output.done.append(Done(log.log_id, self.digests[log.format], "kept"))
@@ -82,136 +71,21 @@ class IngestStage(Stage):
         output.tables = {table: pa.concat_tables(rows) for table, rows in parts.items()}
         return output
 
-
-def recording_tables(recording: Recording) -> dict[str, pa.Table]:
-    """Lays one recording out as rows of the lake's tables, conforming to their schemas."""
-    log = recording.log
-    log_id = log.log_id
-    tables: dict[str, pa.Table] = {}
-    tables["logs"] = pa.Table.from_pylist(
-        [
-            {
-                "log_id": log_id,
-                "drive_id": recording.drive_id,
-                "vehicle_id": recording.vehicle_id,
-                "platform": recording.platform,
-                "format": log.format,
-                "name": log.name,
-                "uri": log.uri,
-                "fingerprint": log.fingerprint,
-                "start_ns": recording.start_ns,
-                "start_local": recording.start_local,
-                "duration_ns": recording.duration_ns,
-                "clock": recording.clock,
-                "software": recording.software,
-                "joint_names": list(recording.joints.names) if recording.joints else [],
-            }
-        ],
-        schema=TABLES["logs"].schema,
-    )
-    if recording.videos:
-        tables["videos"] = pa.Table.from_pylist(
-            [
-                {
-                    "log_id": log_id,
-                    "camera": video.camera,
-                    "uri": video.uri,
-                    "codec": video.codec,
-                    "width": video.width,
-                    "height": video.height,
-                    "frames": len(video.t_ns),
-                    "first_pts_ns": round(
-                        int(video.pts[0]) * video.time_base[0] * 1_000_000_000 / video.time_base[1]
-                    ),
-                    "start_ns": int(video.t_ns[0]),
-                    "duration_ns": video.duration_ns,
-                    "time_base_num": video.time_base[0],
-                    "time_base_den": video.time_base[1],
-                    "variable_rate": video.variable_rate,
-                }
-                for video in recording.videos
-            ],
-            schema=TABLES["videos"].schema,
-        )
-        tables["frames"] = pa.concat_tables(
-            [
-                _frame_rows(log_id, video.camera, video.uri, len(video.t_ns))
-                .append_column("t_ns", pa.array(video.t_ns))
-                .append_column("pts", pa.array(video.pts))
-                .append_column("is_keyframe", pa.array(video.is_keyframe))
-                .append_column("byte_offset", pa.array(video.byte_offset))
-                .append_column("byte_size", pa.array(video.byte_size))
-                for video in recording.videos
-            ]
-        )
-    if recording.signals:
-        grid = align(recording.signals, recording.duration_ns)
-        tables["signals"] = grid.add_column(0, "log_id", _same(log_id, grid.num_rows))
-    if recording.joints is not None:
-        joints = recording.joints
-        tables["joints"] = pa.table(
-            {
-                "log_id": _same(log_id, len(joints.t_ns)),
-                "t_ns": joints.t_ns,
-                "position": _lists(joints.position),
-                "velocity": _lists(joints.velocity, len(joints.t_ns)),
-                "action": _lists(joints.action, len(joints.t_ns)),
-            }
-        )
-    if recording.native:
-        tables["channels"] = pa.concat_tables(
-            [
-                pa.table(
-                    {
-                        "log_id": _same(log_id, len(channel.t_ns)),
-                        "channel": _same(channel.name, len(channel.t_ns)),
-                        "t_ns": channel.t_ns,
-                        "value": pa.array(channel.values.astype(np.float64)),
-                    }
-                )
-                for channel in recording.native
-            ]
-        )
-    if recording.annotations:
-        tables["annotations"] = pa.Table.from_pylist(
-            [
-                {
-                    "log_id": log_id,
-                    "t_ns": annotation.t_ns,
-                    "reason": annotation.reason,
-                    "camera": annotation.camera,
-                    "lat_deg": annotation.lat_deg,
-                    "lon_deg": annotation.lon_deg,
-                }
-                for annotation in recording.annotations
-            ],
-            schema=TABLES["annotations"].schema,
-        )
-    return {name: TABLES[name].conform(rows) for name, rows in tables.items()}
-
-
-def _same(text: str, rows: int) -> pa.Array:
-    return pa.repeat(pa.scalar(text, pa.string()), rows)
-
-
-def _frame_rows(log_id: str, camera: str, uri: str, rows: int) -> pa.Table:
-    return pa.table(
-        {
-            "log_id": _same(log_id, rows),
-            "camera": _same(camera, rows),
-            "uri": _same(uri, rows),
-            "frame_index": np.arange(rows, dtype=np.int64),
-        }
-    )
-
-
-def _lists(values: Float32Array | None, rows: int = 0) -> pa.Array:
-    if values is None:
-        return pa.nulls(rows, pa.list_(pa.float32()))
-    flat = pa.array(np.ascontiguousarray(values, dtype=np.float32).ravel())
-    width = values.shape[1]
-    offsets = pa.array(np.arange(len(values) + 1, dtype=np.int32) * width)
-    return pa.ListArray.from_arrays(offsets, flat)
+    def _read(self, log: LogRef, output: Output) -> Recording | None:
+        """Reads a log, or puts its reject into `output`."""
+        read = partial(FORMATS.load(log.format)().read, log, self.options)
+        try:
+            with step("read"):
+                recording: Recording = within(self.timeout_s, read, log.uri)
+        except DataError as error:
+            reject = Reject.of(error, uri=log.uri, stage=self.name, subject=log.log_id)
+        else:
+            return recording
+        output.rejects.append(reject)
+        if reject.reason != TimeLimitError.reason:  # else the next run tries it again
+            output.done.append(Done(log.log_id, self.digests[log.format], "rejected"))
+        output.counts.append(Count(self.name, "logs", rejected=1))
+        return None
 
 
 def _batches(logs: Sequence[LogRef]) -> list[tuple[LogRef, ...]]:

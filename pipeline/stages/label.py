@@ -27,9 +27,10 @@ from schemas.errors import DataError, TimeLimitError
 from schemas.ids import digest
 from schemas.records import Count, Event, Reject, VideoFile
 from schemas.tables import TABLES
-from transforms.corpora import CORPORA
+from transforms.corpora import CORPORA, Sample
 from transforms.corpora.pack import PackRange, PackWriter
 from transforms.storage import replacing
+from transforms.timing import step
 
 TASK_EVENTS = 6
 """Events of one log that share a task, and a pack: some tens of MB."""
@@ -68,37 +69,18 @@ class LabelStage(Stage):
         """Labels the task's events one after the other into one pack."""
         output = Output()
         parts: dict[str, list[pa.Table]] = {}
-        files = dict(task.files)
-        log = rows_of("logs", files["logs"], [task.log_id]).to_pylist()[0]
-        videos = video_files(rows_of("videos", files["videos"], [task.log_id]))
-        # Whole: a window is decoded from the keyframe before it.
-        frames = rows_of("frames", files["frames"], [task.log_id])
+        log = _LogRows(task)
         corpus = CORPORA.load("webdataset")()
         pack_uri = f"packs/{task.key}.tar"
         with replacing(f"{self.lake_url}/{pack_uri}") as out:
             pack = PackWriter(out)
             for event in task.events:
-                inside = (ds.field("t_ns") >= event.start_ns) & (ds.field("t_ns") < event.end_ns)
-                signals, joints = (
-                    rows_of(table, files[table], [task.log_id], inside)
-                    for table in ("signals", "joints")
-                )
-                look = partial(
-                    label_event, event, videos, frames, signals, self._detectors, self.spec
-                )
-                try:
-                    labelled = within(self.timeout_s, look, f"{log['uri']}: event {event.event_id}")
-                    sample = sample_members(event, log, labelled, signals, joints)
-                except DataError as error:
-                    reject = Reject.of(
-                        error, uri=log["uri"], stage=self.name, subject=event.event_id
-                    )
-                    self._refuse(event, (reject,), output, again=isinstance(error, TimeLimitError))
+                made = self._label(event, log, output)
+                if made is None:
                     continue
-                if labelled.rejects and not labelled.cameras:
-                    self._refuse(event, labelled.rejects, output)
-                    continue
-                place = pack.add(event.event_id, corpus.members(sample))
+                labelled, sample = made
+                with step("pack"):
+                    place = pack.add(event.event_id, corpus.members(sample))
                 parts.setdefault("samples", []).append(
                     self._sample_row(event, labelled, pack_uri, place)
                 )
@@ -113,7 +95,25 @@ class LabelStage(Stage):
         output.tables = {table: pa.concat_tables(rows) for table, rows in parts.items()}
         return output
 
-    def _refuse(
+    def _label(self, event: Event, log: _LogRows, output: Output) -> tuple[Labelled, Sample] | None:
+        """Labels one event, or puts its rejects into `output`."""
+        signals, joints = log.during("signals", event), log.during("joints", event)
+        look = partial(
+            label_event, event, log.videos, log.frames, signals, self._detectors, self.spec
+        )
+        try:
+            labelled = within(self.timeout_s, look, f"{log.uri}: event {event.event_id}")
+            sample = sample_members(event, log.row, labelled, signals, joints)
+        except DataError as error:
+            reject = Reject.of(error, uri=log.uri, stage=self.name, subject=event.event_id)
+            self._reject(event, (reject,), output, again=isinstance(error, TimeLimitError))
+            return None
+        if labelled.rejects and not labelled.cameras:
+            self._reject(event, labelled.rejects, output)
+            return None
+        return labelled, sample
+
+    def _reject(
         self, event: Event, rejects: Sequence[Reject], output: Output, again: bool = False
     ) -> None:
         """Rejects an event, for good unless the next run is to try it again."""
@@ -140,6 +140,27 @@ class LabelStage(Stage):
             "privacy": self.spec.privacy,
         }
         return pa.Table.from_pylist([row], schema=TABLES["samples"].schema)
+
+
+class _LogRows:
+    """The rows of a task's log, read once a task."""
+
+    def __init__(self, task: LabelTask) -> None:
+        self._log_ids = [task.log_id]
+        self._files = dict(task.files)
+        (self.row,) = self._read("logs").to_pylist()
+        self.uri: str = self.row["uri"]
+        self.videos = video_files(self._read("videos"))
+        # All frames: a window is decoded from the keyframe before it.
+        self.frames = self._read("frames")
+
+    def during(self, table: str, event: Event) -> pa.Table:
+        """Reads the rows of an event's window."""
+        t_ns = ds.field("t_ns")
+        return self._read(table, (t_ns >= event.start_ns) & (t_ns < event.end_ns))
+
+    def _read(self, table: str, where: ds.Expression | None = None) -> pa.Table:
+        return rows_of(table, self._files[table], self._log_ids, where)
 
 
 def video_files(videos: pa.Table) -> Mapping[str, Sequence[VideoFile]]:

@@ -21,6 +21,7 @@ from schemas.ids import digest
 from schemas.records import Count, Event
 from schemas.tables import TABLES
 from schemas.times import NS_PER_S
+from transforms.timing import step
 from transforms.triggers import Trigger, load_triggers
 from transforms.triggers.engine import Miner, ticks
 
@@ -68,7 +69,8 @@ class MineStage(Stage):
                 else rows_of(table, files.get(table, ()), task.log_ids, columns=miner.columns)
             )
             if rows.num_rows:
-                events.extend(miner.mine(rows, logs))
+                with step("mine"):
+                    events.extend(miner.mine(rows, logs))
         hits = {(event.log_id, event.trigger) for event in events}
         hit_logs = {event.log_id for event in events}
         output = Output(tables={"events": event_rows(events)})
@@ -88,7 +90,8 @@ class MineStage(Stage):
         chosen = tuple(t for t in self.triggers if t.table == table and t.name in wanted)
         key = (table, tuple(t.name for t in chosen))
         if key not in self._miners:
-            self._miners[key] = Miner(chosen, table)
+            with step("compile"):
+                self._miners[key] = Miner(chosen, table)
         return self._miners[key]
 
 

@@ -23,6 +23,7 @@ from schemas.records import Count
 from schemas.tables import TABLES
 from transforms.corpora.pack import PackWriter, read_sample
 from transforms.storage import filesystem, replacing
+from transforms.timing import step
 from transforms.video.encode import clip_to_frames
 
 VERSION = 1
@@ -58,8 +59,13 @@ class RepackStage(Stage):
         with replacing(f"{self.lake_url}/{pack_uri}") as out:
             pack = PackWriter(out)
             for row in task.samples:
-                body = fs.cat_file(path, row["offset"], row["offset"] + row["length"])
-                place = pack.add(row["event_id"], frames_members(read_sample(body), self.fps))
+                with step("read"):
+                    start, end = row["offset"], row["offset"] + row["length"]
+                    body = fs.cat_file(path, start=start, end=end)
+                with step("transcode"):
+                    members = frames_members(read_sample(body), self.fps)
+                with step("pack"):
+                    place = pack.add(row["event_id"], members)
                 rows.append(
                     row
                     | {

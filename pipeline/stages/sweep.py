@@ -25,6 +25,7 @@ from schemas.errors import DataError, TimeLimitError
 from schemas.ids import digest
 from schemas.records import Count, Outcome, Reject, VideoFile
 from schemas.tables import TABLES
+from transforms.timing import timed
 from transforms.video.decode import decode_keyframes
 
 
@@ -93,7 +94,8 @@ class SweepStage(Stage):
         return output
 
     def _look(self, video: VideoFile, frames: pa.Table) -> pa.Table:
-        return scene.sweep_frames(decode_keyframes(video, frames, self.fps), self._detectors)
+        decoded = timed("decode", decode_keyframes(video, frames, self.fps))
+        return scene.sweep_frames(decoded, self._detectors)
 
 
 def plan_sweep(lake: Lake, config: SweepConfig) -> Work:

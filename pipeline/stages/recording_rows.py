@@ -1,0 +1,144 @@
+"""Lays one recording out as rows of the lake's tables, conforming to their schemas.
+
+The rows are uncommitted and in memory: `pipeline.stages.ingest` gathers those of the logs of a
+task and writes one file a table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from schemas.arrays import Float32Array
+from schemas.recording import Joints, Recording, Video
+from schemas.tables import TABLES
+from schemas.times import NS_PER_S
+from transforms.align import align
+from transforms.timing import step
+
+
+def recording_rows(recording: Recording) -> dict[str, pa.Table]:
+    """Returns the rows of a recording by table; tables without rows are absent."""
+    log_id = recording.log.log_id
+    tables = {"logs": _log_rows(recording)}
+    if recording.videos:
+        tables["videos"] = _rows("videos", [_video(log_id, video) for video in recording.videos])
+        tables["frames"] = pa.concat_tables([_frames(log_id, v) for v in recording.videos])
+    if recording.signals:
+        with step("align"):
+            grid = align(recording.signals, recording.duration_ns)
+        tables["signals"] = grid.add_column(0, "log_id", _same(log_id, grid.num_rows))
+    if recording.joints is not None:
+        tables["joints"] = _joints(log_id, recording.joints)
+    if recording.native:
+        tables["channels"] = _channels(recording)
+    if recording.annotations:
+        rows = [{"log_id": log_id, **asdict(one)} for one in recording.annotations]
+        tables["annotations"] = _rows("annotations", rows)
+    return {name: TABLES[name].conform(rows) for name, rows in tables.items()}
+
+
+def _rows(table: str, rows: list[dict[str, Any]]) -> pa.Table:
+    return pa.Table.from_pylist(rows, schema=TABLES[table].schema)
+
+
+def _log_rows(recording: Recording) -> pa.Table:
+    log = recording.log
+    row = {
+        "log_id": log.log_id,
+        "drive_id": recording.drive_id,
+        "vehicle_id": recording.vehicle_id,
+        "platform": recording.platform,
+        "format": log.format,
+        "name": log.name,
+        "uri": log.uri,
+        "fingerprint": log.fingerprint,
+        "start_ns": recording.start_ns,
+        "start_local": recording.start_local,
+        "duration_ns": recording.duration_ns,
+        "clock": recording.clock,
+        "software": recording.software,
+        "joint_names": list(recording.joints.names) if recording.joints else [],
+    }
+    return _rows("logs", [row])
+
+
+def _video(log_id: str, video: Video) -> dict[str, Any]:
+    numerator, denominator = video.time_base
+    return {
+        "log_id": log_id,
+        "camera": video.camera,
+        "uri": video.uri,
+        "codec": video.codec,
+        "width": video.width,
+        "height": video.height,
+        "frames": len(video.t_ns),
+        "first_pts_ns": round(int(video.pts[0]) * numerator * NS_PER_S / denominator),
+        "start_ns": int(video.t_ns[0]),
+        "duration_ns": video.duration_ns,
+        "time_base_num": numerator,
+        "time_base_den": denominator,
+        "variable_rate": video.variable_rate,
+    }
+
+
+def _frames(log_id: str, video: Video) -> pa.Table:
+    rows = len(video.t_ns)
+    return pa.table(
+        {
+            "log_id": _same(log_id, rows),
+            "camera": _same(video.camera, rows),
+            "uri": _same(video.uri, rows),
+            "frame_index": np.arange(rows, dtype=np.int64),
+            "t_ns": video.t_ns,
+            "pts": video.pts,
+            "is_keyframe": video.is_keyframe,
+            "byte_offset": video.byte_offset,
+            "byte_size": video.byte_size,
+        }
+    )
+
+
+def _joints(log_id: str, joints: Joints) -> pa.Table:
+    rows = len(joints.t_ns)
+    return pa.table(
+        {
+            "log_id": _same(log_id, rows),
+            "t_ns": joints.t_ns,
+            "position": _lists(joints.position, rows),
+            "velocity": _lists(joints.velocity, rows),
+            "action": _lists(joints.action, rows),
+        }
+    )
+
+
+def _channels(recording: Recording) -> pa.Table:
+    return pa.concat_tables(
+        [
+            pa.table(
+                {
+                    "log_id": _same(recording.log.log_id, len(channel.t_ns)),
+                    "channel": _same(channel.name, len(channel.t_ns)),
+                    "t_ns": channel.t_ns,
+                    "value": pa.array(channel.values.astype(np.float64)),
+                }
+            )
+            for channel in recording.native
+        ]
+    )
+
+
+def _same(text: str, rows: int) -> pa.Array:
+    return pa.repeat(pa.scalar(text, pa.string()), rows)
+
+
+def _lists(values: Float32Array | None, rows: int) -> pa.Array:
+    """Makes a list column of float32[rows, width]; nulls where the robot has none."""
+    if values is None:
+        return pa.nulls(rows, pa.list_(pa.float32()))
+    flat = pa.array(np.ascontiguousarray(values, dtype=np.float32).ravel())
+    offsets = pa.array(np.arange(len(values) + 1, dtype=np.int32) * values.shape[1])
+    return pa.ListArray.from_arrays(offsets, flat)
