@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
+import shlex
 import shutil
 import stat
 import subprocess
@@ -13,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT, environment
+from tests.notes import notes_in, write_notes, write_program
 from tests.pages import commands, fences
 
 FLOORS = ("schemas", "transforms", "synth", "auto_label", "pipeline", "jobs")
@@ -87,3 +90,33 @@ def test_pages_name_no_file_that_is_not_there() -> None:
             if ours and path not in made and not list(ROOT.glob(path.rstrip("/"))):
                 missing.append(f"{page.name}: {path}")
     assert not missing
+
+
+def test_the_way_of_an_event_names_functions_that_exist_each_once() -> None:
+    """In `docs/architecture.md`, as `module:function`."""
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    way = re.findall(r"^\| `([\w.]+):([\w.]+)` \|", text, re.M)
+    assert len(way) >= 20
+    assert len(set(way)) == len(way)
+    for module, name in way:
+        found: object = importlib.import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+        assert callable(found), f"{module}:{name}"
+
+
+@pytest.mark.slow
+def test_a_pipeline_of_ones_own_works_as_the_page_says(tmp_path: Path) -> None:
+    """The commands of `docs/architecture.md`; the rows are those of the files."""
+    page = ROOT / "docs" / "architecture.md"
+    script = write_program(page, "notes_to_lake.py", tmp_path)
+    for line in commands(page):
+        if line.startswith("python "):
+            expected = write_notes(tmp_path / "lake", tmp_path / "notes")
+            line = line.replace("python", shlex.quote(sys.executable), 1)  # noqa: PLW2901
+        done = shell(tmp_path, line, ROOT)
+        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+    assert notes_in(tmp_path / "lake") == expected
+    again = shell(tmp_path, f"{shlex.quote(sys.executable)} {script} lake notes", ROOT)
+    assert "nothing new" in again.stdout
+    assert notes_in(tmp_path / "lake") == expected

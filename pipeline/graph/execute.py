@@ -101,6 +101,44 @@ def build(
     return committed
 
 
+def run_row(
+    job: str,
+    config: Mapping[str, Any],
+    tasks: Sequence[Task],
+    rejects: Sequence[Reject] = (),
+    committed: Set[str] = frozenset(),
+) -> RunRow:
+    """Identifies a run by its configuration and tasks, and says that it begins now.
+
+    A run that was killed and is started again has the same id. Work that a committed run
+    could not do (an input took too long) comes again as a run of its own.
+
+    Args:
+        job: the job's name.
+        config: its configuration, as JSON has it.
+        tasks: what there is to do.
+        rejects: what was rejected while the tasks were planned.
+        committed: ids of committed runs.
+    """
+    text = canonical(dict(config)).decode("ascii")
+    run_id = digest(
+        "run",
+        job,
+        text,
+        sorted(task.key for task in tasks),
+        sorted([r.uri, r.stage, r.reason, r.detail] for r in rejects),
+    )
+    while tasks and run_id in committed:
+        run_id = digest("again", run_id)
+    return RunRow(
+        run_id=run_id,
+        job=job,
+        config_digest=digest(text),
+        config=text,
+        started_ns=time.time_ns(),
+    )
+
+
 def execute(
     lake: Lake,
     job: str,
@@ -125,10 +163,11 @@ def execute(
     Raises:
         FleetError: the balance does not hold, or a worker raised one.
     """
-    started = time.time_ns()
+    started = time.monotonic()
     committed = set(lake.read("runs", columns=["run_id"])["run_id"].to_pylist())
     _clear_journals(lake, committed)
-    run = _run_row(job, config, work, started, committed)
+    run = run_row(job, config, work.tasks, work.rejects, committed)
+    run = replace(run, counts=tuple(add_counts(work.known)))
     on_start(job, len(work.tasks))
     adds = _write_rejects(lake, work.rejects, run.run_id)
     finish = Commit(lake, run, adds) if work.finish is None else work.finish(run)
@@ -148,7 +187,7 @@ def execute(
         run_id=run.run_id,
         counts=counts,
         tasks=len(work.tasks),
-        seconds=(time.time_ns() - started) / 1e9,
+        seconds=time.monotonic() - started,
         notes=work.notes,
         detail=work.detail,
         metrics=counted,
@@ -173,34 +212,6 @@ def _run_tasks(
     for folder in (journal.folder, *work.scratch):
         remove(folder)
     return metrics(result, work.stage.name)
-
-
-def _run_row(
-    job: str, config: Mapping[str, Any], work: Work, started_ns: int, committed: Set[str]
-) -> RunRow:
-    """Identifies the run: one that was killed and is started again has the same id.
-
-    Work that a committed run could not do (an input took too long) comes again as a run
-    of its own.
-    """
-    text = canonical(dict(config)).decode("ascii")
-    run_id = digest(
-        "run",
-        job,
-        text,
-        sorted(task.key for task in work.tasks),
-        sorted([r.uri, r.stage, r.reason, r.detail] for r in work.rejects),
-    )
-    while work.tasks and run_id in committed:
-        run_id = digest("again", run_id)
-    return RunRow(
-        run_id=run_id,
-        job=job,
-        config_digest=digest(text),
-        config=text,
-        started_ns=started_ns,
-        counts=tuple(add_counts(work.known)),
-    )
 
 
 def _clear_journals(lake: Lake, committed: Set[str]) -> None:

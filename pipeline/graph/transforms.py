@@ -19,6 +19,8 @@ of a task add up to its `task_ms`.
 
 from __future__ import annotations
 
+import copyreg
+import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -40,6 +42,10 @@ Finish = Callable[[Sequence[TaskResult]], None]
 the results in the order of their keys."""
 
 _DONE, _MORE = "done", "more"
+
+# Beam pickles the classes of a script (`__main__`) by value. A task's dataclass then gets a
+# copy of this sentinel, which pydantic compares by identity: so pickle it by its name.
+copyreg.pickle(type(dataclasses.MISSING), lambda _missing: "MISSING")
 
 
 class ListTasks(beam.PTransform[PBegin, PCollection[Place]]):

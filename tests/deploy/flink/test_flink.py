@@ -24,6 +24,7 @@ from synth import WRITERS
 from tests import fetch
 from tests.conftest import ROOT, Fleetmill, Tell, environment
 from tests.deploy.flink.cluster import Cluster, running
+from tests.notes import notes_in, write_notes, write_program
 from tests.segments import write_segments
 from tests.servers import wait_for
 
@@ -238,6 +239,7 @@ def test_a_run_on_flink_ends_in_the_same_bytes(
         lines.append(f"{name:40} {told(ours[name]):>24} {told(theirs[name]):>24}")
     tell("\n".join(lines))
     data = [name for name in ours if not name.endswith("_ms")]
+    assert {"label: decode_ms", "label: encode_ms", "label: put_ms"} <= set(ours)
     assert {name: ours[name] for name in data} == {name: theirs[name] for name in data}
     for name in set(ours) - set(data):
         assert ours[name]["count"] == theirs[name]["count"], name
@@ -306,6 +308,28 @@ def test_a_run_whose_client_is_killed_is_run_again(
     )
     assert_same(run, local)
     assert fleetmill("verify", run.lake).code == 0
+
+
+def test_a_pipeline_of_ones_own_runs_on_flink(
+    bench: Bench, fleetmill: Fleetmill, tmp_path: Path, tell: Tell
+) -> None:
+    """The program of docs/architecture.md, which fans out and commits: same rows as locally."""
+    bench.cluster.heal()
+    program = write_program(ROOT / "docs" / "architecture.md", "notes_to_lake.py", tmp_path)
+    fleet, lake, notes = (tmp_path / name for name in ("drives", "lake", "notes"))
+    drives = ("--drives", "2", "--minutes", "0.5", "--no-video")
+    assert fleetmill("synth", fleet, *drives).code == 0
+    assert fleetmill("ingest", "--input", fleet, "--lake", lake).code == 0
+    expected = write_notes(lake, notes)
+    words = [sys.executable, program, lake, notes, *bench.cluster.beam_options()]
+    start = time.monotonic()
+    done = subprocess.run(
+        [str(word) for word in words], env=bench.env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert notes_in(lake) == expected
+    assert fleetmill("verify", lake).code == 0
+    tell(f"{len(expected)} rows from two stages on Flink: {time.monotonic() - start:.0f} s")
 
 
 def test_hundreds_of_segments_go_through_flink(
