@@ -27,10 +27,17 @@ LOCAL_OPTIONS = (
 Metrics = dict[str, int | dict[str, float]]
 """Counters by name, and distributions as their sum, count, min and max."""
 
+_running_here = threading.Event()
+
 _LOCAL_POLL_S = 0.25
 _REMOTE_POLL_S = 5.0
 
 _RAISED = re.compile(r"^(?:\w+\.)*(\w+): (.*) \[while running '", re.M)
+
+
+def is_driver() -> bool:
+    """Tells whether this process runs a pipeline itself, rather than being a worker's."""
+    return _running_here.is_set()
 
 
 def pipeline_options(arguments: Sequence[str]) -> PipelineOptions:
@@ -58,6 +65,7 @@ def run_to_end(
         FleetError: the pipeline failed. An error of ours that a worker raised comes as the
             class that it was, where the runner passes its text on.
     """
+    _running_here.set()
     with _watching(journal, on_progress):
         try:
             result = root.run()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 
-from auto_label.models import Detector, ModelSpec, load_models, open_detector
-from auto_label.weights import available_models, fetch
+from auto_label.models import ModelSpec, load_models
+from auto_label.weights import available_models
 
 
 def ready_models(
@@ -22,20 +21,3 @@ def ready_models(
     """
     ready, notes = available_models(load_models(tuple(names), tuple(dirs)))
     return tuple(ready), tuple(notes)
-
-
-_lock = threading.Lock()
-_open: dict[ModelSpec, Detector] = {}
-
-
-def open_detectors(models: Sequence[ModelSpec]) -> list[Detector]:
-    """Opens models on a worker, fetching their weights if its cache lacks them.
-
-    Once a process: its threads and bundles share them, for a session may be run by many
-    threads at a time.
-    """
-    with _lock:
-        for model in models:
-            if model not in _open:
-                _open[model] = open_detector(model, fetch(model))
-        return [_open[model] for model in models]

@@ -19,8 +19,9 @@ from pipeline.graph.execute import Work, done_subjects, stage_digest
 from pipeline.graph.stage import Done, Output, Stage
 from pipeline.lake.locate import locate, rows_of
 from pipeline.lake.tables import Lake
+from pipeline.stages.detectors import open_detectors
 from pipeline.stages.label import video_files
-from pipeline.stages.models import open_detectors, ready_models
+from pipeline.stages.models import ready_models
 from schemas.errors import DataError, TimeLimitError
 from schemas.ids import digest
 from schemas.records import Count, Outcome, Reject, VideoFile
