@@ -1,0 +1,89 @@
+"""Running a pipeline: which runner, and what its errors and metrics become."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import apache_beam as beam
+import pytest
+from apache_beam.metrics.metric import Metrics
+from apache_beam.options.pipeline_options import StandardOptions
+
+from pipeline.graph.journal import Journal
+from pipeline.graph.runner import is_driver, metrics, pipeline_options, run_to_end
+from schemas.errors import CorruptError, LakeError
+from tests.pipeline.graph.annotate import Number
+
+
+@pytest.mark.parametrize(
+    ("arguments", "runner"),
+    [
+        ([], "FnApiRunner"),
+        (["--direct_num_workers=1"], "FnApiRunner"),
+        (["--runner=PrismRunner"], "PrismRunner"),
+        (["--runner", "FlinkRunner"], "FlinkRunner"),
+    ],
+)
+def test_the_local_default_gives_way_to_a_runner_that_is_named(
+    arguments: list[str], runner: str
+) -> None:
+    options = pipeline_options(arguments)
+    assert options.view_as(StandardOptions).runner == runner
+
+
+def count(value: int) -> int:
+    Metrics.counter("s", "values").inc()
+    Metrics.distribution("s", "value").update(value)
+    Metrics.counter("other", "values").inc()
+    return value
+
+
+def test_metrics_of_one_namespace_are_read(tmp_path: Path) -> None:
+    root = beam.Pipeline(options=pipeline_options([]))
+    root | beam.Create([1, 2, 6]) | beam.Map(count)
+    result = run_to_end(root, Journal(str(tmp_path), "r"), "s")
+    assert metrics(result, "s") == {
+        "value": {"sum": 9, "count": 3, "min": 1, "max": 6},
+        "values": 3,
+    }
+    assert is_driver()
+
+
+@pytest.mark.parametrize("error", [LakeError("a pack is gone; label again"), CorruptError("torn")])
+def test_an_error_of_ours_comes_back_as_its_class(tmp_path: Path, error: Exception) -> None:
+    def fail(_value: int) -> None:
+        raise error
+
+    root = beam.Pipeline(options=pipeline_options([]))
+    root | beam.Create([1]) | beam.Map(fail)
+    with pytest.raises(type(error), match=str(error)):
+        run_to_end(root, Journal(str(tmp_path), "r"), "s")
+
+
+def test_any_other_error_is_the_runners(tmp_path: Path) -> None:
+    def fail(_value: int) -> None:
+        raise ZeroDivisionError
+
+    root = beam.Pipeline(options=pipeline_options([]))
+    root | beam.Create([1]) | beam.Map(fail)
+    with pytest.raises(RuntimeError, match="ZeroDivisionError"):
+        run_to_end(root, Journal(str(tmp_path), "r"), "s")
+
+
+def test_progress_is_told_from_the_journal(tmp_path: Path) -> None:
+    journal, seen = Journal(str(tmp_path), "r"), tmp_path / "seen"
+    journal.plan([Number(1)])
+
+    def done(_value: int) -> None:
+        Path(journal.folder, "a.done").touch()
+        while not seen.exists():  # the run is not over before its progress was told
+            time.sleep(0.01)
+
+    def tell(tasks: int) -> None:
+        seen.write_text(str(tasks))
+
+    root = beam.Pipeline(options=pipeline_options([]))
+    root | beam.Create([1]) | beam.Map(done)
+    run_to_end(root, journal, "s", tell)
+    assert seen.read_text() == "1"

@@ -1,0 +1,87 @@
+"""A small lake that every stage's tests start from."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.config import IngestConfig, LabelConfig, MineConfig
+from pipeline.graph.balance import JobReport
+from pipeline.graph.execute import Work, execute
+from pipeline.lake.tables import Lake
+from pipeline.stages.ingest import plan_ingest
+from pipeline.stages.label import plan_label
+from pipeline.stages.mine import plan_mine
+from synth.fleet import FleetSpec, write_fleet
+
+LABEL = LabelConfig(models=(), fps=1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Small:
+    """Two drives of one camera: where they are, and their lake."""
+
+    fleet: Path
+    url: str
+
+    def lake(self) -> Lake:
+        """Opens the lake as it stands."""
+        return Lake.open(self.url)
+
+    def run(self, plan: Callable[[Lake, Any], Work], config: Any) -> JobReport:
+        """Runs one job."""
+        work = plan(self.lake(), config)
+        return execute(self.lake(), work.stage.name, config.model_dump(mode="json"), work)
+
+    def rows(self, table: str) -> list[dict[str, Any]]:
+        """Reads a table."""
+        rows: list[dict[str, Any]] = self.lake().read(table).to_pylist()
+        return rows
+
+
+@pytest.fixture(scope="session")
+def mined_once(tmp_path_factory: pytest.TempPathFactory) -> Small:
+    """Ingested and mined with every trigger that ships."""
+    folder = tmp_path_factory.mktemp("stages")
+    spec = FleetSpec(
+        drives=2, minutes=0.2, seed=5, width=64, height=48, cameras=("front",), events_per_minute=6
+    )
+    write_fleet(spec, str(folder / "fleet"), False)
+    lake = Lake.create(str(folder / "lake"))
+    small = Small(folder / "fleet", lake.url)
+    small.run(plan_ingest, IngestConfig(input=(str(folder / "fleet"),)))
+    small.run(plan_mine, MineConfig())
+    return small
+
+
+@pytest.fixture(scope="session")
+def labelled_once(mined_once: Small, tmp_path_factory: pytest.TempPathFactory) -> Small:
+    """Labelled without a detector, too."""
+    folder = tmp_path_factory.mktemp("labelled")
+    shutil.copytree(mined_once.url, folder / "lake")
+    small = Small(mined_once.fleet, str(folder / "lake"))
+    small.run(plan_label, LABEL)
+    return small
+
+
+@pytest.fixture
+def mined(mined_once: Small, tmp_path: Path) -> Small:
+    """A copy of the mined lake and its drives, for a test to change."""
+    return copied(mined_once, tmp_path)
+
+
+@pytest.fixture
+def labelled(labelled_once: Small, tmp_path: Path) -> Small:
+    """A copy of the labelled lake, likewise."""
+    return copied(labelled_once, tmp_path)
+
+
+def copied(small: Small, folder: Path) -> Small:
+    """Copies the lake; the drives stay where its tables say they are."""
+    shutil.copytree(small.url, folder / "lake")
+    return Small(small.fleet, str(folder / "lake"))

@@ -1,0 +1,98 @@
+"""Mining: a log meets each trigger once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+
+from pipeline.config import MineConfig, SweepConfig
+from pipeline.stages.mine import MineStage, MineTask, event_rows, plan_mine
+from pipeline.stages.sweep import plan_sweep
+from schemas.records import Event
+from schemas.tables import TABLES
+from tests.pipeline.stages.conftest import Small
+from transforms.triggers import load_triggers
+
+MOVES = """
+name = "moves"
+version = {version}
+description = "drives at all"
+table = "signals"
+when = "speed_mps > $slow_mps"
+score = "speed_mps"
+for_s = 0.1
+merge_s = 600.0
+pre_s = 1.0
+post_s = 1.0
+[params]
+slow_mps = 0.5
+"""
+
+
+def with_moves(folder: Path, version: int = 1) -> MineConfig:
+    folder.mkdir(exist_ok=True)
+    (folder / "moves.toml").write_text(MOVES.format(version=version))
+    return MineConfig(triggers=(str(folder),))
+
+
+def test_a_new_trigger_mines_every_log_with_itself_alone(mined: Small, tmp_path: Path) -> None:
+    before = mined.rows("events")
+    config = with_moves(tmp_path / "own")
+    (task,) = plan_mine(mined.lake(), config).tasks
+    assert [name for name, _ in task.digests] == ["moves"]  # type: ignore[attr-defined]
+    report = mined.run(plan_mine, config)
+    assert [(c.of, c.kept) for c in report.counts] == [("logs", 2), ("events", 2)]
+    events = mined.rows("events")
+    assert [event for event in events if event["trigger"] != "moves"] == before
+    assert not plan_mine(mined.lake(), config).tasks
+
+
+def test_a_new_version_or_parameter_mines_again(mined: Small, tmp_path: Path) -> None:
+    mined.run(plan_mine, with_moves(tmp_path / "own"))
+    later = with_moves(tmp_path / "own", version=2)
+    assert len(plan_mine(mined.lake(), later).tasks) == 1
+    other = MineConfig(triggers=later.triggers, params={"moves": {"slow_mps": 1.0}})
+    assert len(plan_mine(mined.lake(), other).tasks) == 1
+
+
+def test_the_ledger_says_which_trigger_found_what(mined: Small) -> None:
+    hits = {(e["log_id"], e["trigger"]) for e in mined.rows("events")}
+    outcomes = [row["outcome"] for row in mined.rows("ledger") if row["stage"] == "mine"]
+    triggers = [t for t in load_triggers() if t.table != "scene"]
+    assert len(outcomes) == 2 * len(triggers)
+    assert outcomes.count("kept") == len(hits) > 0
+
+
+def test_triggers_that_look_at_pictures_wait_for_the_sweep(mined: Small) -> None:
+    assert not plan_mine(mined.lake(), MineConfig()).tasks
+    mined.run(plan_sweep, SweepConfig(fps=1.0, models=()))
+    (task,) = plan_mine(mined.lake(), MineConfig()).tasks
+    waiting = {name for name, _ in task.digests}  # type: ignore[attr-defined]
+    assert waiting == {t.name for t in load_triggers() if t.table == "scene"}
+
+
+def test_a_stage_gives_the_same_events_task_by_task(mined: Small) -> None:
+    """A plain loop over the planned tasks against what the job wrote."""
+    expected = mined.rows("events")
+    stage = MineStage(load_triggers())
+    config = MineConfig()
+    found = pa.concat_tables(
+        [stage.process(task).tables["events"] for task in unmined(mined, config)]
+    )
+    order = [(name, "ascending") for name in TABLES["events"].order]
+    assert found.sort_by(order).to_pylist() == expected
+
+
+def unmined(small: Small, config: MineConfig) -> list[MineTask]:
+    """The tasks of a lake whose ledger is empty."""
+    lake = small.lake()
+    lake._versions = {**lake.versions, "ledger": 0}
+    planned = plan_mine(lake, config).tasks
+    return [task for task in planned if isinstance(task, MineTask)]
+
+
+def test_no_event_is_an_empty_table() -> None:
+    assert event_rows([]).schema == TABLES["events"].schema
+    event = Event("e", "l", "d", "t", 1, "p", 0, 1, 2, 0.5, "{}")
+    assert event_rows([event]).to_pylist()[0]["event_id"] == "e"

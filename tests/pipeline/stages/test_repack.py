@@ -1,0 +1,60 @@
+"""Repacking: clips become frames, at the times of the clip."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from pipeline.config import CorpusConfig
+from pipeline.stages.repack import frames_members, plan_repack, subject
+from tests.pipeline.stages.conftest import Small
+from transforms.corpora.pack import read_sample
+
+FRAMES = CorpusConfig(name="c", payload="frames", frames_fps=2.0)
+
+
+def members(small: Small, row: dict[str, object]) -> dict[str, bytes]:
+    pack = Path(small.url, str(row["pack_uri"])).read_bytes()
+    offset, length = int(str(row["offset"])), int(str(row["length"]))
+    return read_sample(pack[offset : offset + length])
+
+
+def test_every_clip_gets_frames_of_a_rate_once(labelled: Small) -> None:
+    clips = labelled.rows("samples")
+    report = labelled.run(plan_repack, FRAMES)
+    assert [(c.of, c.kept) for c in report.counts] == [("samples", len(clips))]
+    frames = [row for row in labelled.rows("samples") if row["payload"] == "frames"]
+    assert {row["event_id"] for row in frames} == {row["event_id"] for row in clips}
+    assert not plan_repack(labelled.lake(), FRAMES).tasks
+    again = FRAMES.model_copy(update={"frames_fps": 1.0})
+    assert plan_repack(labelled.lake(), again).tasks
+    assert len({subject(row) for row in clips}) == len(clips)
+
+
+def test_frames_are_those_of_the_clip(labelled: Small) -> None:
+    """PyAV decodes the clip: the same pictures at the same times, up to JPEG's loss."""
+    row = labelled.rows("samples")[0]
+    clip = members(labelled, row)
+    made = frames_members(clip, 2.0)
+    assert made["signals.npz"] == clip["signals.npz"]
+    times = json.loads(made["json"])["frame_t_ns"]["front"]
+    with av.open(io.BytesIO(clip["front.mp4"]), "r") as container:
+        decoded = {
+            round(float(frame.pts * frame.time_base) * 1e9): frame.to_ndarray(format="bgr24")
+            for frame in container.decode(video=0)
+            if frame.pts is not None and frame.time_base is not None
+        }
+    pictures = [made[f"front.{number:04d}.jpg"] for number in range(len(times))]
+    assert len([name for name in made if name.endswith(".jpg")]) == len(times) > 1
+    for t_ns, jpeg in zip(times, pictures, strict=True):
+        nearest = min(decoded, key=lambda at: abs(at - t_ns))
+        assert nearest == pytest.approx(t_ns, abs=1_000_000)
+        picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+        assert picture is not None
+        assert np.abs(picture.astype(int) - decoded[nearest].astype(int)).mean() < 6

@@ -1,0 +1,54 @@
+"""The sweep: keyframes at a rate, each log once, and a bad file costs its own log."""
+
+from __future__ import annotations
+
+import shutil
+from itertools import pairwise
+from pathlib import Path
+
+from pipeline.config import SweepConfig
+from pipeline.stages.sweep import plan_sweep
+from schemas.times import NS_PER_S
+from tests.pipeline.stages.conftest import Small
+
+SWEEP = SweepConfig(fps=1.0, models=())
+
+
+def test_rows_are_keyframes_at_most_at_the_rate(mined: Small) -> None:
+    mined.run(plan_sweep, SWEEP)
+    keyframes = {
+        (row["log_id"], row["camera"], row["t_ns"])
+        for row in mined.rows("frames")
+        if row["is_keyframe"]
+    }
+    rows = mined.rows("scene")
+    found = [(row["log_id"], row["camera"], row["t_ns"]) for row in rows]
+    assert set(found) <= keyframes
+    assert len(set(found)) == len(found) > 0
+    for log_id in {row["log_id"] for row in rows}:
+        times = [t_ns for log, _, t_ns in found if log == log_id]
+        gaps = [later - t_ns for t_ns, later in pairwise(times)]
+        # Keyframes are where the encoder put them: on average the rate is kept.
+        assert sum(gaps) >= (len(gaps) - 1) * NS_PER_S
+    assert all(0 <= row["brightness"] <= 255 and row["sharpness"] >= 0 for row in rows)
+    assert {row["vehicles"] for row in rows} == {None}, "no detector counted"
+
+
+def test_a_log_is_swept_once_whatever_the_rate(mined: Small) -> None:
+    mined.run(plan_sweep, SWEEP)
+    assert not plan_sweep(mined.lake(), SweepConfig(fps=0.5, models=())).tasks
+
+
+def test_a_file_that_is_gone_rejects_its_log(mined: Small, tmp_path: Path) -> None:
+    videos = {row["log_id"]: Path(row["uri"]) for row in mined.rows("videos")}
+    lost, kept = sorted(videos)
+    shutil.move(videos[lost], tmp_path / "away.mp4")
+    try:
+        report = mined.run(plan_sweep, SWEEP)
+    finally:
+        shutil.move(tmp_path / "away.mp4", videos[lost])
+    (count,) = [count for count in report.counts if count.of == "logs"]
+    assert (count.kept, count.rejected) == (1, 1)
+    (reject,) = mined.rows("rejects")
+    assert (reject["subject"], reject["stage"]) == (lost, "sweep")
+    assert {row["log_id"] for row in mined.rows("scene")} == {kept}
