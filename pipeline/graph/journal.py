@@ -121,7 +121,7 @@ class Journal:
         if len(found) != expected:
             raise LakeError(
                 f"{self.folder} tells of {len(found)} tasks that are done, not of {expected}; "
-                "was it deleted meanwhile? Run the same command again"
+                "was it deleted meanwhile, or do two tasks share a key? Run the same command again"
             )
         with ThreadPoolExecutor(READERS) as pool:
             return [_RESULT.validate_json(text) for text in pool.map(self._read, found)]

@@ -48,7 +48,8 @@ class Output:
     """What a task came to: rows by table, what is done, what was rejected, the counts.
 
     `blobs` are the other files that it wrote, by name from the lake's root, and their bytes;
-    `next` tasks that follow from this one, for the stage that comes next in the pipeline;
+    `next` tasks that follow from this one, for the stage that comes next in the pipeline, with
+    keys that no other task of the run has;
     `detail` a few facts for the last step, as JSON has them.
     """
 

@@ -134,7 +134,6 @@ class CommitRun(beam.PTransform[PCollection[str], PCollection[str]]):
         """Counts the tasks, and commits on one worker."""
         committed: PCollection[str] = (
             done
-            | "distinct" >> beam.Distinct()
             | "count" >> Count.Globally().without_defaults()
             | "commit" >> beam.ParDo(self._commit).with_output_types(str)
         )

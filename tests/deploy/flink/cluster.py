@@ -39,7 +39,7 @@ _MEMORY = {
     "taskmanager.memory.task.heap.size": "256m",
     "taskmanager.memory.task.off-heap.size": "64m",
     "taskmanager.memory.framework.heap.size": "64m",
-    "taskmanager.memory.framework.off-heap.size": "64m",
+    "taskmanager.memory.framework.off-heap.size": "128m",
     "taskmanager.memory.managed.size": "128m",
     "taskmanager.memory.network.min": "256m",
     "taskmanager.memory.network.max": "256m",
@@ -125,7 +125,11 @@ class Cluster:
             name,
             [
                 *self._java(
-                    "-Xmx320m", "-XX:MaxMetaspaceSize=192m", f"-Djdk.net.hosts.file={hosts}"
+                    "-Xmx320m",
+                    # Network and off-heap memory below, as Flink's own script adds it up.
+                    "-XX:MaxDirectMemorySize=448m",
+                    "-XX:MaxMetaspaceSize=192m",
+                    f"-Djdk.net.hosts.file={hosts}",
                 ),
                 "org.apache.flink.runtime.taskexecutor.TaskManagerRunner",
                 "--configDir",

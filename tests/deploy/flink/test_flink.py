@@ -324,8 +324,9 @@ def test_a_pipeline_of_ones_own_runs_on_flink(
     words = [sys.executable, program, lake, notes, *bench.cluster.beam_options()]
     start = time.monotonic()
     done = subprocess.run(
-        [str(word) for word in words], env=bench.env, capture_output=True, text=True, check=False
-    )
+        [str(word) for word in words],
+        env=bench.env, capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert notes_in(lake) == expected
     assert fleetmill("verify", lake).code == 0
