@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import apache_beam as beam
-import pyarrow.compute as pc
 from apache_beam.pvalue import PCollection
 
 from pipeline.graph.balance import JobReport, check_balance
@@ -241,24 +240,3 @@ def _committed_counts(lake: Lake, run_id: str) -> tuple[Count, ...]:
         if row["run_id"] == run_id:
             return tuple(Count(**count) for count in row["counts"])
     raise LakeError(f"{lake.url}: run {run_id} finished but committed no row of `runs`")
-
-
-def stage_digest(**parts: Any) -> str:
-    """Names a stage's configuration and version: what its ledger is keyed by."""
-    return digest("stage", parts)
-
-
-def done_subjects(lake: Lake, stage: str) -> dict[tuple[str, str], str]:
-    """Reads what a stage is done with: (subject, stage_digest) to outcome."""
-    rows = lake.read("ledger", columns=["stage", "subject", "stage_digest", "outcome"])
-
-    mine = rows.filter(pc.equal(rows["stage"], stage))
-    return {
-        (subject, key): outcome
-        for subject, key, outcome in zip(
-            mine["subject"].to_pylist(),
-            mine["stage_digest"].to_pylist(),
-            mine["outcome"].to_pylist(),
-            strict=True,
-        )
-    }

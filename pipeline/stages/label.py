@@ -18,8 +18,9 @@ from auto_label.label import Labelled, LabelSpec, label_event, sample_members
 from auto_label.models import Detector, ModelSpec
 from pipeline.config import LabelConfig
 from pipeline.graph.deadline import within
-from pipeline.graph.execute import Work, done_subjects
-from pipeline.graph.stage import Done, Output, Stage
+from pipeline.graph.execute import Work
+from pipeline.graph.stage import Output, Stage
+from pipeline.lake.ledger import Done, done_subjects
 from pipeline.lake.locate import Places, locate, rows_of
 from pipeline.lake.tables import Lake
 from pipeline.stages.detectors import open_detectors

@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.config import CorpusConfig
-from pipeline.graph.execute import Work, done_subjects, stage_digest
-from pipeline.graph.stage import Done, Output, Stage
+from pipeline.graph.execute import Work
+from pipeline.graph.stage import Output, Stage
+from pipeline.lake.ledger import Done, done_subjects, stage_digest
 from pipeline.lake.tables import Lake
 from schemas.ids import canonical, digest
 from schemas.records import Count
