@@ -20,7 +20,8 @@ from pipeline.graph.journal import Journal
 from pipeline.graph.runner import Metrics, metrics, pipeline_options, run_to_end
 from pipeline.graph.stage import Stage, Task, TaskResult, reject_rows
 from pipeline.graph.transforms import CommitRun, Finish, ListTasks, RunStage
-from pipeline.lake.tables import Lake, RunRow
+from pipeline.lake.intents import RunRow, commit
+from pipeline.lake.tables import Lake
 from schemas.errors import LakeError
 from schemas.ids import canonical, digest
 from schemas.records import AddFile, Count, Reject, add_counts
@@ -65,7 +66,7 @@ class Commit:
         """Commits the files of every task, the run's row last."""
         counts = add_counts([*self.run.counts, *(c for r in results for c in r.counts)])
         adds = [*self.adds, *(add for r in results for add in r.adds)]
-        self.lake.commit(replace(self.run, counts=tuple(counts)), adds)
+        commit(self.lake, replace(self.run, counts=tuple(counts)), adds)
 
 
 def build(

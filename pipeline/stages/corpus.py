@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 from pipeline.config import CorpusConfig
 from pipeline.graph.execute import Work
 from pipeline.graph.stage import Output, Stage, TaskResult
-from pipeline.lake.tables import Lake, RunRow
+from pipeline.lake.intents import RunRow, commit
+from pipeline.lake.tables import Lake
 from pipeline.queries.catalog import query
 from pipeline.snapshots.publish import (
     assemble_shard,
@@ -135,7 +136,7 @@ class Publish:
         }
         # Selected again, on the same versions: a table of samples is too large to travel.
         publish_selection(self.lake, self.config, select(self.lake, self.config), shards)
-        self.lake.commit(self.run, [])
+        commit(self.lake, self.run, [])
 
 
 def publish_selection(

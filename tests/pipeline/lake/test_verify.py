@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.lake.tables import Lake, RunRow
+from pipeline.lake.intents import RunRow, commit
+from pipeline.lake.tables import Lake
 from pipeline.lake.verify import verify
 from pipeline.snapshots.publish import root_hash, snapshot_id
 from schemas.errors import LakeError
@@ -322,7 +323,7 @@ def filled(url: str) -> Lake:
     )
     lake = Lake.create(url)
     adds = [*lake.write("samples", table, "u"), *lake.write("events", events, "u")]
-    lake.commit(RunRow("r", "label", "d", "{}", 1, (Count("label", "events", 60),)), adds)
+    commit(lake, RunRow("r", "label", "d", "{}", 1, (Count("label", "events", 60),)), adds)
     publish_all(url)
     return lake
 
@@ -359,7 +360,7 @@ def test_a_lake_is_checked_with_its_packs_and_corpora(tmp_path: Path) -> None:
 def test_a_lake_whose_samples_lost_their_events_is_found(tmp_path: Path) -> None:
     lake = filled(str(tmp_path))
     removes = [("events", uri) for uri in lake.files("events")]
-    lake.commit(RunRow("r2", "erase", "d", "{}", 1), [], removes)
+    commit(lake, RunRow("r2", "erase", "d", "{}", 1), [], removes)
     assert verify(lake.url).problems == (
         "samples: 60 are of events that are not in the table events",
     )
@@ -367,7 +368,7 @@ def test_a_lake_whose_samples_lost_their_events_is_found(tmp_path: Path) -> None
 
 def test_a_negative_balance_is_found(tmp_path: Path) -> None:
     lake = Lake.create(str(tmp_path))
-    lake.commit(RunRow("r", "mine", "d", "{}", 1, (Count("mine", "logs", -1),)), [])
+    commit(lake, RunRow("r", "mine", "d", "{}", 1, (Count("mine", "logs", -1),)), [])
     (problem,) = verify(lake.url).problems
     assert "balance of mine is negative" in problem
 
