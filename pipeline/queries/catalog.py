@@ -7,22 +7,17 @@ a file, or change its own configuration.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable
 
 import duckdb
 import pyarrow as pa
-import pyarrow.fs
-from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.lake.tables import Lake
-from pipeline.snapshots.publish import LATEST, is_published
+from pipeline.snapshots.manifest import latest_snapshots
 from schemas.errors import LakeError, UsageError
 from schemas.tables import TABLES
-from transforms.storage import filesystem, names
-
-_MAX_POINTER_BYTES = 1 << 12
+from transforms.parquet import dataset
+from transforms.storage import is_local
 
 
 def connect(lake: Lake, tables: Iterable[str] | None = None) -> duckdb.DuckDBPyConnection:
@@ -38,16 +33,15 @@ def connect(lake: Lake, tables: Iterable[str] | None = None) -> duckdb.DuckDBPyC
     views = {table: lake.files(table) for table in (TABLES if tables is None else tables)}
     schemas = {table: TABLES[table].schema for table in views}
     views |= _corpora(lake.url)
-    fs, _ = filesystem(lake.url)
     con = duckdb.connect(config={"python_enable_replacements": False})
     for view, files in views.items():
         try:
             if not files:
                 con.register(view, schemas[view].empty_table())
-            elif isinstance(fs, LocalFileSystem):
+            elif is_local(lake.url):
                 con.execute(f"CREATE VIEW {_name(view)} AS FROM read_parquet([{_texts(files)}])")
             else:  # without an extension DuckDB reads no URL; Arrow does
-                con.register(view, _remote(fs, files))
+                con.register(view, dataset(files))
         except (duckdb.Error, pa.ArrowInvalid, OSError) as error:
             raise LakeError(
                 f"view {view!r} of {lake.url} cannot be opened: {' '.join(str(error).split())}; "
@@ -86,33 +80,6 @@ def query(lake: Lake, sql: str) -> pa.Table:
         con.close()
 
 
-def latest_snapshots(lake_url: str) -> dict[str, str]:
-    """Maps each published corpus to the URL of its latest snapshot."""
-    found = {}
-    for name in names(f"{lake_url}/corpora"):
-        folder = f"{lake_url}/corpora/{name}"
-        fs, path = filesystem(f"{folder}/{LATEST}")
-        try:
-            with fs.open(path, "rb") as file:
-                snapshot = _pointed(f"{folder}/{LATEST}", file.read(_MAX_POINTER_BYTES))
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        if is_published(f"{folder}/{snapshot}"):
-            found[name] = f"{folder}/{snapshot}"
-    return found
-
-
-def _pointed(url: str, content: bytes) -> str:
-    try:
-        pointer = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise LakeError(f"{url} is not JSON: {error}; publish the corpus again") from error
-    snapshot = pointer.get("snapshot") if isinstance(pointer, dict) else None
-    if not (isinstance(snapshot, str) and snapshot.isalnum()):
-        raise LakeError(f"{url} names no snapshot; publish the corpus again")
-    return snapshot
-
-
 def _is_unicode(text: str) -> bool:
     return not any("\ud800" <= sign <= "\udfff" for sign in text)
 
@@ -124,13 +91,6 @@ def _corpora(lake_url: str) -> dict[str, list[str]]:
         for part in ("samples", "labels"):
             views[f"{stem}_{part}"] = [f"{folder}/{part}.parquet"]
     return views
-
-
-def _remote(fs: Any, files: Sequence[str]) -> Any:
-    import pyarrow.dataset as ds  # noqa: PLC0415 - it imports pandas, which is slow
-
-    place = pa.fs.PyFileSystem(pa.fs.FSSpecHandler(fs))
-    return ds.dataset([fs._strip_protocol(file) for file in files], filesystem=place)
 
 
 def _name(view: str) -> str:

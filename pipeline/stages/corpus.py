@@ -20,14 +20,9 @@ from pipeline.graph.stage import Output, Stage, TaskResult
 from pipeline.lake.intents import RunRow, commit
 from pipeline.lake.tables import Lake
 from pipeline.queries.catalog import query
-from pipeline.snapshots.publish import (
-    assemble_shard,
-    is_published,
-    make_latest,
-    publish,
-    snapshot_id,
-    snapshot_url,
-)
+from pipeline.snapshots.assembly import assemble_shard
+from pipeline.snapshots.manifest import is_published, make_latest, snapshot_id, snapshot_url
+from pipeline.snapshots.publish import publish
 from pipeline.topologies import load_topology
 from pipeline.topologies.planner import Plan, plan, split_of
 from schemas.errors import UsageError

@@ -11,7 +11,8 @@ import pytest
 from pipeline.lake.intents import RunRow, commit
 from pipeline.lake.tables import Lake
 from pipeline.queries import list_queries, load_query
-from pipeline.queries.catalog import connect, latest_snapshots, query
+from pipeline.queries.catalog import connect, query
+from pipeline.snapshots.manifest import latest_snapshots
 from schemas.errors import LakeError, UsageError
 from schemas.records import Count
 from schemas.tables import TABLES
