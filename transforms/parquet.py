@@ -67,6 +67,8 @@ def read(
 ) -> pa.Table:
     """Reads one Parquet file, which is fetched whole; see `decode` for the arguments.
 
+    To read a few rows of a large file use `read_files`, which skips row groups.
+
     Raises:
         FileNotFoundError: there is no such file.
         pyarrow.ArrowException, OSError: it cannot be read, is not Parquet, or is damaged.
@@ -76,7 +78,7 @@ def read(
 
 def read_files(
     urls: Sequence[str],
-    schema: pa.Schema,
+    schema: pa.Schema | None = None,
     columns: Sequence[str] | None = None,
     filter: pc.Expression | None = None,  # noqa: A002 - pyarrow's own word for it
 ) -> pa.Table:
@@ -84,7 +86,7 @@ def read_files(
 
     Args:
         urls: at least one file, all on one file system.
-        schema: the table's; a column that a file lacks is null.
+        schema: the table's, by default the first file's; a column that a file lacks is null.
         columns: the columns wanted, all by default.
         filter: keeps the rows for which it is true.
 
