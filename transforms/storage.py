@@ -168,5 +168,6 @@ def remove(url: str) -> None:
             if not fs.exists(path):
                 return
         except OSError as error:
-            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+            # A folder that another process made or filled between two of fsspec's calls.
+            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR}:
                 raise
