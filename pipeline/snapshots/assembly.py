@@ -17,6 +17,7 @@ from pathlib import Path
 from schemas.errors import LakeError
 from transforms.corpora import CORPORA, ShardDigest
 from transforms.storage import filesystem, is_local, normal, replacing, resolve
+from transforms.timing import step
 
 Range = tuple[str, int, int, str]
 """A sample in a pack: pack URI (relative to the lake, or absolute), offset, length, SHA-256."""
@@ -58,6 +59,7 @@ def assemble_shard(
 def _checked(
     parts: Iterable[memoryview], ranges: Sequence[Range], hasher: ThreadPoolExecutor
 ) -> Iterator[memoryview]:
+    """Yields the parts on, and raises once the hash of one is not that of its range."""
     waiting: deque[tuple[Range, Future[str]]] = deque()
     for part, wanted in zip(parts, ranges, strict=True):
         waiting.append((wanted, hasher.submit(_hash, part)))
@@ -91,6 +93,7 @@ def _parts(lake_url: str, ranges: Sequence[Range]) -> Generator[memoryview, None
 
 
 def _mapped(urls: Sequence[str], ranges: Sequence[Range]) -> Iterator[memoryview]:
+    """Yields ranges of files that are mapped into memory."""
     maps: dict[str, memoryview] = {}
     for url, (_, offset, length, _) in zip(urls, ranges, strict=True):
         if url not in maps:
@@ -100,7 +103,7 @@ def _mapped(urls: Sequence[str], ranges: Sequence[Range]) -> Iterator[memoryview
             except (OSError, ValueError) as error:  # ValueError: an empty file
                 raise LakeError(f"pack {url}: {error}; label its events again") from error
             maps[url] = memoryview(mapped)
-        yield _whole(url, offset, length, maps[url][offset : offset + length])
+        yield _checked_length(url, offset, length, maps[url][offset : offset + length])
 
 
 def _fetched(urls: Sequence[str], ranges: Sequence[Range]) -> Iterator[memoryview]:
@@ -108,12 +111,13 @@ def _fetched(urls: Sequence[str], ranges: Sequence[Range]) -> Iterator[memoryvie
     for batch in _batches(urls, ranges):
         fs, _ = filesystem(batch[0][0])
         try:
-            blocks = fs.cat_ranges(
-                [fs._strip_protocol(url) for url, _, _, _ in batch],
-                [start for _, start, _, _ in batch],
-                [end for _, _, end, _ in batch],
-                on_error="raise",
-            )
+            with step("read"):
+                blocks = fs.cat_ranges(
+                    [fs._strip_protocol(url) for url, _, _, _ in batch],
+                    [start for _, start, _, _ in batch],
+                    [end for _, _, end, _ in batch],
+                    on_error="raise",
+                )
         except OSError as error:
             raise LakeError(
                 f"packs from {batch[0][0]} on: {error}; label their events again"
@@ -122,13 +126,15 @@ def _fetched(urls: Sequence[str], ranges: Sequence[Range]) -> Iterator[memoryvie
             view = memoryview(block)
             for offset, length in members:
                 at = offset - start
-                yield _whole(url, offset, length, view[at : at + length])
+                yield _checked_length(url, offset, length, view[at : at + length])
 
 
 _Piece = tuple[str, int, int, list[tuple[int, int]]]
+"""One request: URL, start, end, and the (offset, length) of the samples in it."""
 
 
 def _batches(urls: Sequence[str], ranges: Sequence[Range]) -> Iterator[list[_Piece]]:
+    """Groups ranges into batches of about _READ_BYTES, merging adjacent ones."""
     batch: list[_Piece] = []
     size = 0
     for url, (_, offset, length, _) in zip(urls, ranges, strict=True):
@@ -145,7 +151,7 @@ def _batches(urls: Sequence[str], ranges: Sequence[Range]) -> Iterator[list[_Pie
         yield batch
 
 
-def _whole(url: str, offset: int, length: int, part: memoryview) -> memoryview:
+def _checked_length(url: str, offset: int, length: int, part: memoryview) -> memoryview:
     if len(part) != length:
         raise LakeError(
             f"pack {url} ends within the sample at bytes {offset} to {offset + length}; "

@@ -78,19 +78,6 @@ def publish(
     url = snapshot_url(lake_url, name, snapshot)
     if not is_published(url):
         _check_shards(url, samples, shards)
-        files = [
-            {"path": path, "bytes": shard.bytes, "sha256": shard.sha256, "samples": shard.samples}
-            for path, shard in shards.items()
-        ]
-        files += _put_all(
-            url,
-            {
-                "samples.parquet": encode(samples),
-                "labels.parquet": encode(labels),
-                "plan.json": canonical(plan.document),
-                "card.md": _card(name, snapshot, plan, samples, metadata).encode(),
-            },
-        )
         document: dict[str, Any] = {
             "format": MANIFEST_FORMAT,
             "name": name,
@@ -98,16 +85,31 @@ def publish(
             "topology": plan.topology.name,
             "splits": split_totals(samples),
             "metadata": dict(metadata),
-            "files": sorted(files, key=lambda file: str(file["path"])),
         }
+        contents = {
+            "samples.parquet": encode(samples),
+            "labels.parquet": encode(labels),
+            "plan.json": canonical(plan.document),
+            "card.md": _card(name, snapshot, plan, samples, metadata).encode(),
+        }
+        files = [*_shard_entries(shards), *_put_all(url, contents)]
+        document["files"] = sorted(files, key=lambda file: str(file["path"]))
         document["root"] = root_hash(document)
         put(f"{url}/{MANIFEST}", canonical(document))
     make_latest(lake_url, name, snapshot)
     return read_manifest(url)
 
 
+def _shard_entries(shards: Mapping[str, ShardDigest]) -> list[dict[str, Any]]:
+    """Returns the shards' entries of the manifest."""
+    return [
+        {"path": path, "bytes": shard.bytes, "sha256": shard.sha256, "samples": shard.samples}
+        for path, shard in shards.items()
+    ]
+
+
 def _put_all(url: str, contents: Mapping[str, bytes]) -> list[dict[str, Any]]:
-    """Writes files to a folder, and returns their entries of the manifest."""
+    """Writes files to the snapshot's folder; returns their entries of the manifest."""
     entries = []
     for path, content in contents.items():
         put(f"{url}/{path}", content)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from pipeline.lake.intents import RunRow
+from pipeline.lake.intents import RunRow, commit
+from pipeline.lake.tables import Lake
 from schemas.records import Count
 from schemas.tables import TABLES
 
@@ -36,3 +37,12 @@ def one_row(table: str) -> pa.Table:
             value = pa.scalar([] if pa.types.is_nested(field.type) else 1).cast(field.type)
         columns.append(pa.repeat(value, 1))
     return pa.Table.from_arrays(columns, schema=TABLES[table].schema)
+
+
+def filled(url: str) -> Lake:
+    """Makes a lake with one row in every table."""
+    lake = Lake.create(url)
+    tables = [name for name in TABLES if name != "runs"]
+    adds = [add for name in tables for add in lake.write(name, one_row(name), "u")]
+    commit(lake, RunRow("r", "mine", "d", "{}", 1, (Count("mine", "logs", 1, 2, 3),)), adds)
+    return lake
