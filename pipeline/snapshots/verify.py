@@ -95,12 +95,13 @@ def check_snapshot(url: str, checked: Counter[str]) -> Iterator[str]:
 
 
 def _unfit(samples: pa.Table) -> list[str]:
-    whole = {"position", "offset", "length"}
+    """Lists the columns of PLACED that are absent, of another type, or hold nulls."""
+    integers = {"position", "offset", "length"}
     return [
         name
         for name in PLACED
         if name not in samples.column_names
-        or samples.schema.field(name).type != (pa.int64() if name in whole else pa.string())
+        or samples.schema.field(name).type != (pa.int64() if name in integers else pa.string())
         or samples[name].null_count
     ]
 
@@ -183,7 +184,7 @@ def _check_shards(
 def _check_shard(
     path: str, entry: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], file: BinaryIO
 ) -> Iterator[str]:
-    whole, at = sha256(), 0
+    hashed, at = sha256(), 0
     ordered = sorted(rows, key=lambda row: row["offset"])
     for position, row in enumerate(ordered):
         place = f"{path}: sample {row['event_id']} at byte {row['offset']}"
@@ -194,7 +195,7 @@ def _check_shard(
             yield f"{place}: claims {row['length']} bytes of a shard of {entry['bytes']}"
             break
         block = file.read(row["length"])
-        whole.update(block)
+        hashed.update(block)
         at += len(block)
         if len(block) != row["length"]:
             yield f"{place}: the shard ends within it"
@@ -207,14 +208,14 @@ def _check_shard(
         tail = file.read(len(END_OF_ARCHIVE))
         if tail != END_OF_ARCHIVE:
             yield f"{path}: the tar does not end after its last sample"
-        whole.update(tail)
+        hashed.update(tail)
         at += len(tail)
     while rest := file.read(_READ_BYTES):
-        whole.update(rest)
+        hashed.update(rest)
         at += len(rest)
     if at != entry["bytes"]:
         yield f"{path}: has {at} bytes, the manifest says {entry['bytes']}"
-    elif whole.hexdigest() != entry["sha256"]:
+    elif hashed.hexdigest() != entry["sha256"]:
         yield f"{path}: altered: its SHA-256 is not the manifest's"
 
 

@@ -1,4 +1,4 @@
-"""The catalog: SQL sees the views of the lake, and nothing else of the machine."""
+"""The catalog: SQL reads the views of the lake, and nothing else on the machine."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ HOSTILE = [
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Lake:
-    """Makes one lake for all hostile SQL, beside a file that is none of its business."""
+    """Makes one lake for all hostile SQL, beside a file that SQL must not reach."""
     folder = tmp_path_factory.mktemp("guarded")
     (folder / "secret").write_text("secret")
     return filled(str(folder / "lake"))
