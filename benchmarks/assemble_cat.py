@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import Measure, interleaved
-from pipeline.snapshots.publish import Range, assemble_shard
+from pipeline.snapshots.assembly import Range, assemble_shard
 from transforms.corpora.pack import PackWriter
 
 SAMPLES = 256

@@ -10,7 +10,7 @@ from webdataset import ShardWriter, WebDataset
 
 from benchmarks import Measure, interleaved
 from benchmarks.assemble_cat import write_packs
-from pipeline.snapshots.publish import assemble_shard
+from pipeline.snapshots.assembly import assemble_shard
 
 
 def measure() -> Iterator[Measure]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import typer
 
 from jobs.options import AsJson
@@ -14,7 +13,7 @@ from jobs.results import show_snapshot
 from jobs.run import run_jobs
 from pipeline.lake.tables import Lake
 from synth.fleet import FleetSpec, write_fleet
-from transforms.storage import filesystem
+from transforms.parquet import read
 from transforms.triggers.score import score_events
 
 DRIVES = 4
@@ -82,9 +81,7 @@ def demo(
 
 
 def _beside_truth(reporter: Reporter, lake: Lake, truth_uri: str) -> list[dict[str, Any]]:
-    fs, path = filesystem(truth_uri)
-    with fs.open(path, "rb") as file:
-        truth = pq.read_table(file)
+    truth = read(truth_uri)
     names = lake.read("logs", columns=["log_id", "name"])
     events = lake.read("events").join(names, "log_id")
     events = events.append_column("log_name", events["name"]).drop_columns(["name"])

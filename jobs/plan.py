@@ -5,7 +5,6 @@ from __future__ import annotations
 import json as json_format
 from typing import Annotated
 
-import pyarrow.parquet as pq
 import typer
 
 from jobs.options import AsJson, TopologyDirs, TopologyName
@@ -15,7 +14,8 @@ from pipeline.topologies import load_topology
 from pipeline.topologies.planner import replan
 from schemas.errors import UsageError
 from schemas.ids import canonical
-from transforms.storage import filesystem, names, normal, put
+from transforms.parquet import read
+from transforms.storage import get, names, normal, put
 
 
 def plan(
@@ -40,9 +40,7 @@ def plan(
     reporter = Reporter(json)
     machine = load_topology(topology or "", topologies or ())
     snapshot = snapshot_folder(corpus)
-    fs, path = filesystem(f"{snapshot}/samples.parquet")
-    with fs.open(path, "rb") as file:
-        document = replan(pq.read_table(file), machine)
+    document = replan(read(f"{snapshot}/samples.parquet"), machine)
     target = out or f"plan-{machine.name}.json"
     put(normal(target), canonical(document))
     reporter.text(f"plan  {target}")
@@ -63,8 +61,7 @@ def snapshot_folder(corpus: str) -> str:
     if "manifest.json" in inside:
         return url
     if "latest.json" in inside:
-        fs, path = filesystem(f"{url}/latest.json")
-        return f"{url}/{json_format.loads(fs.cat_file(path))['snapshot']}"
+        return f"{url}/{json_format.loads(get(f'{url}/latest.json'))['snapshot']}"
     raise UsageError(
         f"{corpus!r} is neither a snapshot (no manifest.json) nor a corpus (no latest.json); "
         "corpora lie in LAKE/corpora/NAME"

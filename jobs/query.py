@@ -8,7 +8,6 @@ from typing import Annotated
 
 import pyarrow as pa
 import pyarrow.csv as pa_csv
-import pyarrow.parquet as pq
 import typer
 
 from jobs.options import AsJson, LakeUrl
@@ -17,6 +16,7 @@ from pipeline.lake.tables import Lake
 from pipeline.queries import load_query
 from pipeline.queries.catalog import query as ask
 from schemas.errors import UsageError
+from transforms.parquet import encode
 
 
 class Format(StrEnum):
@@ -65,12 +65,11 @@ def write_rows(rows: pa.Table, format: Format) -> None:  # noqa: A002 - as the f
         reporter.table(f"{rows.num_rows} rows", rows.column_names, values)
     elif format is Format.JSON:
         Reporter(as_json=True).document(rows.to_pylist())
-    else:
+    elif format is Format.CSV:
         sink = pa.output_stream(pa.PythonFile(sys.stdout.buffer, mode="w"))
-        if format is Format.CSV:
-            pa_csv.write_csv(_flat(rows), sink)
-        else:
-            pq.write_table(rows, sink)
+        pa_csv.write_csv(_flat(rows), sink)
+    else:
+        sys.stdout.buffer.write(encode(rows))
 
 
 def _flat(rows: pa.Table) -> pa.Table:

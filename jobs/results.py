@@ -10,7 +10,7 @@ from typing import Any
 from jobs.reporting import Reporter
 from pipeline.graph.balance import JobReport
 from pipeline.lake.tables import Lake
-from transforms.storage import filesystem
+from transforms.storage import get
 
 
 def show_events(reporter: Reporter, lake: Lake) -> dict[str, int]:
@@ -24,9 +24,8 @@ def show_events(reporter: Reporter, lake: Lake) -> dict[str, int]:
 def snapshot_document(report: JobReport) -> dict[str, Any]:
     """Reads what a corpus job published: where it lies, its root hash, its balance."""
     folder = report.detail["folder"]
-    fs, path = filesystem(folder)
-    manifest = json.loads(fs.cat_file(f"{path}/manifest.json"))
-    plan = json.loads(fs.cat_file(f"{path}/plan.json"))
+    manifest = json.loads(get(f"{folder}/manifest.json"))
+    plan = json.loads(get(f"{folder}/plan.json"))
     return {"url": folder, "root": manifest["root"], "name": manifest["name"], **balance(plan)}
 
 

@@ -12,6 +12,7 @@ from jobs.state import STATE
 from pipeline.config import CorpusConfig
 from pipeline.graph.balance import JobReport
 from pipeline.graph.execute import Work, execute
+from pipeline.lake.intents import recover
 from pipeline.lake.tables import Lake
 from pipeline.stages.corpus import plan_corpus
 from pipeline.stages.repack import plan_repack
@@ -43,7 +44,7 @@ def step(
         FleetError: there is no lake, the configuration is wrong, or the job failed.
     """
     lake = Lake.create(url) if create else Lake.open(url)
-    for run_id in lake.recover():
+    for run_id in recover(lake):
         reporter.note(f"{job}: finished the commit of run {run_id}, which was interrupted")
     try:
         work = plan(lake, config)

@@ -81,3 +81,27 @@ def test_tests_mirror_the_tree() -> None:
     }
     for folder in folders:
         assert (ROOT / folder).is_dir() or folder.parts[0] in {"benchmarks", "docs"}, folder
+
+
+PIPELINE = ("topologies", "snapshots", "lake", "queries", "graph", "config", "stages")
+"""The rooms of pipeline/: each imports only itself and those before it."""
+
+
+def test_imports_among_the_rooms_of_pipeline_run_one_way() -> None:
+    found = {path.relative_to(ROOT / "pipeline").parts[0] for path in modules_of_pipeline()}
+    assert {name.removesuffix(".py") for name in found} == set(PIPELINE)
+    wrong = []
+    for path in modules_of_pipeline():
+        room = path.relative_to(ROOT / "pipeline").parts[0].removesuffix(".py")
+        allowed = PIPELINE[: PIPELINE.index(room) + 1]
+        for name in imports(path):
+            floor, _, rest = name.partition(".")
+            if floor == "pipeline" and rest.partition(".")[0] not in allowed:
+                wrong.append(f"{path.relative_to(ROOT)} imports {name}")
+    assert not wrong
+
+
+def modules_of_pipeline() -> list[Path]:
+    """Lists the modules of pipeline/, its docstring excepted."""
+    root = ROOT / "pipeline"
+    return sorted(path for path in root.rglob("*.py") if path != root / "__init__.py")

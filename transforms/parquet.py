@@ -1,35 +1,125 @@
-"""Rows as the lake's Parquet: equal rows give equal bytes, and Delta's statistics of them."""
+"""Rows as Parquet: one encoding for every file, Delta's statistics, and the readers.
+
+Native Arrow threads must never own a Python object: one that releases it while the
+interpreter shuts down aborts the process. So single files are fetched as bytes and parsed
+in the calling thread, and the local files of a table are opened by Arrow itself.
+"""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.fs
 import pyarrow.parquet as pq
 
 from schemas.ids import canonical
+from transforms.storage import filesystem, get, is_local
+from transforms.timing import step
 
 ROW_GROUP_ROWS = 1 << 17
 STATS_CHARS = 32
 
 
 def encode(rows: pa.Table) -> bytes:
-    """Returns the rows as one Parquet file: zstd, dictionaries, row groups of one size."""
-    out = io.BytesIO()
-    # Chunks come from how the rows were gathered; pages must not.
-    rows = rows.combine_chunks()
-    pq.write_table(rows, out, compression="zstd", row_group_size=ROW_GROUP_ROWS)
-    return out.getvalue()
+    """Encodes rows as one Parquet file; equal rows give equal bytes.
+
+    zstd, dictionaries, and row groups of one size.
+    """
+    with step("encode_rows"):
+        out = io.BytesIO()
+        # How the rows were gathered decides on chunks, which must not decide on pages.
+        rows = rows.combine_chunks()
+        pq.write_table(rows, out, compression="zstd", row_group_size=ROW_GROUP_ROWS)
+        return out.getvalue()
+
+
+def decode(
+    content: bytes,
+    columns: Sequence[str] | None = None,
+    filter: pc.Expression | None = None,  # noqa: A002 - pyarrow's own word for it
+) -> pa.Table:
+    """Decodes a Parquet file in the calling thread.
+
+    Args:
+        content: the file.
+        columns: the columns wanted, all by default.
+        filter: keeps the rows for which it is true; importing what evaluates it is slow.
+
+    Raises:
+        pyarrow.ArrowException, OSError: it is not Parquet, or damaged.
+    """
+    with step("read"):
+        file = pq.ParquetFile(pa.BufferReader(content))
+        if filter is None:
+            return file.read(None if columns is None else list(columns), use_threads=False)
+        rows = file.read(use_threads=False).filter(filter)
+        return rows if columns is None else rows.select(list(columns))
+
+
+def read(
+    url: str,
+    columns: Sequence[str] | None = None,
+    filter: pc.Expression | None = None,  # noqa: A002 - pyarrow's own word for it
+) -> pa.Table:
+    """Reads one Parquet file, which is fetched whole; see `decode` for the arguments.
+
+    To read a few rows of a large file use `read_files`, which skips row groups.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        pyarrow.ArrowException, OSError: it cannot be read, is not Parquet, or is damaged.
+    """
+    return decode(get(url), columns, filter)
+
+
+def read_files(
+    urls: Sequence[str],
+    schema: pa.Schema | None = None,
+    columns: Sequence[str] | None = None,
+    filter: pc.Expression | None = None,  # noqa: A002 - pyarrow's own word for it
+) -> pa.Table:
+    """Reads files of one table, in their order; statistics and columns limit what is read.
+
+    Args:
+        urls: at least one file, all on one file system.
+        schema: the table's, by default the first file's; a column that a file lacks is null.
+        columns: the columns wanted, all by default.
+        filter: keeps the rows for which it is true.
+
+    Raises:
+        pyarrow.ArrowInvalid, OSError: a file is gone or damaged.
+    """
+    with step("read"):
+        names = None if columns is None else list(columns)
+        return dataset(urls, schema).to_table(columns=names, filter=filter)
+
+
+def dataset(urls: Sequence[str], schema: pa.Schema | None = None) -> Any:
+    """Opens files of one table, all on one file system, as a pyarrow.dataset.Dataset.
+
+    Files of remote stores are opened by fsspec, whose objects Arrow's threads then hold.
+    """
+    import pyarrow.dataset as ds  # noqa: PLC0415 - it imports pandas, which is slow
+
+    if is_local(urls[0]):
+        place, paths = pyarrow.fs.LocalFileSystem(use_mmap=True), list(urls)
+    else:
+        fs, _ = filesystem(urls[0])
+        place = pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(fs))
+        paths = [filesystem(url)[1] for url in urls]
+    return ds.dataset(paths, schema=schema, format="parquet", filesystem=place)
 
 
 def statistics(rows: pa.Table) -> str:
-    """Describes the columns as Delta does, so that readers can skip the file.
+    """Computes Delta's per-column statistics, by which readers skip files, as JSON.
 
     Minimum and maximum of top-level numbers and strings; strings are cut to STATS_CHARS
-    characters, the minimum down and the maximum up. See "Per-file Statistics" in the
-    Delta transaction log protocol.
+    characters, the minimum rounded down and the maximum up. See "Per-file Statistics" in
+    the Delta transaction log protocol.
     """
     least: dict[str, Any] = {}
     most: dict[str, Any] = {}
@@ -59,7 +149,7 @@ def statistics(rows: pa.Table) -> str:
 
 
 def _cut_up(text: str) -> str | None:
-    """Cuts a maximum to a short string that is no smaller, or None where there is none.
+    """Shortens a maximum to a string that is not smaller; None if there is no such string.
 
     >>> _cut_up("a" * 40) == "a" * 31 + "b"
     True
@@ -68,7 +158,7 @@ def _cut_up(text: str) -> str | None:
         return text
     for end in range(STATS_CHARS, 0, -1):
         following = ord(text[end - 1]) + 1
-        # Not into the surrogates, nor past the last code point.
+        # Neither a surrogate nor past the last code point.
         if following < 0xD800 or 0xE000 <= following <= 0x10FFFF:
             return text[: end - 1] + chr(following)
     return None

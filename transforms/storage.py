@@ -1,8 +1,11 @@
-"""Whole objects at URLs: written at once or not at all, wherever fsspec reaches.
+"""Whole objects at URLs, wherever fsspec reaches: read, written, listed and removed.
 
-A file under its final name is always whole: local files are written beside it and
-renamed, object stores publish a put when it is complete. A name that starts with
-TEMPORARY is nobody's file.
+A file under its final name is always complete: local files are written beside it and
+renamed, and object stores show an upload once it is complete. Names that start with
+TEMPORARY are files still being written, or left over from a process that died; readers
+skip them.
+
+Time spent in the store is charged to the steps `read` and `put` of transforms.timing.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import contextlib
 import errno
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,12 +22,14 @@ from typing import Any, BinaryIO
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from transforms.timing import step
+
 TEMPORARY = ".tmp-"
 _REMOVE_ATTEMPTS = 5
 
 
 def normal(url: str) -> str:
-    """Makes a URL absolute and free of a trailing slash; local ones become plain paths.
+    """Makes a URL absolute, without a trailing slash; local URLs become plain paths.
 
     >>> normal("s3://bucket/lake/"), normal("file:///lake")
     ('s3://bucket/lake', '/lake')
@@ -41,7 +47,7 @@ def is_url(uri: str) -> bool:
 
 
 def resolve(root: str, uri: str) -> str:
-    """Reads `uri` as relative to `root`, unless it is absolute.
+    """Resolves a URI against `root`, unless it is absolute.
 
     >>> resolve("/lake", "packs/a.tar"), resolve("/lake", "s3://b/a.tar")
     ('/lake/packs/a.tar', 's3://b/a.tar')
@@ -55,24 +61,53 @@ def filesystem(url: str) -> tuple[Any, str]:
     return fs, path
 
 
+def is_local(url: str) -> bool:
+    """Tells whether a URL names a file or folder of this machine's own file system."""
+    return isinstance(filesystem(url)[0], LocalFileSystem)
+
+
+def get(url: str, start: int | None = None, end: int | None = None) -> bytes:
+    """Reads an object, or its bytes [start, end); fewer where the object ends before.
+
+    Raises:
+        FileNotFoundError: there is no such object.
+        OSError: it cannot be read.
+    """
+    fs, path = filesystem(url)
+    with step("read"):
+        # By keyword: the second positional argument of s3fs is a version id.
+        content: bytes = fs.cat_file(path, start=start, end=end)
+    return content
+
+
 @contextlib.contextmanager
 def replacing(url: str) -> Iterator[BinaryIO]:
-    """Opens a file for writing that appears under its name when the block ends well."""
+    """Opens a file for writing that appears under its name when the block ends without error.
+
+    For a remote store the file is gathered on the local disk and uploaded at the end: a
+    file that fsspec opens for writing is uploaded when it is closed, also after an error,
+    and fsspec's transactions are shared by all threads of a process.
+    """
     fs, path = filesystem(url)
-    if not isinstance(fs, LocalFileSystem):
-        with fs.transaction, fs.open(path, "wb") as out:
+    if isinstance(fs, LocalFileSystem):
+        with _beside(Path(path)) as (out, temporary):
             yield out
+            with step("put"):
+                out.close()
+                temporary.replace(path)
         return
-    with _beside(Path(path)) as (out, temporary):
-        yield out
-        out.close()
-        temporary.replace(path)
+    with tempfile.TemporaryDirectory(prefix="fleetmill-") as folder:
+        temporary = Path(folder) / "upload"
+        with temporary.open("xb") as out:
+            yield out
+        with step("put"):
+            fs.put_file(str(temporary), path)
 
 
 @contextlib.contextmanager
 def _beside(target: Path) -> Iterator[tuple[BinaryIO, Path]]:
     target.parent.mkdir(parents=True, exist_ok=True)
-    # The name is random, for another host may have the same process ids; it never stays.
+    # A random name, because another host may run the same process ids.
     temporary = target.with_name(f"{TEMPORARY}{secrets.token_hex(8)}")
     try:
         with temporary.open("xb") as out:
@@ -82,30 +117,36 @@ def _beside(target: Path) -> Iterator[tuple[BinaryIO, Path]]:
 
 
 def put(url: str, content: bytes) -> None:
-    """Writes a whole object, over one that may be there."""
-    with replacing(url) as out:
-        out.write(content)
+    """Writes an object, replacing one that is there."""
+    with step("put"):
+        fs, path = filesystem(url)
+        if isinstance(fs, LocalFileSystem):
+            with replacing(url) as out:
+                out.write(content)
+        else:
+            fs.pipe_file(path, content)
 
 
 def put_new(url: str, content: bytes) -> bool:
-    """Writes a whole object unless one is there; says whether it did."""
+    """Writes an object unless one is there; returns whether it did."""
     fs, path = filesystem(url)
     try:
-        if isinstance(fs, LocalFileSystem):
-            with _beside(Path(path)) as (out, temporary):
-                out.write(content)
-                out.close()
-                # A hard link is the one local call that is whole and exclusive at once.
-                os.link(temporary, path)
-        else:
-            fs.pipe_file(path, content, mode="create")
+        with step("put"):
+            if isinstance(fs, LocalFileSystem):
+                with _beside(Path(path)) as (out, temporary):
+                    out.write(content)
+                    out.close()
+                    # A hard link is the one local call that is both complete and exclusive.
+                    os.link(temporary, path)
+            else:
+                fs.pipe_file(path, content, mode="create")
     except FileExistsError:
         return False
     return True
 
 
 def names(url: str) -> list[str]:
-    """Lists the names in a folder, sorted; none where there is no folder."""
+    """Lists the names in a folder, sorted; none if there is no such folder."""
     fs, path = filesystem(url)
     try:
         found = fs.ls(path, detail=False, refresh=True)
@@ -115,9 +156,9 @@ def names(url: str) -> list[str]:
 
 
 def remove(url: str) -> None:
-    """Deletes a folder and all in it; nothing happens if it is not there.
+    """Deletes a folder and everything in it; does nothing if it is not there.
 
-    Where another process adds files meanwhile, the folder may stay, with these in it.
+    If another process adds files meanwhile, the folder may stay, with those files in it.
     """
     fs, path = filesystem(url)
     for _ in range(_REMOVE_ATTEMPTS):
@@ -127,5 +168,6 @@ def remove(url: str) -> None:
             if not fs.exists(path):
                 return
         except OSError as error:
-            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+            # A folder that another process made or filled between two of fsspec's calls.
+            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR}:
                 raise

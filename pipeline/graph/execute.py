@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import apache_beam as beam
-import pyarrow.compute as pc
 from apache_beam.pvalue import PCollection
 
 from pipeline.graph.balance import JobReport, check_balance
@@ -21,7 +20,8 @@ from pipeline.graph.journal import Journal
 from pipeline.graph.runner import Metrics, metrics, pipeline_options, run_to_end
 from pipeline.graph.stage import Stage, Task, TaskResult, reject_rows
 from pipeline.graph.transforms import CommitRun, Finish, ListTasks, RunStage
-from pipeline.lake.tables import Lake, RunRow
+from pipeline.lake.intents import RunRow, commit
+from pipeline.lake.tables import Lake
 from schemas.errors import LakeError
 from schemas.ids import canonical, digest
 from schemas.records import AddFile, Count, Reject, add_counts
@@ -66,7 +66,7 @@ class Commit:
         """Commits the files of every task, the run's row last."""
         counts = add_counts([*self.run.counts, *(c for r in results for c in r.counts)])
         adds = [*self.adds, *(add for r in results for add in r.adds)]
-        self.lake.commit(replace(self.run, counts=tuple(counts)), adds)
+        commit(self.lake, replace(self.run, counts=tuple(counts)), adds)
 
 
 def build(
@@ -241,24 +241,3 @@ def _committed_counts(lake: Lake, run_id: str) -> tuple[Count, ...]:
         if row["run_id"] == run_id:
             return tuple(Count(**count) for count in row["counts"])
     raise LakeError(f"{lake.url}: run {run_id} finished but committed no row of `runs`")
-
-
-def stage_digest(**parts: Any) -> str:
-    """Names a stage's configuration and version: what its ledger is keyed by."""
-    return digest("stage", parts)
-
-
-def done_subjects(lake: Lake, stage: str) -> dict[tuple[str, str], str]:
-    """Reads what a stage is done with: (subject, stage_digest) to outcome."""
-    rows = lake.read("ledger", columns=["stage", "subject", "stage_digest", "outcome"])
-
-    mine = rows.filter(pc.equal(rows["stage"], stage))
-    return {
-        (subject, key): outcome
-        for subject, key, outcome in zip(
-            mine["subject"].to_pylist(),
-            mine["stage_digest"].to_pylist(),
-            mine["outcome"].to_pylist(),
-            strict=True,
-        )
-    }

@@ -23,7 +23,7 @@ from pydantic import TypeAdapter
 from pipeline.graph.stage import Task, TaskResult
 from schemas.errors import LakeError
 from schemas.ids import canonical
-from transforms.storage import filesystem, names, put
+from transforms.storage import filesystem, get, names, put
 
 PAGE_TASKS = 200
 """Tasks on a page: what one worker lists at once."""
@@ -131,9 +131,7 @@ class Journal:
         put(f"{self.folder}/{page}", b"".join(lines))
 
     def _read(self, name: str, start: int | None = None, end: int | None = None) -> bytes:
-        fs, path = filesystem(f"{self.folder}/{name}")
-        content: bytes = fs.cat_file(path, start=start, end=end)
-        return content
+        return get(f"{self.folder}/{name}", start, end)
 
 
 def _fields(task: Any) -> dict[str, Any]:

@@ -21,8 +21,9 @@ from typing import Any, ClassVar, Protocol
 
 import pyarrow as pa
 
+from pipeline.lake.ledger import Done, ledger_rows
 from pipeline.lake.tables import Lake
-from schemas.records import AddFile, Count, Outcome, Reject
+from schemas.records import AddFile, Count, Reject
 from schemas.tables import TABLES
 
 
@@ -32,15 +33,6 @@ class Task(Protocol):
     @property
     def key(self) -> str:
         """A digest of the fields; it also names the files that the task writes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """One ledger line: a subject that the stage is done with."""
-
-    subject: str
-    stage_digest: str
-    outcome: Outcome
 
 
 @dataclass(slots=True)
@@ -123,15 +115,7 @@ def write_output(
     if output.rejects:
         tables["rejects"] = reject_rows(output.rejects, run_id)
     if output.done:
-        tables["ledger"] = pa.table(
-            {
-                "stage": [stage] * len(output.done),
-                "subject": [done.subject for done in output.done],
-                "stage_digest": [done.stage_digest for done in output.done],
-                "outcome": [done.outcome for done in output.done],
-                "run_id": [run_id] * len(output.done),
-            }
-        )
+        tables["ledger"] = ledger_rows(stage, run_id, output.done)
     adds = [add for name, rows in tables.items() for add in lake.write(name, rows, key)]
     return TaskResult(
         key, tuple(adds), output.blobs, tuple(output.counts), next_page, output.detail

@@ -33,6 +33,7 @@ from apache_beam.typehints.native_type_compatibility import convert_to_beam_type
 
 from pipeline.graph.journal import Journal, Place
 from pipeline.graph.stage import Stage, Task, TaskResult, write_output
+from pipeline.lake.intents import is_committed
 from pipeline.lake.tables import Lake
 from schemas.errors import LakeError
 from transforms.timing import recording
@@ -170,7 +171,7 @@ class _RunTask(beam.DoFn):
                 result = self._journal.result(task.key)
             except FileNotFoundError:
                 # The journal is gone once the same run, started again, has committed.
-                if not self._lake.is_committed(self._journal.run_id):
+                if not is_committed(self._lake, self._journal.run_id):
                     raise
                 return
             resumed, repeated = result is not None, False
@@ -229,7 +230,7 @@ class _Commit(beam.DoFn):
             results = self._journal.results(count)
         except LakeError:
             # The same run, started again after its client was lost, may have committed.
-            if not self._lake.is_committed(self._journal.run_id):
+            if not is_committed(self._lake, self._journal.run_id):
                 raise
             return
         self._finish(results)

@@ -1,1 +1,1 @@
-"""The lake: tables that a run changes together, the ledger, and verifying."""
+"""The lake: its tables, runs that change several of them at once, the ledger, verifying."""

@@ -1,4 +1,4 @@
-"""Named queries: one .sql file each, whose first line, a comment, says what it answers."""
+"""Named queries: one .sql file each; its first line is a comment that describes it."""
 
 from __future__ import annotations
 

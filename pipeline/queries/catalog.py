@@ -1,59 +1,59 @@
-"""The catalog: a lake and its corpora as views of DuckDB, and nothing else.
+"""The catalog: a lake and its corpora as read-only views of DuckDB.
 
-SQL comes from strangers too. The connection can read exactly the files of the views, at
-the versions the lake is pinned to; it cannot load an extension, reach the network, write
-a file, or change its own configuration.
+SQL may come from untrusted users. The connection can read exactly the files of the views,
+at the versions that the lake is pinned to; it cannot load an extension, reach the network,
+write a file, or change its own configuration.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable
 
 import duckdb
 import pyarrow as pa
-import pyarrow.fs
-from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.lake.tables import Lake
-from pipeline.snapshots.publish import LATEST, is_published
+from pipeline.snapshots.manifest import latest_snapshots
 from schemas.errors import LakeError, UsageError
 from schemas.tables import TABLES
-from transforms.storage import filesystem, names
-
-_MAX_POINTER_BYTES = 1 << 12
+from transforms.parquet import dataset
+from transforms.storage import is_local
 
 
 def connect(lake: Lake, tables: Iterable[str] | None = None) -> duckdb.DuckDBPyConnection:
     """Opens a read-only catalog over a lake.
 
-    A view a table; and for each published corpus, of its latest snapshot, the views
-    "<name>_samples" and "<name>_labels", with "_" for every other sign in its name.
+    It has one view for each table and, for the latest snapshot of each published corpus,
+    the views "<name>_samples" and "<name>_labels", where every character of the corpus'
+    name that is not a letter or digit becomes "_".
 
     Args:
-        lake: the lake, whose pinned versions are what the views show.
+        lake: the lake; the views show its pinned versions.
         tables: the tables wanted, all by default.
+
+    Raises:
+        LakeError: a file is gone or damaged.
     """
     views = {table: lake.files(table) for table in (TABLES if tables is None else tables)}
     schemas = {table: TABLES[table].schema for table in views}
     views |= _corpora(lake.url)
-    fs, _ = filesystem(lake.url)
     con = duckdb.connect(config={"python_enable_replacements": False})
     for view, files in views.items():
         try:
             if not files:
                 con.register(view, schemas[view].empty_table())
-            elif isinstance(fs, LocalFileSystem):
-                con.execute(f"CREATE VIEW {_name(view)} AS FROM read_parquet([{_texts(files)}])")
-            else:  # without an extension DuckDB reads no URL; Arrow does
-                con.register(view, _remote(fs, files))
+            elif is_local(lake.url):
+                con.execute(
+                    f"CREATE VIEW {_identifier(view)} AS FROM read_parquet([{_literals(files)}])"
+                )
+            else:  # DuckDB reads URLs only with an extension; Arrow reads them
+                con.register(view, dataset(files))
         except (duckdb.Error, pa.ArrowInvalid, OSError) as error:
             raise LakeError(
                 f"view {view!r} of {lake.url} cannot be opened: {' '.join(str(error).split())}; "
                 "`fleetmill verify` lists what is damaged"
             ) from error
-    paths = _texts(file for files in views.values() for file in files)
+    paths = _literals(file for files in views.values() for file in files)
     con.execute(f"SET allowed_paths = [{paths}]")
     con.execute("SET enable_external_access = false")
     con.execute("SET lock_configuration = true")
@@ -61,7 +61,7 @@ def connect(lake: Lake, tables: Iterable[str] | None = None) -> duckdb.DuckDBPyC
 
 
 def query(lake: Lake, sql: str) -> pa.Table:
-    """Answers one SELECT over the views of a lake.
+    """Runs one SELECT over the views of a lake.
 
     Raises:
         UsageError: with DuckDB's own message, in one line.
@@ -73,7 +73,7 @@ def query(lake: Lake, sql: str) -> pa.Table:
     con = connect(lake, tables or None)
     try:
         statements = con.extract_statements(sql)
-        # Not EXPLAIN either: EXPLAIN ANALYZE COPY could write over a file of a view.
+        # EXPLAIN is refused too: EXPLAIN ANALYZE COPY could overwrite a file of a view.
         if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:
             raise UsageError(
                 f"a query is one SELECT; this is {len(statements)} statements: "
@@ -86,56 +86,22 @@ def query(lake: Lake, sql: str) -> pa.Table:
         con.close()
 
 
-def latest_snapshots(lake_url: str) -> dict[str, str]:
-    """Maps each published corpus to the URL of its latest snapshot."""
-    found = {}
-    for name in names(f"{lake_url}/corpora"):
-        folder = f"{lake_url}/corpora/{name}"
-        fs, path = filesystem(f"{folder}/{LATEST}")
-        try:
-            with fs.open(path, "rb") as file:
-                snapshot = _pointed(f"{folder}/{LATEST}", file.read(_MAX_POINTER_BYTES))
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        if is_published(f"{folder}/{snapshot}"):
-            found[name] = f"{folder}/{snapshot}"
-    return found
-
-
-def _pointed(url: str, content: bytes) -> str:
-    try:
-        pointer = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise LakeError(f"{url} is not JSON: {error}; publish the corpus again") from error
-    snapshot = pointer.get("snapshot") if isinstance(pointer, dict) else None
-    if not (isinstance(snapshot, str) and snapshot.isalnum()):
-        raise LakeError(f"{url} names no snapshot; publish the corpus again")
-    return snapshot
-
-
 def _is_unicode(text: str) -> bool:
-    return not any("\ud800" <= sign <= "\udfff" for sign in text)
+    return not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def _corpora(lake_url: str) -> dict[str, list[str]]:
     views = {}
     for name, folder in latest_snapshots(lake_url).items():
-        stem = "".join(sign if sign.isalnum() else "_" for sign in name)
+        stem = "".join(char if char.isalnum() else "_" for char in name)
         for part in ("samples", "labels"):
             views[f"{stem}_{part}"] = [f"{folder}/{part}.parquet"]
     return views
 
 
-def _remote(fs: Any, files: Sequence[str]) -> Any:
-    import pyarrow.dataset as ds  # noqa: PLC0415 - it imports pandas, which is slow
-
-    place = pa.fs.PyFileSystem(pa.fs.FSSpecHandler(fs))
-    return ds.dataset([fs._strip_protocol(file) for file in files], filesystem=place)
-
-
-def _name(view: str) -> str:
+def _identifier(view: str) -> str:
     return '"' + view.replace('"', '""') + '"'
 
 
-def _texts(values: Iterable[str]) -> str:
+def _literals(values: Iterable[str]) -> str:
     return ", ".join("'" + value.replace("'", "''") + "'" for value in values)

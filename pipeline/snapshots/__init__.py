@@ -1,1 +1,1 @@
-"""Snapshots of a corpus: assembling shards, the manifest, and verifying."""
+"""Snapshots of a corpus: assembling shards, the manifest, publishing, and verifying."""

@@ -12,28 +12,24 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipeline.config import CorpusConfig
 from pipeline.graph.execute import Work
 from pipeline.graph.stage import Output, Stage, TaskResult
-from pipeline.lake.tables import Lake, RunRow
+from pipeline.lake.intents import RunRow, commit
+from pipeline.lake.tables import Lake
 from pipeline.queries.catalog import query
-from pipeline.snapshots.publish import (
-    assemble_shard,
-    is_published,
-    make_latest,
-    publish,
-    snapshot_id,
-    snapshot_url,
-)
+from pipeline.snapshots.assembly import assemble_shard
+from pipeline.snapshots.manifest import is_published, make_latest, snapshot_id, snapshot_url
+from pipeline.snapshots.publish import publish
 from pipeline.topologies import load_topology
 from pipeline.topologies.planner import Plan, plan, split_of
 from schemas.errors import UsageError
 from schemas.ids import digest
 from schemas.records import Count
 from transforms.corpora import ShardDigest
-from transforms.storage import filesystem, replacing
+from transforms.parquet import encode, read_files
+from transforms.storage import put
 from transforms.timing import step
 
 _LATEST = """
@@ -92,9 +88,7 @@ class CorpusStage(Stage):
 
     def process(self, task: ShardTask) -> Output:
         """Copies one shard's byte ranges out of packs."""
-        fs, path = filesystem(task.ranges)
-        with step("read"), fs.open(path, "rb") as file:
-            rows = pq.read_table(file, filters=pc.field("shard") == task.name)
+        rows = read_files([task.ranges], filter=pc.field("shard") == task.name)
         ranges = [
             (row["pack_uri"], row["offset"], row["length"], row["sha256"])
             for row in rows.to_pylist()
@@ -135,7 +129,7 @@ class Publish:
         }
         # Selected again, on the same versions: a table of samples is too large to travel.
         publish_selection(self.lake, self.config, select(self.lake, self.config), shards)
-        self.lake.commit(self.run, [])
+        commit(self.lake, self.run, [])
 
 
 def publish_selection(
@@ -248,8 +242,7 @@ def plan_corpus(lake: Lake, config: CorpusConfig) -> Work:
     if not is_published(folder):
         scratch.append(f"{lake.url}/work/{selection.snapshot}")
         ranges = f"{scratch[0]}/ranges.parquet"
-        with replacing(ranges) as out:
-            pq.write_table(selection.ranges, out)
+        put(ranges, encode(selection.ranges))
         tasks = [
             ShardTask(digest("shard", selection.snapshot, name), name, ranges)
             for name in sorted(set(selection.samples["shard"].to_pylist()))

@@ -16,8 +16,9 @@ import pyarrow as pa
 
 from pipeline.config import IngestConfig
 from pipeline.graph.deadline import within
-from pipeline.graph.execute import Work, done_subjects, stage_digest
-from pipeline.graph.stage import Done, Output, Stage
+from pipeline.graph.execute import Work
+from pipeline.graph.stage import Output, Stage
+from pipeline.lake.ledger import Done, done_subjects, stage_digest
 from pipeline.lake.tables import Lake
 from pipeline.stages.recording_rows import recording_rows
 from schemas.errors import DataError, TimeLimitError, UsageError

@@ -12,14 +12,15 @@ from functools import partial
 from typing import ClassVar
 
 import pyarrow as pa
-import pyarrow.dataset as ds
+import pyarrow.compute as pc
 
 from auto_label.label import Labelled, LabelSpec, label_event, sample_members
 from auto_label.models import Detector, ModelSpec
 from pipeline.config import LabelConfig
 from pipeline.graph.deadline import within
-from pipeline.graph.execute import Work, done_subjects
-from pipeline.graph.stage import Done, Output, Stage
+from pipeline.graph.execute import Work
+from pipeline.graph.stage import Output, Stage
+from pipeline.lake.ledger import Done, done_subjects
 from pipeline.lake.locate import Places, locate, rows_of
 from pipeline.lake.tables import Lake
 from pipeline.stages.detectors import open_detectors
@@ -157,10 +158,10 @@ class _LogRows:
 
     def during(self, table: str, event: Event) -> pa.Table:
         """Reads the rows of an event's window."""
-        t_ns = ds.field("t_ns")
+        t_ns = pc.field("t_ns")
         return self._read(table, (t_ns >= event.start_ns) & (t_ns < event.end_ns))
 
-    def _read(self, table: str, where: ds.Expression | None = None) -> pa.Table:
+    def _read(self, table: str, where: pc.Expression | None = None) -> pa.Table:
         return rows_of(table, self._files[table], self._log_ids, where)
 
 

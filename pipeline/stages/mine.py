@@ -13,8 +13,9 @@ from typing import ClassVar
 import pyarrow as pa
 
 from pipeline.config import MineConfig
-from pipeline.graph.execute import Work, done_subjects, stage_digest
-from pipeline.graph.stage import Done, Output, Stage
+from pipeline.graph.execute import Work
+from pipeline.graph.stage import Output, Stage
+from pipeline.lake.ledger import Done, done_subjects, stage_digest
 from pipeline.lake.locate import Places, locate, rows_of
 from pipeline.lake.tables import Lake
 from schemas.ids import digest

@@ -15,14 +15,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.config import CorpusConfig
-from pipeline.graph.execute import Work, done_subjects, stage_digest
-from pipeline.graph.stage import Done, Output, Stage
+from pipeline.graph.execute import Work
+from pipeline.graph.stage import Output, Stage
+from pipeline.lake.ledger import Done, done_subjects, stage_digest
 from pipeline.lake.tables import Lake
 from schemas.ids import canonical, digest
 from schemas.records import Count
 from schemas.tables import TABLES
 from transforms.corpora.pack import PackWriter, read_sample
-from transforms.storage import filesystem, replacing
+from transforms.storage import get, replacing
 from transforms.timing import step
 from transforms.video.encode import clip_to_frames
 
@@ -53,15 +54,13 @@ class RepackStage(Stage):
 
     def process(self, task: RepackTask) -> Output:
         """Repacks the task's samples into a pack of their own."""
-        fs, path = filesystem(f"{self.lake_url}/{task.pack_uri}")
+        source = f"{self.lake_url}/{task.pack_uri}"
         pack_uri = f"packs/{task.key}.tar"
         rows = []
         with replacing(f"{self.lake_url}/{pack_uri}") as out:
             pack = PackWriter(out)
             for row in task.samples:
-                with step("read"):
-                    start, end = row["offset"], row["offset"] + row["length"]
-                    body = fs.cat_file(path, start=start, end=end)
+                body = get(source, row["offset"], row["offset"] + row["length"])
                 with step("transcode"):
                     members = frames_members(read_sample(body), self.fps)
                 with step("pack"):

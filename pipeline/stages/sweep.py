@@ -15,8 +15,9 @@ from auto_label import scene
 from auto_label.models import Detector, ModelSpec
 from pipeline.config import SweepConfig
 from pipeline.graph.deadline import within
-from pipeline.graph.execute import Work, done_subjects, stage_digest
-from pipeline.graph.stage import Done, Output, Stage
+from pipeline.graph.execute import Work
+from pipeline.graph.stage import Output, Stage
+from pipeline.lake.ledger import Done, done_subjects, stage_digest
 from pipeline.lake.locate import locate, rows_of
 from pipeline.lake.tables import Lake
 from pipeline.stages.detectors import open_detectors

@@ -1,14 +1,15 @@
-"""Planning: who gets which samples, as a pure function of sizes and a salt.
+"""Planning: which unit reads which samples, as a pure function of sizes and a salt.
 
 A synchronous trainer waits for its slowest unit, so within a split every unit of the
 machine gets the same number of samples, and nearly the same bytes. Samples are dealt by
-size (the largest to the unit that has least, one to each unit a round: LPT under a
-cardinality, see Graham 1969 and Dell'Amico and Martello 2001), then pairs are swapped
-between the fullest and the emptiest unit. Inside a unit the order is that of a salted
-hash, so it does not depend on size, on the order of rows, or on when a sample was mined.
+size, one to each unit a round, the largest to the unit with the fewest bytes so far (LPT
+under a cardinality constraint: Graham 1969, Dell'Amico and Martello 2001). Then pairs are
+swapped between the fullest and the emptiest unit. Within a unit samples are in the order
+of a salted hash, which does not depend on size, on the order of rows, or on when a sample
+was mined.
 
-Where the samples do not divide evenly, some are read twice, by two different units: a
-unit's ranges may reach into a shard of another.
+Where samples do not divide evenly, some are read twice, by two different units, so that a
+unit's ranges may reach into another unit's shard.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ PLACEMENTS = pa.schema(
         pa.field("row", pa.int64(), nullable=False),
     ]
 )
-"""Where each sample lies: one row a sample, in the order of shards and positions.
+"""Where each sample is stored: one row a sample, in the order of shards and positions.
 
 `unit` owns the shard, `offset` is in bytes from the shard's start, `row` is the sample's
 row in the table that was planned.
@@ -58,7 +59,7 @@ row in the table that was planned.
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A plan: `placements` (see PLACEMENTS), and the document that is plan.json."""
+    """A plan: `placements` (see PLACEMENTS), and `document`, the content of plan.json."""
 
     topology: Topology
     placements: pa.Table
@@ -67,7 +68,7 @@ class Plan:
 
 
 def split_of(drive_id: str, val_fraction: float, salt: str) -> Literal["train", "val"]:
-    """Puts a drive, whole, into a split; for ever the same as the lake grows.
+    """Assigns a whole drive to a split, which stays the same as the lake grows.
 
     >>> split_of("drive-1", 0.0, "s"), split_of("drive-1", 1.0, "s")
     ('train', 'val')
@@ -80,12 +81,12 @@ def plan(samples: pa.Table, topology: Topology, salt: str) -> Plan:
 
     Args:
         samples: columns event_id (unique), split and length (bytes in a shard); others
-            are not looked at.
+            are ignored.
         topology: the machine.
         salt: changes the order of samples.
 
     Raises:
-        ValueError: an event_id is there twice, or a length is not positive.
+        ValueError: an event_id occurs twice, or a length is not positive.
     """
     length = _column(samples, "length")
     _check(samples, length)
@@ -98,27 +99,26 @@ def plan(samples: pa.Table, topology: Topology, salt: str) -> Plan:
         sizes = length[rows]
         grid, origin = _deal(sizes, topology.units)
         shards = _cut(sizes, grid, topology.shard_target_bytes)
-        placed.append((split, rows[shards.item], shards))
+        placed.append((split, rows[shards.sample], shards))
         place = np.empty(len(sizes), dtype=np.int64)
-        place[shards.item] = np.arange(len(sizes))
-        splits[split] = _describe(split, sizes[shards.item], shards, place[origin[grid]])
+        place[shards.sample] = np.arange(len(sizes))
+        splits[split] = _describe(split, sizes[shards.sample], shards, place[origin[grid]])
         warnings += _warn(split, len(sizes), topology)
     document = _document(topology, splits)
     return Plan(topology, _placements(samples, placed), document, tuple(warnings))
 
 
 def replan(samples: pa.Table, topology: Topology) -> Mapping[str, Canonical]:
-    """Plans a published snapshot for another machine, over the shards that are there.
+    """Plans a published snapshot for another machine, without changing its shards.
 
-    Units get ranges of shards: runs of samples next to each other, with a few exchanged
-    so that bytes balance.
+    Units get ranges of shards: contiguous samples, with a few exchanged to balance bytes.
 
     Args:
         samples: the snapshot's samples: event_id, split, shard, position, offset, length.
         topology: the other machine.
 
     Returns:
-        A document like plan.json's.
+        A document with the structure of plan.json.
     """
     splits = {}
     ordered = samples.sort_by([(key, "ascending") for key in ("split", "shard", "position")])
@@ -128,7 +128,7 @@ def replan(samples: pa.Table, topology: Topology) -> Mapping[str, Canonical]:
         grid, origin = _line_up(sizes, topology.units)
         encoded = rows.column("shard").combine_chunks().dictionary_encode()
         shards = _Shards(
-            item=np.arange(len(sizes)),
+            sample=np.arange(len(sizes)),
             unit=np.zeros(len(sizes), dtype=np.int64),
             shard=encoded.indices.to_numpy().astype(np.int64),
             position=_column(rows, "position"),
@@ -141,9 +141,12 @@ def replan(samples: pa.Table, topology: Topology) -> Mapping[str, Canonical]:
 
 @dataclass(frozen=True, slots=True)
 class _Shards:
-    """Samples in the order of shards: which item, whose, where. `names` of the shards."""
+    """Samples in the order of shards: index, unit that owns the shard, and place in it.
 
-    item: IntArray
+    `names` are those of the shards, if they have names already.
+    """
+
+    sample: IntArray
     unit: IntArray
     shard: IntArray
     position: IntArray
@@ -160,7 +163,7 @@ def _check(samples: pa.Table, length: IntArray) -> None:
     if len(length) and length.min() <= 0:
         raise ValueError(f"row {int(length.argmin())}: a sample must have a positive length")
     if pc.count_distinct(samples.column("event_id")).as_py() != len(length):
-        raise ValueError("an event_id is in the samples twice")
+        raise ValueError("an event_id occurs twice in the samples")
 
 
 def _hashes(keys: pa.ChunkedArray, salt: str) -> tuple[WordArray, WordArray]:
@@ -195,27 +198,28 @@ def _mix(word: WordArray) -> WordArray:
 
 
 def _pad(sizes: IntArray, units: int) -> IntArray:
-    """Lists the items to deal: every sample, then those read twice so that all units are even.
+    """Lists the samples to deal: each once, then those read twice so that all units are even.
 
-    Twice are read the samples whose size is nearest the median, so that exchanging one
-    for another moves no bytes; all of them in turn where there are fewer than units.
+    Samples whose size is nearest the median are read twice, so that exchanging one for
+    another hardly changes bytes; if there are fewer samples than units, all in turn.
     """
     n = len(sizes)
     missing = -n % units
     middle = np.argsort(np.abs(sizes - np.median(sizes)), kind="stable")
-    items: IntArray = np.concatenate([np.arange(n), np.resize(middle, missing)])
-    return items
+    origin: IntArray = np.concatenate([np.arange(n), np.resize(middle, missing)])
+    return origin
 
 
 def _deal(sizes: IntArray, units: int) -> tuple[IntArray, IntArray]:
-    """Deals items to units.
+    """Deals reads to units; a read is one sample that one unit reads.
 
     Args:
         sizes: int64[n] bytes of each sample.
         units: how many units.
 
     Returns:
-        grid int64[units, m] of items, and origin int64[units * m]: the sample of an item.
+        grid int64[units, m] of reads, and origin int64[units * m]: the sample of a read.
+        The first n reads are the samples in order, the rest the samples read twice.
     """
     origin = _pad(sizes, units)
     size = sizes[origin]
@@ -225,12 +229,12 @@ def _deal(sizes: IntArray, units: int) -> tuple[IntArray, IntArray]:
     total = np.zeros(units, dtype=np.int64)
     step = -(-rounds // _MAX_ROUNDS)
     for first in range(0, rounds, step):
-        hands = by_size[first : first + step]
-        hands[1::2] = hands[1::2, ::-1]
-        weight = size[hands].sum(axis=0)
+        dealt = by_size[first : first + step]
+        dealt[1::2] = dealt[1::2, ::-1]
+        weight = size[dealt].sum(axis=0)
         heavy_first = np.argsort(-weight, kind="stable")
         light_first = np.argsort(total, kind="stable")
-        grid[light_first, first : first + step] = hands[:, heavy_first].T
+        grid[light_first, first : first + step] = dealt[:, heavy_first].T
         total[light_first] += weight[heavy_first]
     _refine(grid, size, total)
     _separate(grid, size, origin, len(sizes))
@@ -239,11 +243,11 @@ def _deal(sizes: IntArray, units: int) -> tuple[IntArray, IntArray]:
 
 
 def _line_up(sizes: IntArray, units: int) -> tuple[IntArray, IntArray]:
-    """Gives each unit a run of neighbours, then balances; returns what `_deal` does."""
+    """Gives each unit contiguous samples, then balances bytes; returns what `_deal` does."""
     origin = _pad(sizes, units)
     n, rounds = len(sizes), len(origin) // units
     grid = np.empty((units, rounds), dtype=np.int64)
-    # The last units are one short and take what is read twice, one each.
+    # The last units have one sample less of their own, and get one that is read twice.
     own = np.full(units, rounds)
     own[units - min(len(origin) - n, units) :] -= 1
     own_slot = np.arange(rounds)[None, :] < own[:, None]
@@ -256,7 +260,7 @@ def _line_up(sizes: IntArray, units: int) -> tuple[IntArray, IntArray]:
 
 
 def _refine(grid: IntArray, size: IntArray, total: IntArray) -> None:
-    """Swaps pairs between the fullest unit and empty ones until all are near the mean."""
+    """Swaps reads between the fullest unit and the emptiest ones until all are near the mean."""
     units = len(grid)
     mean = total.sum() / units
     for _ in range(_SWAPS * units):
@@ -274,16 +278,16 @@ def _refine(grid: IntArray, size: IntArray, total: IntArray) -> None:
 
 
 def _swap(grid: IntArray, size: IntArray, total: IntArray, full: int, empty: int) -> bool:
-    """Swaps the pair of items that best evens out two units, if one does."""
+    """Swaps the pair of reads that best balances two units; returns False if none does."""
     gap = int(total[full] - total[empty])
     give, take = size[grid[full]], size[grid[empty]]
     order = np.argsort(take, kind="stable")
-    ladder = take[order]
+    ascending = take[order]
     # Moving d = give - take leaves a gap of |gap - 2 d|.
-    at = np.searchsorted(ladder, give - gap // 2)
+    at = np.searchsorted(ascending, give - gap // 2)
     best: tuple[int, int, int] | None = None
-    for near in (np.maximum(at - 1, 0), np.minimum(at, len(ladder) - 1)):
-        left = np.abs(gap - 2 * (give - ladder[near]))
+    for near in (np.maximum(at - 1, 0), np.minimum(at, len(ascending) - 1)):
+        left = np.abs(gap - 2 * (give - ascending[near]))
         slot = int(left.argmin())
         if best is None or left[slot] < best[0]:
             best = (int(left[slot]), slot, int(order[near[slot]]))
@@ -298,48 +302,48 @@ def _swap(grid: IntArray, size: IntArray, total: IntArray, full: int, empty: int
 
 
 def _separate(grid: IntArray, size: IntArray, origin: IntArray, n: int) -> None:
-    """Moves a repeat away from the unit that has the sample itself.
+    """Moves a repeated read away from the unit that reads the same sample already.
 
-    Only met where samples outnumber units, so every sample is there at most twice; the
-    repeat is exchanged with the item nearest in size on a unit that has neither twin.
+    Samples outnumber units here, so every sample is read at most twice. The repeat is
+    exchanged with the read nearest in size whose sample its unit does not read.
     """
     units, rounds = grid.shape
     if units == 1 or rounds == 1 or len(origin) == n:
         return
     unit_of = np.empty(len(origin), dtype=np.int64)
     unit_of[grid.ravel()] = np.repeat(np.arange(units), rounds)
-    twin = np.full(len(origin), -1, dtype=np.int64)
-    twin[n:] = origin[n:]
-    twin[origin[n:]] = np.arange(n, len(origin))
-    for item in range(n, len(origin)):
-        home = unit_of[item]
-        if unit_of[twin[item]] != home:
+    same = np.full(len(origin), -1, dtype=np.int64)  # the other read of a sample, or -1
+    same[n:] = origin[n:]
+    same[origin[n:]] = np.arange(n, len(origin))
+    for repeat in range(n, len(origin)):
+        home = unit_of[repeat]
+        if unit_of[same[repeat]] != home:
             continue
-        away = np.abs(size - size[item]).astype(np.float64)
-        away[(unit_of == home) | ((twin >= 0) & (unit_of[twin] == home))] = np.inf
+        away = np.abs(size - size[repeat]).astype(np.float64)
+        away[(unit_of == home) | ((same >= 0) & (unit_of[same] == home))] = np.inf
         other = int(away.argmin())
-        slot = int(np.flatnonzero(grid[home] == item)[0])
+        slot = int(np.flatnonzero(grid[home] == repeat)[0])
         other_home = unit_of[other]
         other_slot = int(np.flatnonzero(grid[other_home] == other)[0])
-        grid[home, slot], grid[other_home, other_slot] = other, item
-        unit_of[item], unit_of[other] = other_home, home
+        grid[home, slot], grid[other_home, other_slot] = other, repeat
+        unit_of[repeat], unit_of[other] = other_home, home
 
 
 def _cut(sizes: IntArray, grid: IntArray, target: int) -> _Shards:
-    """Cuts each unit's own samples into equally many shards near the target size."""
+    """Cuts each unit's own samples into the same number of shards, near the target size."""
     n = len(sizes)
     own = (grid < n).sum(axis=1)
     wanted = round(int(sizes.sum()) / (len(grid) * target))
     shards = max(1, min(wanted, int(own.min())))
-    item = grid[grid < n]  # unit by unit, in the order of the hash
+    sample = grid[grid < n]  # unit by unit, in the order of the hash
     unit = np.repeat(np.arange(len(grid)), own)
     nth = np.arange(n) - np.repeat(np.cumsum(own) - own, own)
     cut = ((nth + 1) * shards - 1) // own[unit]
     _, shard = np.unique(unit * shards + cut, return_inverse=True)
     starts = np.flatnonzero(np.diff(shard, prepend=-1))
-    before = np.cumsum(sizes[item]) - sizes[item]
+    before = np.cumsum(sizes[sample]) - sizes[sample]
     return _Shards(
-        item=item,
+        sample=sample,
         unit=unit,
         shard=shard.astype(np.int64),
         position=np.arange(n) - starts[shard],
@@ -354,13 +358,13 @@ def _shard_name(split: str, shard: int) -> str:
 def _describe(
     split: str, sizes: IntArray, shards: _Shards, reads: IntArray
 ) -> dict[str, Canonical]:
-    """Describes a split: what each unit reads, as ranges of shards.
+    """Describes a split as plan.json does: what each unit reads, as ranges of shards.
 
     Args:
         split: its name.
-        sizes: int64[n], of the samples in the order of shards.
-        shards: where they lie.
-        reads: int64[units, m], the samples that a unit reads, by their place in `sizes`.
+        sizes: int64[n] bytes of the samples in the order of shards.
+        shards: where they are stored.
+        reads: int64[units, m], the samples that a unit reads, as indices into `sizes`.
     """
     units, rounds = reads.shape
     flat = np.sort(reads, axis=1).ravel()
@@ -369,15 +373,15 @@ def _describe(
     new[1:] = (np.diff(flat) != 1) | (np.diff(shards.shard[flat]) != 0) | (np.diff(unit) != 0)
     starts = np.flatnonzero(new)
     counts = np.diff(starts, append=len(flat))
-    heads = flat[starts]
+    first_read = flat[starts]
     extent = np.add.reduceat(sizes[flat], starts)
     ranges: list[list[Canonical]] = [[] for _ in range(units)]
     columns = (
         unit[starts],
-        shards.shard[heads],
-        shards.position[heads],
+        shards.shard[first_read],
+        shards.position[first_read],
         counts,
-        shards.offset[heads],
+        shards.offset[first_read],
         extent,
     )
     for owner, shard, first, count, offset, size in zip(

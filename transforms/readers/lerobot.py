@@ -201,7 +201,8 @@ def _table(uri: str, options: ReadOptions) -> pa.Table:
                 if field.name in {"timestamp", STATE, VELOCITY, ACTION}
                 or (options.native and _is_number(field.type))
             ]
-            return parquet.read(columns=columns)
+            # In this thread: Arrow's own must not own a Python file while the interpreter ends.
+            return parquet.read(columns=columns, use_threads=False)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise CorruptError(f"{uri}: cannot be read as Parquet ({error}); copy it again") from error
 

@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from pipeline.graph.balance import JobReport
 from pipeline.graph.execute import Work, execute
-from pipeline.graph.stage import Done, Output, Stage, TaskResult
+from pipeline.graph.stage import Output, Stage, TaskResult
+from pipeline.lake.ledger import Done
 from pipeline.lake.tables import Lake
 from schemas.errors import LakeError
 from schemas.ids import digest

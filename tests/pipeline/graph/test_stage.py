@@ -7,7 +7,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from pipeline.graph.stage import Done, Output, Stage, reject_rows, write_output
+from pipeline.graph.stage import Output, Stage, reject_rows, write_output
+from pipeline.lake.ledger import Done
 from pipeline.lake.tables import Lake
 from schemas.records import Count, Reject
 from schemas.tables import TABLES

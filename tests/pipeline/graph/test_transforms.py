@@ -19,7 +19,8 @@ from pipeline.graph.journal import PAGE_TASKS, Journal
 from pipeline.graph.runner import metrics
 from pipeline.graph.stage import Output, Stage, write_output
 from pipeline.graph.transforms import CommitRun, ListTasks, RunStage
-from pipeline.lake.tables import Lake, RunRow
+from pipeline.lake.intents import RunRow, commit
+from pipeline.lake.tables import Lake
 from schemas.errors import LakeError
 from schemas.ids import digest
 from schemas.records import Count
@@ -174,7 +175,7 @@ def test_a_job_that_outlives_its_run_does_nothing(tmp_path: Path) -> None:
 
     with pytest.raises((LakeError, FileNotFoundError, RuntimeError)):
         late()
-    lake.commit(RunRow("r", "annotate", "c", "{}", 0, (Count("annotate", "numbers", 1),)), [])
+    commit(lake, RunRow("r", "annotate", "c", "{}", 0, (Count("annotate", "numbers", 1),)), [])
     late()
     assert not seen.exists()
     assert not (tmp_path / "log").exists()

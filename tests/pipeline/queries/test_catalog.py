@@ -1,4 +1,4 @@
-"""The catalog: SQL sees the views of the lake, and nothing else of the machine."""
+"""The catalog: SQL reads the views of the lake, and nothing else on the machine."""
 
 from __future__ import annotations
 
@@ -8,33 +8,14 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from pipeline.lake.tables import Lake, RunRow
-from pipeline.queries import list_queries, load_query
-from pipeline.queries.catalog import connect, latest_snapshots, query
+from pipeline.lake.intents import RunRow, commit
+from pipeline.lake.tables import Lake
+from pipeline.queries.catalog import connect, query
+from pipeline.snapshots.manifest import latest_snapshots
 from schemas.errors import LakeError, UsageError
-from schemas.records import Count
 from schemas.tables import TABLES
+from tests.pipeline.lake.rows import filled, one_row
 from tests.pipeline.snapshots.written import content, publish_all
-
-
-def one_row(table: str) -> pa.Table:
-    """Makes a row of a table: ones, empty lists, nulls where they may be."""
-    columns = []
-    for field in TABLES[table].schema:
-        value = pa.scalar(None, field.type)
-        if not field.nullable:
-            value = pa.scalar([] if pa.types.is_nested(field.type) else 1).cast(field.type)
-        columns.append(pa.repeat(value, 1))
-    return pa.Table.from_arrays(columns, schema=TABLES[table].schema)
-
-
-def filled(url: str) -> Lake:
-    """Makes a lake with one row in every table."""
-    lake = Lake.create(url)
-    tables = [name for name in TABLES if name != "runs"]
-    adds = [add for name in tables for add in lake.write(name, one_row(name), "u")]
-    lake.commit(RunRow("r", "mine", "d", "{}", 1, (Count("mine", "logs", 1, 2, 3),)), adds)
-    return lake
 
 
 def test_views_are_the_tables_at_their_pinned_versions(tmp_path: Path) -> None:
@@ -44,9 +25,9 @@ def test_views_are_the_tables_at_their_pinned_versions(tmp_path: Path) -> None:
         assert rows.column_names == TABLES[name].schema.names
         assert rows.num_rows == 1
     old = Lake.open(lake.url)
-    lake.commit(RunRow("r2", "mine", "d", "{}", 1), lake.write("events", one_row("events"), "v"))
+    commit(lake, RunRow("r2", "mine", "d", "{}", 1), lake.write("events", one_row("events"), "v"))
     again = one_row("events").set_column(0, "event_id", pa.array(["2"]))
-    lake.commit(RunRow("r3", "mine", "d", "{}", 1), lake.write("events", again, "w"))
+    commit(lake, RunRow("r3", "mine", "d", "{}", 1), lake.write("events", again, "w"))
     assert query(old, "SELECT count(*) AS n FROM events")["n"].to_pylist() == [1]
     assert query(lake, "FROM events").num_rows > 1
 
@@ -59,33 +40,6 @@ def test_empty_tables_have_their_types(tmp_path: Path) -> None:
         assert [row[0] for row in described] == table.schema.names
     assert con.sql("SELECT typeof(position) FROM joints").fetchall() == []
     assert query(lake, "SELECT sum(score) + 1.0 AS s FROM events")["s"].to_pylist() == [None]
-
-
-@pytest.mark.parametrize("name", list_queries())
-def test_named_queries_run_on_empty_and_on_filled_lakes(tmp_path: Path, name: str) -> None:
-    sql = load_query(name)
-    assert sql.startswith("-- ")
-    empty = query(Lake.create(str(tmp_path / "empty")), sql)
-    some = query(filled(str(tmp_path / "filled")), sql)
-    assert empty.num_rows == 0
-    assert some.num_rows == (0 if name == "speed_histogram" else 1)
-    assert empty.column_names == some.column_names
-
-
-def test_named_queries_say_what_was_put_in(tmp_path: Path) -> None:
-    lake = filled(str(tmp_path))
-    (row,) = query(lake, load_query("balance_by_run")).to_pylist()
-    assert (row["kept"], row["filtered"], row["rejected"], row["total"]) == (1, 2, 3, 6)
-    speeds = pa.table({"log_id": ["a"] * 4, "t_ns": range(4), "speed_mps": [0.0, 4.9, 12.0, None]})
-    lake.commit(RunRow("s", "ingest", "d", "{}", 1), lake.write("signals", speeds, "s"))
-    rows = query(lake, load_query("speed_histogram")).to_pylist()
-    assert [row["from_mps"] for row in rows] == [0, 10]
-    assert [round(row["hours"] * 3600 / 0.02) for row in rows] == [2, 1]
-
-
-def test_unknown_query_lists_the_choices() -> None:
-    with pytest.raises(UsageError, match="class_counts"):
-        load_query("../catalog")
 
 
 HOSTILE = [
@@ -134,7 +88,7 @@ HOSTILE = [
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Lake:
-    """Makes one lake for all hostile SQL, beside a file that is none of its business."""
+    """Makes one lake for all hostile SQL, beside a file that SQL must not reach."""
     folder = tmp_path_factory.mktemp("guarded")
     (folder / "secret").write_text("secret")
     return filled(str(folder / "lake"))

@@ -1,4 +1,4 @@
-"""Publishing: shards are the packs' bytes, a snapshot is whole, equal anywhere, and final."""
+"""Publishing: a snapshot is complete, equal wherever the lake is, and never changes."""
 
 from __future__ import annotations
 
@@ -7,26 +7,21 @@ import tarfile
 from hashlib import sha256
 from pathlib import Path
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import webdataset
 
-from pipeline.snapshots.publish import (
-    assemble_shard,
+from pipeline.snapshots.manifest import (
     is_published,
-    publish,
-    read_manifest,
     root_hash,
     snapshot_id,
     snapshot_url,
 )
-from schemas.errors import LakeError, UsageError
-from schemas.ids import digest
+from pipeline.snapshots.publish import publish
+from schemas.errors import LakeError
 from tests.pipeline.snapshots.written import METADATA, content, publish_all, selection
 from transforms.corpora import ShardDigest
-from transforms.corpora.pack import END_OF_ARCHIVE
 
 
 def test_a_snapshot_is_equal_wherever_the_lake_lies(tmp_path: Path) -> None:
@@ -97,75 +92,3 @@ def test_shards_must_be_those_of_the_plan(tmp_path: Path) -> None:
             metadata=METADATA,
         )
     assert not is_published(snapshot_url(str(tmp_path), "brakes", snapshot))
-
-
-def test_the_id_follows_what_is_in_it(tmp_path: Path) -> None:
-    chosen = selection(str(tmp_path))
-    first = snapshot_id(chosen.rows, chosen.plan, METADATA)
-    assert snapshot_id(chosen.rows, chosen.plan, {**METADATA, "privacy": ["none"]}) != first
-    altered = chosen.rows.set_column(
-        chosen.rows.column_names.index("sha256"), "sha256", pa.array(["0" * 64] * 60)
-    )
-    assert snapshot_id(altered, chosen.plan, METADATA) != first
-
-
-@pytest.mark.parametrize("name", ["", "../up", "A", "a b", "x" * 65, "a/b"])
-def test_a_corpus_name_is_a_folder_name(name: str) -> None:
-    with pytest.raises(UsageError, match="corpus' name"):
-        snapshot_url("/lake", name, "s")
-
-
-def _memory(lake: Path) -> str:
-    fs = fsspec.filesystem("memory")
-    root = f"memory://{digest(str(lake))}"
-    for path, body in content(lake / "packs").items():
-        fs.pipe_file(f"{root}/packs/{path}", body)
-    return root
-
-
-@pytest.mark.parametrize("remote", [False, True])
-def test_a_shard_is_the_ranges_and_an_end(tmp_path: Path, remote: bool) -> None:
-    chosen = selection(str(tmp_path))
-    lake = _memory(tmp_path) if remote else str(tmp_path)
-    every = tuple(piece for pieces in chosen.ranges.values() for piece in pieces)
-    in_order = tuple(sorted(every))  # neighbours, which are read in one piece
-    for ranges in (every, in_order, every[:1], ()):
-        wanted = b"".join(
-            (tmp_path / uri).read_bytes()[offset : offset + length]
-            for uri, offset, length, _ in ranges
-        )
-        made = assemble_shard(lake, str(tmp_path / "out.tar"), ranges)
-        written = (tmp_path / "out.tar").read_bytes()
-        assert written == wanted + END_OF_ARCHIVE
-        hashed = sha256(written).hexdigest()
-        assert made == ShardDigest(len(written), hashed, len(ranges))
-
-
-@pytest.mark.parametrize("remote", [False, True])
-@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "gone"])
-def test_a_damaged_pack_makes_no_shard(tmp_path: Path, remote: bool, damage: str) -> None:
-    chosen = selection(str(tmp_path))
-    pack = tmp_path / "packs" / "2.tar"
-    body = bytearray(pack.read_bytes())
-    if damage == "flip":
-        body[700] ^= 1
-    pack.write_bytes(body[: {"cut": 900, "empty": 0}.get(damage, len(body))])
-    if damage == "gone":
-        pack.unlink()
-    lake = _memory(tmp_path) if remote else str(tmp_path)
-    every = [piece for pieces in chosen.ranges.values() for piece in pieces]
-    with pytest.raises(LakeError, match=r"packs/2\.tar|packs from"):
-        assemble_shard(lake, str(tmp_path / "out" / "shard.tar"), every)
-    assert list((tmp_path / "out").glob("*")) == [], "nothing is left behind"
-
-
-@pytest.mark.parametrize(
-    "text", [b"", b"[]", b"{", b'{"format":1}', b'{"format":2}', b"[" * 100_000, b'{"a":NaN}']
-)
-def test_a_bad_manifest_is_a_lake_error(tmp_path: Path, text: bytes) -> None:
-    (tmp_path / "manifest.json").write_bytes(text)
-    with pytest.raises(LakeError, match=r"manifest\.json"):
-        read_manifest(str(tmp_path))
-    (tmp_path / "manifest.json").unlink()
-    with pytest.raises(LakeError, match="not published"):
-        read_manifest(str(tmp_path))

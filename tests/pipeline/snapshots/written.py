@@ -11,14 +11,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.snapshots.publish import (
-    Manifest,
-    Range,
-    assemble_shard,
-    publish,
-    snapshot_id,
-    snapshot_url,
-)
+from pipeline.snapshots.assembly import Range, assemble_shard
+from pipeline.snapshots.manifest import Manifest, snapshot_id, snapshot_url
+from pipeline.snapshots.publish import publish
 from pipeline.topologies import load_topology
 from pipeline.topologies.planner import Plan, plan, split_of
 from schemas.ids import digest

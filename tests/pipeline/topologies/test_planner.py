@@ -1,4 +1,4 @@
-"""Planning: every unit the same number, nearly the same bytes, the same for ever."""
+"""Planning: every unit reads equally many samples and nearly equal bytes, reproducibly."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def samples(n: int, sigma: float = 1.0, seed: int = 0, split: str = "train") -> 
 def units_read(
     document: Mapping[str, Any], split: str, placed: pa.Table
 ) -> list[list[tuple[str, int, int]]]:
-    """Plays a plan back: for each unit the (event, offset, length) that its ranges reach."""
+    """Follows a plan: for each unit the (event, offset, length) that its ranges reach."""
     shards: dict[str, list[tuple[str, int, int]]] = {}
     for row in placed.to_pylist():
         shards.setdefault(row["shard"], []).append((row["event_id"], row["offset"], row["length"]))
@@ -52,7 +52,7 @@ def units_read(
 
 
 def check(document: Mapping[str, Any], split: str, placed: pa.Table, units: int) -> None:
-    """Checks what every plan promises."""
+    """Checks the properties that every plan has."""
     described = document["splits"][split]
     placed = placed.filter(pa.compute.equal(placed["split"], split))
     read = units_read(document, split, placed)

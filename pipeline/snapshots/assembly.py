@@ -1,0 +1,160 @@
+"""Assembling: a shard is byte ranges of packs, one after the other, each checked by its hash.
+
+Packs on a local disk are mapped into memory. Those of a remote store are read many ranges
+at a time, adjacent ranges in one request.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from hashlib import sha256
+from pathlib import Path
+
+from schemas.errors import LakeError
+from transforms.corpora import CORPORA, ShardDigest
+from transforms.storage import filesystem, is_local, normal, replacing, resolve
+from transforms.timing import step
+
+Range = tuple[str, int, int, str]
+"""A sample in a pack: pack URI (relative to the lake, or absolute), offset, length, SHA-256."""
+
+_READ_BYTES = 64 << 20
+"""Bytes of remote packs that are held at a time."""
+
+_AHEAD = 4
+"""Samples that may be written before their hashes are known."""
+
+
+def assemble_shard(
+    lake_url: str, out_uri: str, ranges: Sequence[Range], form: str = "webdataset"
+) -> ShardDigest:
+    """Writes a shard from byte ranges of packs, checking each sample's hash.
+
+    The shard appears under its name once it is complete. A second thread hashes the samples
+    while the corpus format writes and hashes the shard.
+
+    Args:
+        lake_url: the folder that relative pack URIs are relative to.
+        out_uri: the shard.
+        ranges: the samples, in order.
+        form: a name in CORPORA.
+
+    Raises:
+        LakeError: a pack is gone, too short, or changed.
+    """
+    corpus = CORPORA.load(form)()
+    with (
+        ThreadPoolExecutor(1) as hasher,
+        contextlib.closing(_parts(normal(lake_url), ranges)) as parts,
+        replacing(out_uri) as out,
+    ):
+        written: ShardDigest = corpus.assemble(_checked(parts, ranges, hasher), out)
+    return written
+
+
+def _checked(
+    parts: Iterable[memoryview], ranges: Sequence[Range], hasher: ThreadPoolExecutor
+) -> Iterator[memoryview]:
+    """Yields the parts on, and raises once the hash of one is not that of its range."""
+    waiting: deque[tuple[Range, Future[str]]] = deque()
+    for part, wanted in zip(parts, ranges, strict=True):
+        waiting.append((wanted, hasher.submit(_hash, part)))
+        yield part
+        while len(waiting) > _AHEAD:
+            _compare(*waiting.popleft())
+    for wanted, found in waiting:
+        _compare(wanted, found)
+
+
+def _hash(part: memoryview) -> str:
+    return sha256(part).hexdigest()
+
+
+def _compare(wanted: Range, found: Future[str]) -> None:
+    uri, offset, length, expected = wanted
+    if found.result() != expected:
+        raise LakeError(
+            f"pack {uri}, bytes {offset} to {offset + length}: SHA-256 {found.result()}, the "
+            f"samples table says {expected}; label these events again"
+        )
+
+
+def _parts(lake_url: str, ranges: Sequence[Range]) -> Generator[memoryview, None, None]:
+    """Yields the bytes of each range; packs on a local disk are mapped, not read."""
+    urls = [resolve(lake_url, uri) for uri, *_ in ranges]
+    if is_local(lake_url) and not any("://" in url for url in urls):
+        yield from _mapped(urls, ranges)
+    else:
+        yield from _fetched(urls, ranges)
+
+
+def _mapped(urls: Sequence[str], ranges: Sequence[Range]) -> Iterator[memoryview]:
+    """Yields ranges of files that are mapped into memory."""
+    maps: dict[str, memoryview] = {}
+    for url, (_, offset, length, _) in zip(urls, ranges, strict=True):
+        if url not in maps:
+            try:
+                with Path(url).open("rb") as file:
+                    mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            except (OSError, ValueError) as error:  # ValueError: an empty file
+                raise LakeError(f"pack {url}: {error}; label its events again") from error
+            maps[url] = memoryview(mapped)
+        yield _checked_length(url, offset, length, maps[url][offset : offset + length])
+
+
+def _fetched(urls: Sequence[str], ranges: Sequence[Range]) -> Iterator[memoryview]:
+    """Reads many ranges at a time, adjacent ones in one piece."""
+    for batch in _batches(urls, ranges):
+        fs, _ = filesystem(batch[0][0])
+        try:
+            with step("read"):
+                blocks = fs.cat_ranges(
+                    [fs._strip_protocol(url) for url, _, _, _ in batch],
+                    [start for _, start, _, _ in batch],
+                    [end for _, _, end, _ in batch],
+                    on_error="raise",
+                )
+        except OSError as error:
+            raise LakeError(
+                f"packs from {batch[0][0]} on: {error}; label their events again"
+            ) from error
+        for (url, start, _, members), block in zip(batch, blocks, strict=True):
+            view = memoryview(block)
+            for offset, length in members:
+                at = offset - start
+                yield _checked_length(url, offset, length, view[at : at + length])
+
+
+_Piece = tuple[str, int, int, list[tuple[int, int]]]
+"""One request: URL, start, end, and the (offset, length) of the samples in it."""
+
+
+def _batches(urls: Sequence[str], ranges: Sequence[Range]) -> Iterator[list[_Piece]]:
+    """Groups ranges into batches of about _READ_BYTES, merging adjacent ones."""
+    batch: list[_Piece] = []
+    size = 0
+    for url, (_, offset, length, _) in zip(urls, ranges, strict=True):
+        if batch and size + length > _READ_BYTES:
+            yield batch
+            batch, size = [], 0
+        size += length
+        if batch and batch[-1][0] == url and batch[-1][2] == offset:
+            _, start, _, members = batch[-1]
+            batch[-1] = (url, start, offset + length, [*members, (offset, length)])
+        else:
+            batch.append((url, offset, offset + length, [(offset, length)]))
+    if batch:
+        yield batch
+
+
+def _checked_length(url: str, offset: int, length: int, part: memoryview) -> memoryview:
+    if len(part) != length:
+        raise LakeError(
+            f"pack {url} ends within the sample at bytes {offset} to {offset + length}; "
+            "label these events again"
+        )
+    return part

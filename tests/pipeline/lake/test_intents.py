@@ -1,0 +1,236 @@
+"""Intents: a run is seen complete or not at all, whatever is killed and whoever commits too."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deltalake import DeltaTable
+
+from pipeline.lake import intents, tables
+from pipeline.lake.intents import Intent, RunRow, commit, is_committed, pending, recover
+from pipeline.lake.tables import Lake
+from schemas.errors import LakeError
+from schemas.records import AddFile
+from tests.conftest import ROOT
+from tests.pipeline.lake.rows import rejects, run_row
+from transforms.storage import put, put_new
+
+# Also run by processes of its own: delta-rs does not survive a fork.
+APPEND = """
+import sys
+from pipeline.lake.intents import RunRow, commit, recover
+from pipeline.lake.tables import Lake
+from schemas.records import Count
+from schemas.tables import TABLES
+import pyarrow as pa
+
+def append(url, run_id):
+    lake = Lake.create(url)
+    recover(lake)
+    rows = [{name: "x" for name in TABLES["rejects"].schema.names} | {"run_id": run_id}]
+    adds = lake.write("rejects", pa.Table.from_pylist(rows), run_id)
+    rows = [{"log_id": run_id, "t_ns": 0, "reason": "honk"}]
+    adds += lake.write("annotations", pa.Table.from_pylist(rows), run_id)
+    commit(lake, RunRow(run_id, "ingest", "d", "{}", 1, (Count("ingest", "logs", 1),)), adds)
+
+def main(url, stem, times):
+    print("ready", flush=True)
+    for k in range(int(times)):
+        append(url, f"{stem}-{k}")
+"""
+
+
+def append(url: str, run_id: str) -> None:
+    """Commits one run that adds one row to each of two tables."""
+    scope: dict[str, Any] = {}
+    exec(APPEND, scope)  # noqa: S102 - our own program, as the other processes run it
+    scope["append"](url, run_id)
+
+
+def appender(url: str, stem: str, times: int) -> subprocess.Popen[str]:
+    """Starts a process that commits runs, and waits until it is about to."""
+    program = f"{APPEND}\nmain({url!r}, {stem!r}, {times})"
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def runs_seen(lake: Lake) -> tuple[set[str], set[str], set[str]]:
+    """Returns the run ids that three tables know: equal, if no run is torn."""
+    return (
+        set(lake.read("rejects", ["run_id"])["run_id"].to_pylist()),
+        set(lake.read("annotations", ["log_id"])["log_id"].to_pylist()),
+        set(lake.read("runs", ["run_id"])["run_id"].to_pylist()),
+    )
+
+
+def test_a_run_commits_once(tmp_path: Path) -> None:
+    lake = Lake.create(str(tmp_path))
+    adds = lake.write("rejects", rejects("a"), "u")
+    for _ in range(3):
+        commit(lake, run_row("r1"), adds)
+    assert lake.versions["runs"] == 1
+    assert lake.read("rejects").num_rows == 1
+    commit(lake, RunRow("r2", "ingest", "d", "{}", 1), [])
+    assert lake.versions["runs"] == 1, "a run that says nothing leaves no row"
+    commit(lake, run_row("r3"), [])
+    assert lake.versions["runs"] == 2
+
+
+def test_rows_can_be_taken_away(tmp_path: Path) -> None:
+    lake = Lake.create(str(tmp_path))
+    commit(lake, run_row("r1"), lake.write("rejects", rejects("a"), "u"))
+    old = lake.files("rejects")
+    kept = lake.write("rejects", rejects("b"), "u")
+    commit(lake, run_row("r2"), kept, [("rejects", uri) for uri in old])
+    assert lake.read("rejects")["uri"].to_pylist() == ["b"]
+
+
+class CrashError(Exception):
+    """Stands for the power going off."""
+
+
+def _crash_after(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    """Lets `limit` durable steps of a commit through, then crashes before the next."""
+    done = 0
+
+    def guarded(step: Callable[..., object]) -> Callable[..., object]:
+        def run(*args: object, **named: object) -> object:
+            nonlocal done
+            if done >= limit:
+                raise CrashError
+            done += 1
+            return step(*args, **named)
+
+        return run
+
+    monkeypatch.setattr(tables, "put", guarded(put))
+    monkeypatch.setattr(intents, "put", guarded(put))
+    monkeypatch.setattr(intents, "put_new", guarded(put_new))
+
+    class Table(DeltaTable):
+        def create_write_transaction(self, *args: object, **named: object) -> None:
+            guarded(super().create_write_transaction)(*args, **named)
+
+    monkeypatch.setattr(tables, "DeltaTable", Table)
+
+
+def test_a_crash_between_any_two_steps_is_rolled_forward(tmp_path: Path) -> None:
+    # Steps: 4 files, the intent, 3 or more tables, the file of runs, runs.
+    outcomes = set()
+    for limit in range(20):
+        url = str(tmp_path / str(limit))
+        append(url, "before")
+        with pytest.MonkeyPatch.context() as patch:
+            _crash_after(patch, limit)
+            try:
+                append(url, "torn")
+                crashed = False
+            except CrashError:
+                crashed = True
+        seen = runs_seen(Lake.open(url))
+        assert seen[0] == seen[1] == seen[2], f"torn after step {limit}"
+        rolled = recover(Lake.open(url))
+        after = runs_seen(Lake.open(url))
+        assert after[0] == after[1] == after[2]
+        outcomes.add((crashed, bool(rolled), "torn" in after[0]))
+        assert recover(Lake.open(url)) == []
+        append(url, "torn")
+        append(url, "after")
+        assert runs_seen(Lake.open(url)) == ({"before", "torn", "after"},) * 3
+        assert Lake.open(url).read("rejects").num_rows == 3
+        if not crashed:
+            break
+    assert outcomes == {
+        (True, False, False),  # before the intent: nothing happened
+        (True, True, True),  # after it: rolled forward
+        (False, False, True),
+    }
+
+
+@pytest.mark.slow
+def test_appends_at_once_all_land(tmp_path: Path) -> None:
+    """Appends at once all land, and nobody ever sees a part of one."""
+    url = str(tmp_path)
+    with ThreadPoolExecutor(8) as starter:
+        workers = list(starter.map(lambda k: appender(url, f"w{k}", 2), range(8)))
+    while any(worker.poll() is None for worker in workers):
+        try:
+            lake = Lake.open(url)
+        except LakeError:  # not made yet
+            continue
+        seen = runs_seen(lake)
+        assert seen[0] == seen[1] == seen[2], "a reader saw a part of a run"
+        time.sleep(0.02)
+    assert [worker.wait() for worker in workers] == [0] * 8
+    for worker in workers:
+        worker.communicate()
+    wanted = {f"w{worker}-{k}" for worker in range(8) for k in range(2)}
+    assert runs_seen(Lake.open(url)) == (wanted,) * 3
+    # Every row of runs must name a state that was whole.
+    for row in Lake.open(url).read("runs").to_pylist():
+        versions = {entry["table"]: entry["version"] for entry in row["versions"]}
+        seen = runs_seen(Lake(url, {**versions, "runs": 0}))
+        assert seen[0] == seen[1]
+        assert row["run_id"] in seen[0]
+
+
+@pytest.mark.slow
+def test_sigkill_at_any_point_leaves_no_trace(tmp_path: Path) -> None:
+    url = str(tmp_path)
+    append(url, "first")
+    dice = random.Random(7)  # noqa: S311 - a test's choice
+    last: set[str] = set()
+    for round_ in range(10):
+        workers = [appender(url, f"{round_}-{k}", 10_000) for k in range(2)]
+        time.sleep(dice.random() * 0.3)
+        for worker in workers:
+            worker.send_signal(signal.SIGKILL)
+            worker.communicate()
+        seen = runs_seen(Lake.open(url))
+        assert seen[0] == seen[1] == seen[2]
+        assert last <= seen[0], "what was committed stays"
+        recover(Lake.open(url))
+        seen = runs_seen(Lake.open(url))
+        assert seen[0] == seen[1] == seen[2]
+        last = seen[0]
+    append(url, "last")
+    lake = Lake.open(url)
+    assert "last" in runs_seen(lake)[0]
+    assert lake.read("rejects").num_rows == len(runs_seen(lake)[0]), "nothing twice"
+    assert list(pending(lake)) == []
+
+
+def test_an_intent_is_read_back_as_it_was_written() -> None:
+    lake = Lake("/lake")
+    adds = tuple(sorted([AddFile("rejects", "b", 1, 2, "{}"), AddFile("events", "a", 3, 4, "")]))
+    intent = Intent(7, run_row("r"), 5, adds, (("rejects", "/lake/tables/rejects/x"),))
+    assert Intent.decode(7, intent.encode()) == intent
+    assert intents.intent_url(lake, 7) == "/lake/commits/00000000000000000007.json"
+
+
+def test_a_queued_run_is_committed_before_its_row_is_there(tmp_path: Path) -> None:
+    lake = Lake.create(str(tmp_path))
+    adds = tuple(lake.write("rejects", rejects("a"), "u"))
+    intent = Intent(1, run_row("queued"), 1, adds)
+    assert not is_committed(lake, "queued")
+    assert put_new(intents.intent_url(lake, 1), intent.encode())
+    assert [queued.run.run_id for queued in pending(lake)] == ["queued"]
+    assert is_committed(lake, "queued")
+    assert Lake.open(lake.url).read("rejects").num_rows == 0
+    commit(lake, run_row("next"), [])
+    assert lake.read("rejects").num_rows == 1
+    assert lake.read("runs", ["run_id"])["run_id"].to_pylist() == ["next", "queued"]
+    assert (intents.applied(lake), intents.numbers(lake)) == (2, [1, 2])

@@ -1,0 +1,60 @@
+"""Assembling: a shard is the bytes of its ranges and an end of archive, or an error."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from pipeline.snapshots.assembly import assemble_shard
+from schemas.errors import LakeError
+from schemas.ids import digest
+from tests.pipeline.snapshots.written import content, selection
+from transforms.corpora import ShardDigest
+from transforms.corpora.pack import END_OF_ARCHIVE
+
+
+def _memory(lake: Path) -> str:
+    fs = fsspec.filesystem("memory")
+    root = f"memory://{digest(str(lake))}"
+    for path, body in content(lake / "packs").items():
+        fs.pipe_file(f"{root}/packs/{path}", body)
+    return root
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_a_shard_is_the_ranges_and_an_end(tmp_path: Path, remote: bool) -> None:
+    chosen = selection(str(tmp_path))
+    lake = _memory(tmp_path) if remote else str(tmp_path)
+    every = tuple(piece for pieces in chosen.ranges.values() for piece in pieces)
+    in_order = tuple(sorted(every))  # neighbours, which are read in one piece
+    for ranges in (every, in_order, every[:1], ()):
+        wanted = b"".join(
+            (tmp_path / uri).read_bytes()[offset : offset + length]
+            for uri, offset, length, _ in ranges
+        )
+        made = assemble_shard(lake, str(tmp_path / "out.tar"), ranges)
+        written = (tmp_path / "out.tar").read_bytes()
+        assert written == wanted + END_OF_ARCHIVE
+        hashed = sha256(written).hexdigest()
+        assert made == ShardDigest(len(written), hashed, len(ranges))
+
+
+@pytest.mark.parametrize("remote", [False, True])
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "gone"])
+def test_a_damaged_pack_makes_no_shard(tmp_path: Path, remote: bool, damage: str) -> None:
+    chosen = selection(str(tmp_path))
+    pack = tmp_path / "packs" / "2.tar"
+    body = bytearray(pack.read_bytes())
+    if damage == "flip":
+        body[700] ^= 1
+    pack.write_bytes(body[: {"cut": 900, "empty": 0}.get(damage, len(body))])
+    if damage == "gone":
+        pack.unlink()
+    lake = _memory(tmp_path) if remote else str(tmp_path)
+    every = [piece for pieces in chosen.ranges.values() for piece in pieces]
+    with pytest.raises(LakeError, match=r"packs/2\.tar|packs from"):
+        assemble_shard(lake, str(tmp_path / "out" / "shard.tar"), every)
+    assert list((tmp_path / "out").glob("*")) == [], "nothing is left behind"
