@@ -121,7 +121,7 @@ class TeslaCam:
                     video = video_of(track, uri, clip.camera, begin)
                     if clip.start not in told:
                         found = find_telemetry(file, track, uri)
-                        garbage += found.garbage
+                        garbage += found.invalid
                         if len(found.row):
                             t_ns = _row_times(track.pts, found.row, video)
                             told[clip.start] = (t_ns, found)
