@@ -98,9 +98,7 @@ class TeslaCam:
         """
         clips = sorted(_clips(log), key=lambda clip: (clip.start, clip.camera))
         if not clips:
-            raise EmptyError(
-                f"{log.uri}: no video named <stamp>-<camera>.mp4 in this log; remove the folder"
-            )
+            raise EmptyError(f"{log.uri}: no file named <stamp>-<camera>.mp4; remove the folder")
         start = clips[0].start
         footage = _Footage(start)
         rejects: list[Reject] = []
@@ -111,19 +109,17 @@ class TeslaCam:
             except DataError as error:
                 rejects.append(_reject(error, log, clip.member))
         if not footage.videos:
-            raise CorruptError(
-                f"{log.uri}: none of its {len(clips)} videos is usable; the first: "
-                f"{rejects[0].detail}"
-            )
+            first = rejects[0].detail
+            raise CorruptError(f"{log.uri}: none of its {len(clips)} videos is usable; {first}")
         duration_ns = max(footage.end_ns.values())
         signals, native = _signals(footage.telemetry.values(), duration_ns)
-        annotations: list[Annotation] = []
-        for member in log.members:
-            if member.name == "event.json":
-                try:
-                    annotations = [_annotation(member, start, duration_ns)]
-                except DataError as error:
-                    rejects.append(_reject(error, log, member))
+        annotations: tuple[Annotation, ...] = ()
+        event = next((member for member in log.members if member.name == "event.json"), None)
+        if event is not None:
+            try:
+                annotations = (_annotation(event, start, duration_ns),)
+            except DataError as error:
+                rejects.append(_reject(error, log, event))
         vehicle = _vehicle(log.uri)
         return Recording(
             log=log,
@@ -138,7 +134,7 @@ class TeslaCam:
             signals=signals,
             native=native if options.native else (),
             videos=tuple(sorted(footage.videos, key=lambda v: (v.camera, int(v.t_ns[0]), v.uri))),
-            annotations=tuple(annotations),
+            annotations=annotations,
             rejects=tuple(rejects),
             counts=footage.counts(len(clips)),
         )

@@ -51,7 +51,7 @@ def present(
     """
     delay = 0
     end = -dts_shift
-    first_pts: int | None = None
+    first_pts: list[int] = []
     pieces: list[tuple[IntArray, IntArray, BoolArray]] = []
     # Edits refer to the composition times in the file, without the shift.
     pts = dts + composition_offset - dts_shift
@@ -68,13 +68,12 @@ def present(
         inside = (pts[rows] >= media_time) & (pts[rows] < media_time + duration)
         times = _shifted(dts[rows], inside, start)
         if inside.any():
-            edit_pts = int((times + composition_offset[rows])[inside].min())
-            first_pts = edit_pts if first_pts is None else min(first_pts, edit_pts)
+            first_pts.append(int((times + composition_offset[rows])[inside].min()))
         pieces.append((rows, times, ~inside))
     if not pieces:
         return Timeline(np.arange(len(dts)), dts, np.zeros(len(dts), np.bool_))
     rows, times, hidden = (np.concatenate(column) for column in zip(*pieces, strict=True))
-    late = max(0, (first_pts or 0) - delay)
+    late = max(0, min(first_pts, default=0) - delay)
     return Timeline(rows, times - late, hidden)
 
 
