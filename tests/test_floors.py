@@ -71,6 +71,33 @@ def test_every_folder_of_modules_is_a_package_that_the_wheel_names() -> None:
     assert found == declared
 
 
+def tested_modules() -> Iterator[Path]:
+    """Yields the modules with a function or class; the others have nothing to test."""
+    for path in modules():
+        nodes = ast.parse(path.read_text()).body
+        if any(isinstance(node, ast.FunctionDef | ast.ClassDef) for node in nodes):
+            yield path.relative_to(ROOT)
+
+
+def mirrored(module: Path) -> Path:
+    """Returns the test file of a module; that of a package is named after its folder.
+
+    >>> mirrored(Path("a/b/c.py")), mirrored(Path("a/b/__init__.py"))
+    (PosixPath('tests/a/b/test_c.py'), PosixPath('tests/a/b/test_b.py'))
+    """
+    name = module.parent.name if module.stem == "__init__" else module.stem
+    return Path("tests", *module.parent.parts, f"test_{name}.py")
+
+
+# MISSING: modules whose tests are still being written. To be emptied, never extended.
+MISSING: frozenset[str] = frozenset()
+
+
+def test_every_module_has_its_tests_at_the_mirrored_place() -> None:
+    missing = {str(path) for path in tested_modules() if not (ROOT / mirrored(path)).is_file()}
+    assert missing == MISSING
+
+
 def test_tests_mirror_the_tree() -> None:
     """A module's tests are where its name says."""
     assert not list((ROOT / "tests").rglob("__init__.py"))
