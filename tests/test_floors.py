@@ -71,7 +71,7 @@ def test_every_folder_of_modules_is_a_package_that_the_wheel_names() -> None:
     assert found == declared
 
 
-def tested_modules() -> Iterator[Path]:
+def modules_with_code() -> Iterator[Path]:
     """Yields the modules with a function or class; the others have nothing to test."""
     for path in modules():
         nodes = ast.parse(path.read_text()).body
@@ -94,7 +94,7 @@ MISSING: frozenset[str] = frozenset()
 
 
 def test_every_module_has_its_tests_at_the_mirrored_place() -> None:
-    missing = {str(path) for path in tested_modules() if not (ROOT / mirrored(path)).is_file()}
+    missing = {str(path) for path in modules_with_code() if not (ROOT / mirrored(path)).is_file()}
     assert missing == MISSING
 
 
