@@ -214,7 +214,7 @@ def test_real_frames_decode_as_cantools_does(data: Path) -> None:
         ('BU_: X\n\nBO_ 5 m: 8 X\n SG_ s : 0|8@1+ (1e999,0) [0|0] "" X\n', "signal 's'"),
         (
             CYCLE,
-            "nothing selects",
+            "multiplexer 'b' of signal 'a' is missing or circular",
         ),
         ("BU_: X\n\nBO_ 5 m: 99999999999 X\n", "line 3"),
         ('BU_: X\n\nBO_ 5 m: 8 X\n SG_ s : 0|999999999@1+ (1,0) [0|0] "" X\n', "line 4"),
