@@ -1,4 +1,4 @@
-"""Records, Arrow schemas, time, ids and errors: what every floor agrees on.
+"""Records, Arrow schemas, times, ids and errors: the types that all packages share.
 
-Imports nothing but the standard library, numpy and pyarrow, and does no I/O.
+Imports only the standard library, numpy and pyarrow, and does no I/O.
 """

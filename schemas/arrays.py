@@ -1,4 +1,4 @@
-"""The kinds of NumPy array that signatures name; docstrings give their shapes."""
+"""Aliases of NumPy array types for signatures; docstrings give the shapes."""
 
 from __future__ import annotations
 
@@ -15,4 +15,4 @@ ByteArray = NDArray[np.uint8]
 AnyArray = NDArray[Any]
 
 Image = NDArray[np.uint8]
-"""A picture, uint8[height, width, 3] in BGR, as OpenCV has it."""
+"""A picture in OpenCV's layout: uint8[height, width, 3], BGR."""

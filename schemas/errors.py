@@ -1,43 +1,43 @@
-"""The one exception tree.
+"""The exception hierarchy.
 
-A message prints the value, the place and the cure. Every class takes exactly one
-argument, the message, because an exception with more does not unpickle on its way
-back from a Beam worker.
+A message states the value, the place and the cure. Every class takes exactly one
+argument, the message: an exception with more arguments fails to unpickle when Beam
+sends it back from a worker.
 """
 
 from __future__ import annotations
 
 
 class FleetError(Exception):
-    """The root of every error that fleetmill raises on purpose."""
+    """The base class of every error that fleetmill raises on purpose."""
 
 
 class UsageError(FleetError):
-    """Bad flags or configuration: exit code 2, said in one line."""
+    """Invalid flags or configuration: printed as one line, exit code 2."""
 
 
 class LakeError(FleetError):
-    """A lake or a corpus is not what it must be: missing, torn or altered."""
+    """A lake or a corpus is missing, incomplete or altered."""
 
 
 class DataError(FleetError):
-    """An input that cannot be used; the only error that becomes a row of `rejects`.
+    """An unusable input; the only error that becomes a row of `rejects`.
 
-    Subclasses name the `reason` that the row carries. The message names the file, the
-    place in it, and the cure.
+    Each subclass sets the `reason` of that row. The message names the file, the position
+    in it, and the cure.
     """
 
     reason = "unusable"
 
 
 class UnreadableError(DataError):
-    """The bytes cannot be read at all: permission, a vanished file, a broken link."""
+    """The bytes cannot be read: missing permission, a deleted file, a broken link."""
 
     reason = "unreadable"
 
 
 class EmptyError(DataError):
-    """The file has no bytes, or no samples where some are needed."""
+    """The file has no bytes, or none of the samples that are needed."""
 
     reason = "empty"
 
@@ -49,24 +49,24 @@ class TruncatedError(DataError):
 
 
 class CorruptError(DataError):
-    """The bytes contradict the format that they claim to be."""
+    """The bytes violate the file's format."""
 
     reason = "corrupt"
 
 
 class UnrecognisedError(DataError):
-    """No known format claims the file, although it looks like a recording."""
+    """The file looks like a recording, but no known format claims it."""
 
     reason = "unrecognised"
 
 
 class UnsupportedError(DataError):
-    """The format is known, this version, codec or feature of it is not."""
+    """The format is known; this version, codec or feature of it is not supported."""
 
     reason = "unsupported"
 
 
 class TimeLimitError(DataError):
-    """Reading the input takes longer than allowed; the next run tries again."""
+    """Reading the input exceeded the time limit; the next run tries again."""
 
     reason = "timeout"

@@ -1,4 +1,4 @@
-"""Ids: digests of content and configuration, never of a clock or a random source."""
+"""Ids: digests of content and configuration, never of a clock or a random number."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import json
 from collections.abc import Mapping, Sequence
 
 ID_CHARS = 20
-"""Hex digits of an id: 80 bits, so a billion ids collide with odds of one in a million."""
+"""Hex digits of an id: 80 bits, so that among a billion ids the odds of a collision are 1e-6."""
 
 Canonical = str | int | float | bool | None | Sequence["Canonical"] | Mapping[str, "Canonical"]
 
 
 def canonical(value: Canonical) -> bytes:
-    """Serialises a value so that equal values give equal bytes: sorted, compact JSON.
+    """Serialises a value as compact JSON with sorted keys, so that equal values give equal bytes.
 
     Raises:
-        ValueError: a float is NaN or infinite, which JSON cannot carry.
+        ValueError: a float is NaN or infinite, which JSON cannot represent.
 
     >>> canonical({"b": 1, "a": (2, None)})
     b'{"a":[2,null],"b":1}'
@@ -28,7 +28,7 @@ def canonical(value: Canonical) -> bytes:
 
 
 def digest(*parts: Canonical) -> str:
-    """Names a thing by what it is made of: 20 hex digits of a SHA-256.
+    """Digests the parts of an identity: the first 20 hex digits of their SHA-256.
 
     >>> digest("log", "teslacam", 1)
     '3a0f30d57c4542c228f2'
@@ -37,7 +37,7 @@ def digest(*parts: Canonical) -> str:
 
 
 def uniform(salt: str, key: str) -> float:
-    """Maps a key to [0, 1), evenly over keys and for ever the same.
+    """Hashes a key to a number in [0, 1), uniform over keys and stable across versions.
 
     >>> 0.0 <= uniform("split", "drive-1") < 1.0
     True

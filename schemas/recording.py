@@ -1,6 +1,6 @@
-"""What a reader makes of a log: native samples in memory, before alignment.
+"""The output of a reader: a log's native samples in memory, before alignment.
 
-The arrays stay inside one worker; they are never an element of a Beam edge.
+The arrays stay inside one worker; they are never elements of a PCollection.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ def _same_length(owner: str, **columns: AnyArray) -> None:
 class Channel:
     """Native samples of one quantity.
 
-    For `Recording.signals`, `name` is a row of schemas.signals and `values` are in its
-    unit. `t_ns` is int64[n] from the log's start, in any order, duplicates allowed.
+    In `Recording.signals`, `name` is a row of schemas.signals and `values` are in its
+    unit. `t_ns` is int64[n] from the log's start, in any order; duplicates are allowed.
     """
 
     name: str
@@ -30,16 +30,16 @@ class Channel:
     values: AnyArray
 
     def __post_init__(self) -> None:
-        """Refuses columns of different lengths."""
+        """Rejects columns of different lengths."""
         _same_length(f"channel {self.name!r}", t_ns=self.t_ns, values=self.values)
 
 
 @dataclass(frozen=True, slots=True)
 class Video:
-    """One camera's file: its packet index, in presentation order, nothing decoded.
+    """The packet index of one camera's file, in presentation order; nothing is decoded.
 
-    Per frame: t_ns int64[n] from the log's start, pts int64[n] in units of `time_base`
-    (num, den) as the decoder reports them, is_keyframe bool[n], byte_offset and byte_size
+    Per frame: t_ns int64[n] from the log's start; pts int64[n] in units of `time_base`
+    (num, den), as the decoder reports them; is_keyframe bool[n]; byte_offset and byte_size
     int64[n] in the file.
     """
 
@@ -58,7 +58,7 @@ class Video:
     variable_rate: bool
 
     def __post_init__(self) -> None:
-        """Refuses columns of different lengths."""
+        """Rejects columns of different lengths."""
         _same_length(
             f"video {self.uri!r}",
             t_ns=self.t_ns,
@@ -71,7 +71,7 @@ class Video:
 
 @dataclass(frozen=True, slots=True)
 class Joints:
-    """A robot's joints: float32[n, j] at t_ns int64[n], columns named by `names`."""
+    """A robot's joints: float32[n, j] at t_ns int64[n]; `names` are the j columns."""
 
     names: tuple[str, ...]
     t_ns: IntArray
@@ -82,7 +82,7 @@ class Joints:
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """A moment marked while recording; `t_ns` from the log's start."""
+    """A moment marked while recording; `t_ns` is counted from the log's start."""
 
     t_ns: int
     reason: str
@@ -93,12 +93,12 @@ class Annotation:
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """One log, read. `rejects` are the parts of it that could not be used.
+    """The contents of one log; `rejects` lists the parts of it that are unusable.
 
-    `start_ns` is the UTC time of t_ns 0, or None; `start_local` an ISO 8601 wall-clock
-    time without zone, where that is all there is. `clock` says what the log's time is:
-    "utc", "local", "boot" or "none". `counts` balance what a reader drops inside a file
-    (CAN frames of unknown ids, say).
+    `start_ns` is the UTC time of t_ns 0, or None; `start_local` is an ISO 8601 wall-clock
+    time without a zone, for logs that record no UTC. `clock` names the log's time base:
+    "utc", "local", "boot" or "none". `counts` account for what a reader drops inside a
+    file, such as CAN frames of unknown ids.
     """
 
     log: LogRef

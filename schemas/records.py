@@ -1,7 +1,7 @@
-"""Records: what flows between steps. Small, frozen, and checked when they are made.
+"""Records that flow between pipeline steps: small, frozen, validated on construction.
 
-Blobs never enter a shuffle, so no record here holds a pixel: they refer to video by URI
-and span. A new fact is a new record keyed by `event_id`, never a new field.
+Blobs never enter a shuffle, so no record holds pixels: records refer to video by URI and
+span. A new fact becomes a new record keyed by `event_id`, never a new field.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Outcome = Literal["kept", "filtered", "rejected"]
 
 @dataclass(frozen=True, slots=True, order=True)
 class Member:
-    """One file of a log: its name inside the log, where it lies, and its bytes."""
+    """One file of a log: its name inside the log, its URI, and its size in bytes."""
 
     name: str
     uri: str
@@ -29,10 +29,10 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class LogRef:
-    """One log as discovery found it: nothing is read yet but heads and tails.
+    """One log as discovered; only the first and last bytes of its members have been read.
 
-    `name` is the log's path inside its input, `uri` the place a person would look it up
-    (a folder or a file), `fingerprint` a digest of its members' names, sizes and edges.
+    `name` is the log's path inside its input, `uri` the folder or file to show to people,
+    `fingerprint` a digest of the members' names, sizes, and first and last bytes.
     """
 
     format: str
@@ -42,28 +42,30 @@ class LogRef:
     fingerprint: str
 
     def __post_init__(self) -> None:
-        """Refuses a log without members or with the same member twice."""
+        """Rejects a log without members or with duplicate member names."""
         names = [member.name for member in self.members]
         if not names or len(set(names)) != len(names):
-            raise ValueError(f"log {self.uri!r} needs members of distinct names, has {names}")
+            raise ValueError(
+                f"log {self.uri!r} has members {names}; it needs at least one, of distinct names"
+            )
 
     @property
     def log_id(self) -> str:
-        """The log's identity: its format and content, wherever it lies."""
+        """The log's identity, by format and content: independent of its location."""
         return digest("log", self.format, self.fingerprint)
 
     @property
     def size(self) -> int:
-        """Bytes of all members."""
+        """Total size of the members in bytes."""
         return sum(member.size for member in self.members)
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Reject:
-    """One unusable input: a row of `rejects`, less the run.
+    """One unusable input: a row of `rejects` without its run_id.
 
-    `subject` is the id that the stage skips by (a log_id, an event_id), or "" where the
-    input never got one.
+    `subject` is the id by which the stage skips processed inputs (a log_id, an event_id),
+    or "" if the input has none.
     """
 
     uri: str
@@ -74,15 +76,15 @@ class Reject:
 
     @classmethod
     def of(cls, error: DataError, *, uri: str, stage: str, subject: str = "") -> Reject:
-        """Turns a DataError into its row."""
+        """Converts a DataError to a reject."""
         return cls(uri, stage, error.reason, str(error), subject)
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Count:
-    """How many inputs of one stage ended how: one line of the balance.
+    """Inputs of one stage by outcome: one line of the balance.
 
-    `of` says what is counted: logs, events, CAN frames.
+    `of` names what is counted: logs, events, CAN frames.
     """
 
     stage: str
@@ -93,12 +95,12 @@ class Count:
 
     @property
     def total(self) -> int:
-        """Everything that came in."""
+        """Number of inputs."""
         return self.kept + self.filtered + self.rejected
 
 
 def add_counts(counts: Iterable[Count]) -> list[Count]:
-    """Adds counts up by stage and what is counted, in the order in which they first appear.
+    """Sums counts by (stage, of), in order of first appearance.
 
     >>> add_counts([Count("mine", "logs", kept=1), Count("mine", "logs", filtered=2)])
     [Count(stage='mine', of='logs', kept=1, filtered=2, rejected=0)]
@@ -133,7 +135,7 @@ class Event:
     evidence: str
 
     def __post_init__(self) -> None:
-        """Refuses an anchor outside the event."""
+        """Rejects an anchor outside the event."""
         if not self.start_ns <= self.anchor_ns <= self.end_ns:
             raise ValueError(
                 f"event {self.event_id}: anchor {self.anchor_ns} ns is outside "
@@ -148,7 +150,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True, order=True)
 class VideoFile:
-    """One camera's file as later steps address it: a row of `videos`, less the stream."""
+    """One camera's file as later steps address it: the columns of `videos` that they need."""
 
     camera: str
     uri: str
@@ -162,9 +164,9 @@ class VideoFile:
 
 @dataclass(frozen=True, slots=True, order=True)
 class AddFile:
-    """One Parquet file that a worker wrote under a table and nobody has committed yet.
+    """One Parquet file that a worker wrote under a table and that is not committed yet.
 
-    `path` is relative to the table; `stats` is Delta's JSON of per-column statistics.
+    `path` is relative to the table; `stats` is Delta's JSON of column statistics.
     """
 
     table: str

@@ -10,12 +10,12 @@ from schemas.errors import UsageError
 
 
 class Registry(Mapping[str, str]):
-    """A lazy table of plug-ins of one kind.
+    """A lazily imported table of plug-ins of one kind.
 
     Args:
-        kind: what a row is, in the singular, for messages: "format".
+        kind: singular noun for a row in messages, such as "format".
         rows: name to "module:Attribute".
-        extras: name to the extra of the fleetmill package that it needs, if any.
+        extras: name to the fleetmill extra that the row needs, if any.
     """
 
     def __init__(
@@ -38,8 +38,8 @@ class Registry(Mapping[str, str]):
         """Imports and returns the attribute that a row names.
 
         Raises:
-            UsageError: the name is unknown (lists the choices), or its module needs a
-                package that is not installed (names the extra to install).
+            UsageError: the name is unknown (the message lists the choices), or its module
+                needs a package that is not installed (the message names the extra).
         """
         if name not in self._rows:
             raise UsageError(

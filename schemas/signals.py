@@ -1,7 +1,7 @@
-"""The vehicle signals: one row a column of the `signals` table.
+"""The vehicle signals: each row describes one column of the `signals` table.
 
-Adding a signal is adding a row here. SI units; the vehicle frame is x forward, y left,
-z up; angles are counter-clockwise positive seen from above, so a left turn is positive.
+A new signal is a new row here. Units are SI; the vehicle frame is x forward, y left, z up;
+angles are positive counter-clockwise seen from above, so a left turn is positive.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ Kind = Literal["continuous", "angle", "state"]
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """How native samples of one quantity become a column of the 50 Hz grid.
+    """How native samples of one quantity are resampled to a column of the 50 Hz grid.
 
     `continuous` is interpolated linearly, `angle` linearly along the shorter arc, `state`
-    holds its last sample. A grid instant is null where no native sample lies within
-    `tolerance_ns` (for linear kinds: where the gap it lies in is longer than that).
+    holds the last sample. A grid instant is null if no native sample lies within
+    `tolerance_ns`; for the interpolated kinds, if the gap between its neighbours is longer.
     """
 
     name: str

@@ -1,7 +1,7 @@
-"""The tables of the lake: one Arrow schema each, SI units in the column names.
+"""The tables of the lake: one Arrow schema each, with SI units in the column names.
 
 `t_ns` counts from the start of its log (see schemas.times). Columns that every row has
-are not nullable. A change of a schema is an entry of CHANGELOG.md.
+are not nullable. Every schema change is an entry in CHANGELOG.md.
 """
 
 from __future__ import annotations
@@ -15,38 +15,38 @@ from schemas.signals import SIGNALS
 _S, _I, _F, _F32, _B = pa.string(), pa.int64(), pa.float64(), pa.float32(), pa.bool_()
 
 
-def _must(name: str, type_: pa.DataType) -> pa.Field:
+def _required(name: str, type_: pa.DataType) -> pa.Field:
     return pa.field(name, type_, nullable=False)
 
 
-def _may(name: str, type_: pa.DataType) -> pa.Field:
+def _optional(name: str, type_: pa.DataType) -> pa.Field:
     return pa.field(name, type_, nullable=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One table: its name, what a row is, its schema and the order of its rows."""
+    """One table: its name, what a row is, its schema, and the columns it is sorted by."""
 
     name: str
     row: str
     schema: pa.Schema
     order: tuple[str, ...]
 
-    def conform(self, data: pa.Table) -> pa.Table:
-        """Casts `data` to the schema, fills absent nullable columns, sorts by `order`.
+    def conform(self, rows: pa.Table) -> pa.Table:
+        """Casts rows to the schema, fills absent nullable columns and sorts by `order`.
 
         Raises:
-            ValueError: a column that must be there is absent, or one is not of the table.
+            ValueError: a required column is absent or has nulls, or a column is unknown.
         """
-        unknown = set(data.column_names) - set(self.schema.names)
+        unknown = set(rows.column_names) - set(self.schema.names)
         if unknown:
             raise ValueError(f"table {self.name!r} has no columns {sorted(unknown)}")
         columns = []
         for field in self.schema:
-            if field.name in data.column_names:
-                columns.append(data.column(field.name).cast(field.type))
+            if field.name in rows.column_names:
+                columns.append(rows.column(field.name).cast(field.type))
             elif field.nullable:
-                columns.append(pa.nulls(data.num_rows, field.type))
+                columns.append(pa.nulls(rows.num_rows, field.type))
             else:
                 raise ValueError(f"table {self.name!r} needs a column {field.name!r}")
         table = pa.Table.from_arrays(columns, schema=self.schema)
@@ -56,17 +56,17 @@ class Table:
         return table.sort_by([(name, "ascending") for name in self.order])
 
     def empty(self) -> pa.Table:
-        """Returns the table without rows."""
+        """Returns an empty table of this schema."""
         return self.schema.empty_table()
 
 
 COUNT = pa.struct(
     [
-        _must("stage", _S),
-        _must("of", _S),
-        _must("kept", _I),
-        _must("filtered", _I),
-        _must("rejected", _I),
+        _required("stage", _S),
+        _required("of", _S),
+        _required("kept", _I),
+        _required("filtered", _I),
+        _required("rejected", _I),
     ]
 )
 """One line of a run's balance; `in` is kept + filtered + rejected."""
@@ -77,20 +77,20 @@ _ALL = (
         "one log: one recording in one format",
         pa.schema(
             [
-                _must("log_id", _S),
-                _must("drive_id", _S),
-                _must("vehicle_id", _S),
-                _must("platform", _S),
-                _must("format", _S),
-                _must("name", _S),
-                _must("uri", _S),
-                _must("fingerprint", _S),
-                _may("start_ns", _I),
-                _may("start_local", _S),
-                _must("duration_ns", _I),
-                _must("clock", _S),
-                _may("software", _S),
-                _must("joint_names", pa.list_(_S)),
+                _required("log_id", _S),
+                _required("drive_id", _S),
+                _required("vehicle_id", _S),
+                _required("platform", _S),
+                _required("format", _S),
+                _required("name", _S),
+                _required("uri", _S),
+                _required("fingerprint", _S),
+                _optional("start_ns", _I),
+                _optional("start_local", _S),
+                _required("duration_ns", _I),
+                _required("clock", _S),
+                _optional("software", _S),
+                _required("joint_names", pa.list_(_S)),
             ]
         ),
         ("log_id",),
@@ -100,19 +100,19 @@ _ALL = (
         "one camera's file",
         pa.schema(
             [
-                _must("log_id", _S),
-                _must("camera", _S),
-                _must("uri", _S),
-                _must("codec", _S),
-                _must("width", _I),
-                _must("height", _I),
-                _must("frames", _I),
-                _must("first_pts_ns", _I),
-                _must("start_ns", _I),
-                _must("duration_ns", _I),
-                _must("time_base_num", _I),
-                _must("time_base_den", _I),
-                _must("variable_rate", _B),
+                _required("log_id", _S),
+                _required("camera", _S),
+                _required("uri", _S),
+                _required("codec", _S),
+                _required("width", _I),
+                _required("height", _I),
+                _required("frames", _I),
+                _required("first_pts_ns", _I),
+                _required("start_ns", _I),
+                _required("duration_ns", _I),
+                _required("time_base_num", _I),
+                _required("time_base_den", _I),
+                _required("variable_rate", _B),
             ]
         ),
         ("log_id", "camera", "start_ns", "uri"),
@@ -122,37 +122,38 @@ _ALL = (
         "one frame, not decoded",
         pa.schema(
             [
-                _must("log_id", _S),
-                _must("camera", _S),
-                _must("uri", _S),
-                _must("frame_index", _I),
-                _must("t_ns", _I),
-                _must("pts", _I),
-                _must("is_keyframe", _B),
-                _must("byte_offset", _I),
-                _must("byte_size", _I),
+                _required("log_id", _S),
+                _required("camera", _S),
+                _required("uri", _S),
+                _required("frame_index", _I),
+                _required("t_ns", _I),
+                _required("pts", _I),
+                _required("is_keyframe", _B),
+                _required("byte_offset", _I),
+                _required("byte_size", _I),
             ]
         ),
         ("log_id", "camera", "t_ns", "uri", "frame_index"),
     ),
     Table(
         "signals",
-        "one instant of a vehicle on the 50 Hz grid; null where it has none",
+        "one instant of a vehicle on the 50 Hz grid; null where a signal has no value",
         pa.schema(
-            [_must("log_id", _S), _must("t_ns", _I)] + [_may(s.name, s.type) for s in SIGNALS]
+            [_required("log_id", _S), _required("t_ns", _I)]
+            + [_optional(s.name, s.type) for s in SIGNALS]
         ),
         ("log_id", "t_ns"),
     ),
     Table(
         "joints",
-        "one instant of a robot; the names of its joints are in logs",
+        "one instant of a robot; the joint names are in logs",
         pa.schema(
             [
-                _must("log_id", _S),
-                _must("t_ns", _I),
-                _must("position", pa.list_(_F32)),
-                _may("velocity", pa.list_(_F32)),
-                _may("action", pa.list_(_F32)),
+                _required("log_id", _S),
+                _required("t_ns", _I),
+                _required("position", pa.list_(_F32)),
+                _optional("velocity", pa.list_(_F32)),
+                _optional("action", pa.list_(_F32)),
             ]
         ),
         ("log_id", "t_ns"),
@@ -161,7 +162,12 @@ _ALL = (
         "channels",
         "one native sample of one channel, kept on request",
         pa.schema(
-            [_must("log_id", _S), _must("channel", _S), _must("t_ns", _I), _may("value", _F)]
+            [
+                _required("log_id", _S),
+                _required("channel", _S),
+                _required("t_ns", _I),
+                _optional("value", _F),
+            ]
         ),
         ("log_id", "channel", "t_ns"),
     ),
@@ -170,33 +176,33 @@ _ALL = (
         "one moment that the vehicle or its driver marked while recording",
         pa.schema(
             [
-                _must("log_id", _S),
-                _must("t_ns", _I),
-                _must("reason", _S),
-                _may("camera", _S),
-                _may("lat_deg", _F),
-                _may("lon_deg", _F),
+                _required("log_id", _S),
+                _required("t_ns", _I),
+                _required("reason", _S),
+                _optional("camera", _S),
+                _optional("lat_deg", _F),
+                _optional("lon_deg", _F),
             ]
         ),
         ("log_id", "t_ns", "reason"),
     ),
     Table(
         "scene",
-        "one keyframe or frame as the sweep saw it; counts are null without a detector",
+        "one frame measured by the sweep; counts are null without a detector",
         pa.schema(
             [
-                _must("log_id", _S),
-                _must("camera", _S),
-                _must("t_ns", _I),
-                _must("brightness", _F),
-                _must("sharpness", _F),
-                _may("vehicles", _I),
-                _may("persons", _I),
-                _may("bicycles", _I),
-                _may("vru_height_frac", _F),
-                _may("lead_distance_m", _F),
-                _must("source", _S),
-                _must("source_version", _S),
+                _required("log_id", _S),
+                _required("camera", _S),
+                _required("t_ns", _I),
+                _required("brightness", _F),
+                _required("sharpness", _F),
+                _optional("vehicles", _I),
+                _optional("persons", _I),
+                _optional("bicycles", _I),
+                _optional("vru_height_frac", _F),
+                _optional("lead_distance_m", _F),
+                _required("source", _S),
+                _required("source_version", _S),
             ]
         ),
         ("log_id", "camera", "t_ns"),
@@ -206,59 +212,59 @@ _ALL = (
         "one mined moment",
         pa.schema(
             [
-                _must("event_id", _S),
-                _must("log_id", _S),
-                _must("drive_id", _S),
-                _must("trigger", _S),
-                _must("trigger_version", _I),
-                _must("params_digest", _S),
-                _must("start_ns", _I),
-                _must("anchor_ns", _I),
-                _must("end_ns", _I),
-                _must("score", _F),
-                _must("evidence", _S),
+                _required("event_id", _S),
+                _required("log_id", _S),
+                _required("drive_id", _S),
+                _required("trigger", _S),
+                _required("trigger_version", _I),
+                _required("params_digest", _S),
+                _required("start_ns", _I),
+                _required("anchor_ns", _I),
+                _required("end_ns", _I),
+                _required("score", _F),
+                _required("evidence", _S),
             ]
         ),
         ("log_id", "trigger", "start_ns", "event_id"),
     ),
     Table(
         "boxes",
-        "one box on one frame; the top left corner and the size, in pixels",
+        "one box on one frame: top left corner and size, in pixels",
         pa.schema(
             [
-                _must("event_id", _S),
-                _must("camera", _S),
-                _must("track_id", _I),
-                _must("t_ns", _I),
-                _must("class", _S),
-                _must("x_px", _F),
-                _must("y_px", _F),
-                _must("w_px", _F),
-                _must("h_px", _F),
-                _must("score", _F),
-                _must("source", _S),
-                _must("source_version", _S),
-                _must("spec_digest", _S),
+                _required("event_id", _S),
+                _required("camera", _S),
+                _required("track_id", _I),
+                _required("t_ns", _I),
+                _required("class", _S),
+                _required("x_px", _F),
+                _required("y_px", _F),
+                _required("w_px", _F),
+                _required("h_px", _F),
+                _required("score", _F),
+                _required("source", _S),
+                _required("source_version", _S),
+                _required("spec_digest", _S),
             ]
         ),
         ("event_id", "spec_digest", "camera", "track_id", "t_ns"),
     ),
     Table(
         "tracks",
-        "one object followed through one camera of one event",
+        "one object tracked through one camera of one event",
         pa.schema(
             [
-                _must("event_id", _S),
-                _must("camera", _S),
-                _must("track_id", _I),
-                _must("class", _S),
-                _must("start_ns", _I),
-                _must("end_ns", _I),
-                _must("boxes", _I),
-                _must("score", _F),
-                _must("source", _S),
-                _must("source_version", _S),
-                _must("spec_digest", _S),
+                _required("event_id", _S),
+                _required("camera", _S),
+                _required("track_id", _I),
+                _required("class", _S),
+                _required("start_ns", _I),
+                _required("end_ns", _I),
+                _required("boxes", _I),
+                _required("score", _F),
+                _required("source", _S),
+                _required("source_version", _S),
+                _required("spec_digest", _S),
             ]
         ),
         ("event_id", "spec_digest", "camera", "track_id"),
@@ -268,37 +274,37 @@ _ALL = (
         "one instant of the ego pose; the origin is the pose at the event's anchor",
         pa.schema(
             [
-                _must("event_id", _S),
-                _must("t_ns", _I),
-                _must("x_m", _F),
-                _must("y_m", _F),
-                _must("heading_rad", _F),
-                _must("speed_mps", _F),
-                _must("sigma_m", _F),
-                _must("source", _S),
-                _must("source_version", _S),
-                _must("spec_digest", _S),
+                _required("event_id", _S),
+                _required("t_ns", _I),
+                _required("x_m", _F),
+                _required("y_m", _F),
+                _required("heading_rad", _F),
+                _required("speed_mps", _F),
+                _required("sigma_m", _F),
+                _required("source", _S),
+                _required("source_version", _S),
+                _required("spec_digest", _S),
             ]
         ),
         ("event_id", "spec_digest", "t_ns"),
     ),
     Table(
         "samples",
-        "one event's encoded payload: a byte range of a pack",
+        "one event's encoded payload, as a byte range of a pack",
         pa.schema(
             [
-                _must("event_id", _S),
-                _must("log_id", _S),
-                _must("drive_id", _S),
-                _must("payload", _S),
-                _must("pack_uri", _S),
-                _must("offset", _I),
-                _must("length", _I),
-                _must("sha256", _S),
-                _must("spec_digest", _S),
-                _must("duration_ns", _I),
-                _must("cameras", pa.list_(_S)),
-                _must("privacy", _S),
+                _required("event_id", _S),
+                _required("log_id", _S),
+                _required("drive_id", _S),
+                _required("payload", _S),
+                _required("pack_uri", _S),
+                _required("offset", _I),
+                _required("length", _I),
+                _required("sha256", _S),
+                _required("spec_digest", _S),
+                _required("duration_ns", _I),
+                _required("cameras", pa.list_(_S)),
+                _required("privacy", _S),
             ]
         ),
         ("event_id", "spec_digest", "payload"),
@@ -308,43 +314,46 @@ _ALL = (
         "one unusable input",
         pa.schema(
             [
-                _must("uri", _S),
-                _must("stage", _S),
-                _must("reason", _S),
-                _must("detail", _S),
-                _must("subject", _S),
-                _must("run_id", _S),
+                _required("uri", _S),
+                _required("stage", _S),
+                _required("reason", _S),
+                _required("detail", _S),
+                _required("subject", _S),
+                _required("run_id", _S),
             ]
         ),
         ("uri", "stage", "reason", "detail"),
     ),
     Table(
         "ledger",
-        "one input that a stage is done with; what a later run skips",
+        "one input that a stage has processed; later runs skip it",
         pa.schema(
             [
-                _must("stage", _S),
-                _must("subject", _S),
-                _must("stage_digest", _S),
-                _must("outcome", _S),
-                _must("run_id", _S),
+                _required("stage", _S),
+                _required("subject", _S),
+                _required("stage_digest", _S),
+                _required("outcome", _S),
+                _required("run_id", _S),
             ]
         ),
         ("stage", "subject", "stage_digest"),
     ),
     Table(
         "runs",
-        "one job run, and the version of every table as it left them",
+        "one job run, with the versions of the tables after it",
         pa.schema(
             [
-                _must("run_id", _S),
-                _must("job", _S),
-                _must("config_digest", _S),
-                _must("config", _S),
-                _must("versions", pa.list_(pa.struct([_must("table", _S), _must("version", _I)]))),
-                _must("started_ns", _I),
-                _must("finished_ns", _I),
-                _must("counts", pa.list_(COUNT)),
+                _required("run_id", _S),
+                _required("job", _S),
+                _required("config_digest", _S),
+                _required("config", _S),
+                _required(
+                    "versions",
+                    pa.list_(pa.struct([_required("table", _S), _required("version", _I)])),
+                ),
+                _required("started_ns", _I),
+                _required("finished_ns", _I),
+                _required("counts", pa.list_(COUNT)),
             ]
         ),
         ("started_ns", "run_id"),

@@ -1,7 +1,7 @@
-"""Time: int64 nanoseconds, half-open spans, names that carry units.
+"""Times: int64 nanoseconds, half-open spans, units in names.
 
-`t_ns` counts from the start of its log, so that a log without a UTC clock is like any
-other; `start_ns` of the log, where it is known, is the UTC time of its `t_ns` 0.
+`t_ns` counts from the start of its log, so that logs without a UTC clock need no special
+case; a log's `start_ns`, if known, is the UTC time of its `t_ns` 0.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ GRID_NS = NS_PER_S // GRID_HZ
 
 
 def ns(seconds: float) -> int:
-    """Rounds seconds to int64 nanoseconds.
+    """Converts seconds to whole nanoseconds, rounding half to even.
 
     >>> ns(1.5)
     1500000000
@@ -29,7 +29,7 @@ def ns(seconds: float) -> int:
 
 
 def seconds(t_ns: int) -> float:
-    """Turns nanoseconds into seconds.
+    """Converts nanoseconds to seconds.
 
     >>> seconds(1_500_000_000)
     1.5
@@ -38,13 +38,13 @@ def seconds(t_ns: int) -> float:
 
 
 def grid(duration_ns: int) -> IntArray:
-    """Lays the 50 Hz grid over a log.
+    """Returns the instants of the 50 Hz grid in a log.
 
     Args:
         duration_ns: length of the log.
 
     Returns:
-        int64[n], the instants k * 20 ms that lie in [0, duration_ns).
+        int64[n], the multiples of 20 ms in [0, duration_ns).
 
     >>> grid(45_000_000)
     array([       0, 20000000, 40000000])
@@ -60,7 +60,7 @@ class Span:
     end_ns: int
 
     def __post_init__(self) -> None:
-        """Refuses a span that ends before it starts."""
+        """Rejects a span that ends before it starts."""
         if self.end_ns < self.start_ns:
             raise ValueError(f"span ends before it starts: [{self.start_ns}, {self.end_ns})")
 
@@ -70,6 +70,6 @@ class Span:
         return self.end_ns - self.start_ns
 
     def clip(self, other: Span) -> Span:
-        """Returns the part inside `other`, empty at its nearer edge if there is none."""
+        """Returns the intersection with `other`, empty at its nearer edge if they are disjoint."""
         start = min(max(self.start_ns, other.start_ns), other.end_ns)
         return Span(start, max(start, min(self.end_ns, other.end_ns)))

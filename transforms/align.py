@@ -1,4 +1,4 @@
-"""Alignment: native samples of vehicle signals become columns of the 50 Hz grid."""
+"""Alignment: resamples the native samples of vehicle signals to the 50 Hz grid."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from schemas.times import grid
 
 
 def align(signals: Sequence[Channel], duration_ns: int) -> pa.Table:
-    """Lays native samples on the grid of schemas.times.grid.
+    """Resamples native samples to the instants of schemas.times.grid.
 
-    Samples may come in any order. Of several at one instant the last one given counts,
-    also across channels of the same name, which are joined. Samples that are NaN,
-    infinite, None or an empty string do not count.
+    Samples may be in any order; the last of equal timestamps is kept. Channels of the same
+    name are concatenated. Samples that are NaN, infinite, None or an empty string are
+    invalid and dropped.
 
     Args:
         signals: channels named by rows of schemas.signals, values in their units.
         duration_ns: length of the log.
 
     Returns:
-        n rows; a column t_ns int64 and one of each row of SIGNALS, with its type, null
-        where Signal says so. Before the first and after the last sample a linear signal
-        holds that sample for its tolerance.
+        n rows; a column t_ns int64 and one for each row of SIGNALS, of its type, with nulls
+        as defined by schemas.signals.Signal. Before the first and after the last sample, an
+        interpolated signal holds that sample for its tolerance.
 
     Raises:
-        ValueError: a channel's name is no row of schemas.signals.
+        ValueError: a channel's name is not in schemas.signals.
 
     >>> speed = Channel("speed_mps", np.array([0, 40_000_000]), np.array([1.0, 3.0]))
     >>> align([speed], 60_000_000).column("speed_mps").to_pylist()
@@ -38,12 +38,12 @@ def align(signals: Sequence[Channel], duration_ns: int) -> pa.Table:
     """
     unknown = sorted({channel.name for channel in signals} - set(SIGNAL))
     if unknown:
-        raise ValueError(f"channels {unknown} are no rows of schemas.signals")
+        raise ValueError(f"channels {unknown} are not in schemas.signals; add them there")
     t_ns = grid(duration_ns)
     columns = {"t_ns": pa.array(t_ns)}
     for signal in SIGNALS:
-        mine = [channel for channel in signals if channel.name == signal.name]
-        columns[signal.name] = _column(signal, mine, t_ns)
+        named = [channel for channel in signals if channel.name == signal.name]
+        columns[signal.name] = _column(signal, named, t_ns)
     return pa.table(columns)
 
 
@@ -68,21 +68,21 @@ def _column(signal: Signal, channels: Sequence[Channel], t_ns: IntArray) -> pa.A
 
 
 def _typed(signal: Signal, values: AnyArray) -> AnyArray:
-    """Returns float64, NaN where absent, or for strings an object array."""
+    """Converts values to float64 with NaN for None, or for strings to an object array."""
     return values.astype(object if pa.types.is_string(signal.type) else np.float64)
 
 
 def _clean(
     signal: Signal, t_ns: IntArray, values: AnyArray, reach_ns: int
 ) -> tuple[IntArray, AnyArray]:
-    """Sorts by time, drops what is no sample and all but the last of equal times."""
+    """Sorts by time, drops invalid samples, and keeps the last of equal timestamps."""
     if pa.types.is_string(signal.type):
-        usable = np.array([isinstance(v, str) and v != "" for v in values], dtype=np.bool_)
+        valid = np.array([isinstance(v, str) and v != "" for v in values], dtype=np.bool_)
     else:
-        usable = np.isfinite(values)
-    # Forged times must not overflow a difference, and all beyond reach are alike.
-    t_ns = np.clip(t_ns[usable], -reach_ns, reach_ns)
-    values = values[usable]
+        valid = np.isfinite(values)
+    # Differences of forged times must not overflow; times beyond reach have no effect.
+    t_ns = np.clip(t_ns[valid], -reach_ns, reach_ns)
+    values = values[valid]
     order = np.argsort(t_ns, kind="stable")
     t_ns, values = t_ns[order], values[order]
     last = np.append(t_ns[1:] != t_ns[:-1], True) if len(t_ns) else np.zeros(0, np.bool_)
@@ -105,7 +105,7 @@ def _linear(
 ) -> tuple[FloatArray, BoolArray]:
     after = np.searchsorted(sample_ns, t_ns, side="left")
     right = np.minimum(after, len(sample_ns) - 1)
-    # Outside the samples both neighbours are the nearest one, on a sample both are it.
+    # On a sample, and before the first and after the last, both neighbours are the same.
     left = np.where(sample_ns[right] > t_ns, np.maximum(after - 1, 0), right)
     gap_ns = sample_ns[right] - sample_ns[left]
     away_ns = np.abs(t_ns - sample_ns[left])
@@ -120,12 +120,12 @@ def _linear(
 
 
 def _wrap(angle: FloatArray) -> FloatArray:
-    """Brings angles into (-pi, pi].
+    """Wraps angles to (-pi, pi].
 
     >>> _wrap(np.array([np.pi, -np.pi, 1.5])).round(3).tolist()
     [3.142, 3.142, 1.5]
     """
     inside = (angle > -np.pi) & (angle <= np.pi)
     wrapped = np.where(inside, angle, np.pi - np.mod(np.pi - angle, 2 * np.pi))
-    # A hair above pi, the modulus rounds to a whole turn.
+    # Just above pi, the modulus rounds to a full turn.
     return np.where(wrapped <= -np.pi, np.pi, wrapped)

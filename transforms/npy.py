@@ -1,6 +1,6 @@
-"""NumPy's .npy files of strangers: no objects, and never more memory than the file has.
+"""Untrusted .npy files: no Python objects, and no more memory than the file has bytes.
 
-The format is that of numpy.lib.format; its header is matched, not evaluated.
+The format is described in numpy.lib.format. The header is matched, not evaluated.
 """
 
 from __future__ import annotations
@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 import re
 
-import fsspec
 import numpy as np
 
 from schemas.arrays import AnyArray
 from schemas.errors import CorruptError, EmptyError, TruncatedError, UnreadableError
+from transforms.storage import filesystem
 
 MAX_BYTES = 1 << 30
 MAGIC = b"\x93NUMPY"
@@ -26,10 +26,10 @@ def load_npy(uri: str) -> AnyArray:
     """Reads one array of numbers or byte strings.
 
     Raises:
-        DataError: the file cannot be read, is empty, holds objects or no array, is over
-            1 GiB, or ends before its header says.
+        DataError: the file cannot be read, is empty, is not an array of numbers or byte
+            strings, is over 1 GiB, or is shorter than its header states.
     """
-    fs, path = fsspec.core.url_to_fs(uri)
+    fs, path = filesystem(uri)
     try:
         with fs.open(path, "rb") as file:
             content = file.read(MAX_BYTES + 1)
@@ -41,7 +41,7 @@ def load_npy(uri: str) -> AnyArray:
 
 
 def parse_npy(content: bytes, uri: str) -> AnyArray:
-    """Parses the bytes of an .npy file; `uri` names it in messages.
+    """Parses the bytes of an .npy file; messages call it `uri`.
 
     >>> import io
     >>> file = io.BytesIO()
@@ -50,10 +50,10 @@ def parse_npy(content: bytes, uri: str) -> AnyArray:
     [[0, 1, 2], [3, 4, 5]]
     """
     if len(content) > MAX_BYTES:
-        raise CorruptError(f"{uri}: is over {MAX_BYTES} bytes, more than a channel can have")
+        raise CorruptError(f"{uri}: is over {MAX_BYTES} bytes; split the array")
     if not content.startswith(MAGIC[: len(content)]):
-        raise CorruptError(f"{uri}: does not start as an .npy file does; copy it again")
-    # Version 1 gives the header's length in 2 bytes, later ones in 4.
+        raise CorruptError(f"{uri}: starts with {content[:6]!r}, not an .npy file; copy it again")
+    # The header's length has 2 bytes in version 1, and 4 in later ones.
     body = 10 if content[6:7] == b"\x01" else 12
     if len(content) < body:
         raise TruncatedError(f"{uri}: ends inside its .npy header; copy it again")
@@ -63,21 +63,26 @@ def parse_npy(content: bytes, uri: str) -> AnyArray:
     match = HEADER.fullmatch(content[body:end])
     if match is None:
         raise CorruptError(
-            f"{uri}: byte {body}: {content[body : min(end, body + 80)]!r} is no header of plain "
-            "numbers; save the array without objects or fields"
+            f"{uri}: byte {body}: {content[body : min(end, body + 80)]!r} is not the header of an "
+            "array of plain numbers; save the array without objects or fields"
         )
     try:
         dtype = np.dtype(match["descr"].decode("ascii"))
     except TypeError as error:
-        raise CorruptError(f"{uri}: byte {body}: no such type {match['descr']!r}") from error
+        raise CorruptError(
+            f"{uri}: byte {body}: unknown type {match['descr']!r}; save the array again"
+        ) from error
     shape = tuple(int(size) for size in re.findall(rb"\d+", match["shape"]))
     need = math.prod(shape) * dtype.itemsize
     if not dtype.itemsize or math.prod(max(size, 1) for size in shape) > MAX_BYTES:
-        raise CorruptError(f"{uri}: byte {body}: no array can be {dtype.str}{list(shape)}")
+        raise CorruptError(
+            f"{uri}: byte {body}: {dtype.str}{list(shape)} is over the limit of {MAX_BYTES} "
+            "elements, or has elements of no bytes; save the array again"
+        )
     if need > len(content) - end:
         raise TruncatedError(
-            f"{uri}: its header promises {need} bytes of {dtype.str}{list(shape)}, "
-            f"{len(content) - end} follow it; copy it again"
+            f"{uri}: its header states {need} bytes of {dtype.str}{list(shape)}, "
+            f"{len(content) - end} follow; copy it again"
         )
     flat: AnyArray = np.frombuffer(content, dtype, count=math.prod(shape), offset=end)
     return flat.reshape(shape, order="F" if match["fortran"] == b"True" else "C")

@@ -1,4 +1,4 @@
-"""What a picture says before any model looks at it: how bright and how sharp it is."""
+"""Image measures that need no model: brightness and sharpness."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import cv2
 from schemas.arrays import AnyArray, Image
 
 SHARPNESS_WIDTH_PX = 480
-"""Sharpness depends on scale, so wider pictures are measured on a copy of this width."""
+"""Sharpness depends on scale, so wider pictures are scaled down to this width first."""
 
 
 def brightness(bgr: Image) -> float:
@@ -27,8 +27,8 @@ def sharpness(bgr: Image) -> float:
     """Measures the variance of the Laplacian of the luma: 0 for a flat picture.
 
     The measure of Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy",
-    2000. Pictures wider than 480 px are shrunk first, so that one threshold serves every
-    camera.
+    2000. Pictures wider than 480 px are scaled down first, so that one threshold applies to
+    all cameras.
 
     Args:
         bgr: uint8[h, w, 3].

@@ -1,20 +1,15 @@
-"""Tables: what conforms, what is refused, and what the lake can rely on."""
+"""Tables: casting to the schema, rejected columns, and the sort order."""
 
 from __future__ import annotations
-
-import pickle
 
 import pyarrow as pa
 import pytest
 
-import schemas.errors
-from schemas.errors import FleetError
 from schemas.tables import TABLES
 
 
 @pytest.mark.parametrize("name", sorted(TABLES))
 def test_a_table_is_ordered_by_columns_that_are_never_null(name: str) -> None:
-    """Sorting by them is total enough to compare tables."""
     table = TABLES[name]
     assert table.name == name
     assert table.order
@@ -23,7 +18,6 @@ def test_a_table_is_ordered_by_columns_that_are_never_null(name: str) -> None:
 
 
 def test_conform_fills_casts_and_sorts() -> None:
-    """Readers may leave nullable columns out."""
     rows = pa.table({"log_id": ["b", "a"], "t_ns": pa.array([1, 2], pa.int32())})
     out = TABLES["signals"].conform(rows)
     assert out["log_id"].to_pylist() == ["a", "b"]
@@ -40,21 +34,5 @@ def test_conform_fills_casts_and_sorts() -> None:
     ],
 )
 def test_conform_refuses(rows: dict[str, list[object]], words: str) -> None:
-    """What does not fit is said, not dropped."""
     with pytest.raises(ValueError, match=words):
         TABLES["signals"].conform(pa.table(rows))
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        value
-        for value in vars(schemas.errors).values()
-        if isinstance(value, type) and issubclass(value, FleetError)
-    ],
-)
-def test_errors_survive_the_way_back_from_a_worker(error: type[FleetError]) -> None:
-    """Beam pickles them."""
-    copy = pickle.loads(pickle.dumps(error("a.mp4, byte 3: no box; export it again")))  # noqa: S301 - our own bytes
-    assert type(copy) is error
-    assert str(copy) == "a.mp4, byte 3: no box; export it again"

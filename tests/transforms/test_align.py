@@ -1,4 +1,4 @@
-"""Alignment against a slow loop that says the rule in words, and against mathematics."""
+"""Alignment against a slow reference loop, and against analytic functions."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ TWO_PI = 2 * math.pi
 
 
 def channel(name: str, t_ns: Any, values: Any, dtype: Any = np.float64) -> Channel:
-    """Builds a channel of plain lists."""
+    """Builds a channel from lists."""
     return Channel(name, np.asarray(t_ns, dtype=np.int64), np.asarray(values, dtype=dtype))
 
 
 def slow(name: str, t_ns: list[int], values: list[float], at: int) -> float | None:
-    """One instant of a linear or held signal, said plainly."""
+    """Reference: one instant of an interpolated or held signal."""
     signal = SIGNAL[name]
     newest = {t: v for t, v in zip(t_ns, values, strict=True) if math.isfinite(v)}
     times = sorted(newest)

@@ -13,7 +13,7 @@ from transforms.npy import load_npy, parse_npy
 
 
 def saved(array: Any, version: tuple[int, int] = (1, 0)) -> bytes:
-    """Writes an array as numpy does, with the header length of a version."""
+    """Writes an array with numpy, in a version of the format."""
     file = io.BytesIO()
     np.save(file, array, allow_pickle=True)
     content = file.getvalue()

@@ -1,4 +1,4 @@
-"""Brightness and sharpness move the way an eye says they should."""
+"""Brightness and sharpness order pictures as a viewer would."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""CAN decoding: raw frames become numbers, whole columns at a time.
+"""CAN decoding: raw frames to the physical values of signals, in whole columns.
 
-cantools parses the database; decoding is numpy. Bits are numbered as in a DBC file: a
-little-endian signal starts at its least significant bit, a big-endian one at its most
-significant, and bit b lies in byte b // 8 with weight 2 ** (b % 8).
+cantools parses the database, numpy decodes. Bits are numbered as in DBC files: a
+little-endian (Intel) signal starts at its least significant bit, a big-endian (Motorola) one
+at its most significant bit, and bit b is in byte b // 8 with weight 2 ** (b % 8).
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import fsspec
 import numpy as np
 from cantools.database import load_string
 from cantools.database.can import Database as DbcDatabase
@@ -22,25 +21,29 @@ from numpy.typing import NDArray
 
 from schemas.arrays import AnyArray, BoolArray, ByteArray, FloatArray, IntArray
 from schemas.errors import UsageError
+from transforms.storage import filesystem
 
 MAX_DBC_BYTES = 16 << 20
 MAX_FRAME_BYTES = 64
+"""Payload of a CAN FD frame."""
 FLOAT_BITS = {16: np.float16, 32: np.float32, 64: np.float64}
 EXACT = 1 << 53
+"""Integers up to this are exact in float64."""
 FORGED = re.compile(
     r"\bBO_\s+\d+\s+\w+\s*:\s*\d{5,}|\bSG_\s+\w+[^:@]{0,40}:\s*\d{5,}\s*\||\|\s*\d{5,}\s*@"
 )
-"""A length or start of five digits: cantools would write out a string of as many bits."""
+"""A length or start bit of five digits: cantools would build a string of as many bits."""
 MAX_MULTIPLEXED = 1 << 16
+"""Limit on the multiplexer values of one SG_MUL_VAL_, which cantools expands."""
 
 
 @dataclass(frozen=True, slots=True)
 class CanSignal:
-    """Where a signal's bits lie and what they mean.
+    """The layout and scaling of one signal.
 
-    `start` is the least significant bit for little-endian signals; for big-endian ones it
-    counts from the first byte's most significant bit. `multiplexer` names the signal of
-    the same message whose value must be among `multiplexer_ids` for this one to be there.
+    `start` is the least significant bit of a little-endian signal; for a big-endian one it
+    counts from the most significant bit of the first byte. If `multiplexer` is set, the
+    signal is present in frames where that signal's value is among `multiplexer_ids`.
     """
 
     name: str
@@ -58,7 +61,7 @@ class CanSignal:
 
 @dataclass(frozen=True, slots=True)
 class CanMessage:
-    """One frame layout: `length` bytes under the id `address`."""
+    """One message: the layout of the frames with id `address`, of `length` bytes."""
 
     name: str
     address: int
@@ -68,11 +71,12 @@ class CanMessage:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What a database makes of n frames.
+    """The signals of n frames.
 
-    `values` maps (message, signal) to the rows it was found in, int64[m] ascending, and
-    its scaled values, float64[m]; messages without a frame are absent. `decoded`,
-    `unknown` (id in no database) and `wrong_length` (shorter than its message) add up to n.
+    `values` maps (message, signal) to the rows of the frames that have it, int64[m]
+    ascending, and its scaled values, float64[m]; messages without frames are absent. The
+    counts `decoded`, `unknown` (id in no database) and `wrong_length` (shorter than the
+    message) add up to n.
     """
 
     values: dict[tuple[str, str], tuple[IntArray, FloatArray]]
@@ -83,7 +87,7 @@ class Decoded:
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """Frame layouts by id; of two databases with the same id the first one counts."""
+    """Messages by id; of several messages with the same id the first one is used."""
 
     messages: Mapping[int, CanMessage] = field(default_factory=dict)
 
@@ -91,11 +95,11 @@ class Database:
     def load(cls, uris: Sequence[str]) -> Database:
         """Reads DBC files.
 
-        Signals may overlap, as they do in public files. Messages that no single frame can
-        carry (over 64 bytes, or signals without a message) are left out.
+        Signals may overlap, as in public files. Messages that do not fit in a frame (over 64
+        bytes) and signals without a message are ignored.
 
         Raises:
-            UsageError: a file cannot be read, or is no DBC file (names the line).
+            UsageError: a file cannot be read, or is not a DBC file (names the line).
         """
         messages: dict[int, CanMessage] = {}
         for uri in uris:
@@ -110,12 +114,12 @@ class Database:
 
         Args:
             address: int64[n], the frames' ids.
-            payload: uint8[n, w], their bytes, padded to one width of 8 or 64.
-            length: int64[n], how many of those bytes each frame had; all w without it.
+            payload: uint8[n, w], their bytes, padded to a common width of 8 or 64.
+            length: int64[n], the length of each frame before padding; w if None.
 
         Returns:
-            Scaled values, equal to those of cantools bit for bit. A multiplexed signal
-            has only the rows whose multiplexer selects it.
+            Scaled values, bit for bit those of cantools. Multiplexed signals have only the
+            rows in which their multiplexer selects them.
         """
         order = np.argsort(address, kind="stable")
         ids, starts, sizes = np.unique(address[order], return_index=True, return_counts=True)
@@ -143,7 +147,7 @@ def _decode_message(
     payload: ByteArray,
     values: dict[tuple[str, str], tuple[IntArray, FloatArray]],
 ) -> None:
-    # Bytes beyond the message belong to no signal, so zeros may stand for them.
+    # No signal has bits beyond the message, so the padding to 8 bytes does not matter.
     frames = np.zeros((len(rows), max(message.length, 8)), dtype=np.uint8)
     frames[:, : message.length] = payload[rows, : message.length]
     words: dict[tuple[bool, int], NDArray[np.uint64]] = {}
@@ -151,21 +155,21 @@ def _decode_message(
     present: dict[str, BoolArray | None] = {}
     for signal in message.signals:
         column = columns[signal.name] = _scaled(signal, _bits(signal, frames, words))
-        chosen = None
+        selected = None
         if signal.multiplexer is not None:
-            chosen = np.isin(np.trunc(columns[signal.multiplexer]), signal.multiplexer_ids)
+            selected = np.isin(np.trunc(columns[signal.multiplexer]), signal.multiplexer_ids)
             outer = present[signal.multiplexer]
-            chosen = chosen if outer is None else chosen & outer
-        present[signal.name] = chosen
+            selected = selected if outer is None else selected & outer
+        present[signal.name] = selected
         values[message.name, signal.name] = (
-            (rows, column) if chosen is None else (rows[chosen], column[chosen])
+            (rows, column) if selected is None else (rows[selected], column[selected])
         )
 
 
 def _bits(
     signal: CanSignal, frames: ByteArray, words: dict[tuple[bool, int], NDArray[np.uint64]]
 ) -> NDArray[np.uint64]:
-    """Cuts a signal's bits out of frames uint8[m, w]; `words` keeps 8-byte views of them."""
+    """Extracts a signal's bits from frames uint8[m, w]; `words` caches 8-byte words of them."""
     first = min(signal.start // 8, frames.shape[1] - 8)
     key = (signal.big_endian, first)
     if key not in words:
@@ -174,7 +178,7 @@ def _bits(
     word = words[key]
     shift = signal.start - 8 * first
     spill = shift + signal.length - 64
-    if spill > 0:  # a signal of more than 57 bits may end in a ninth byte
+    if spill > 0:  # Signals of more than 57 bits may end in a ninth byte.
         ninth = frames[:, first + 8].astype(np.uint64)
         if signal.big_endian:
             raw = word << np.uint64(spill) | ninth >> np.uint64(8 - spill)
@@ -201,7 +205,7 @@ def _scaled(signal: CanSignal, bits: NDArray[np.uint64]) -> FloatArray:
         and signal.length + int(scale).bit_length() > 52
         and max(abs(scale), abs(offset)) < EXACT
     ):
-        # Python's integers, as cantools uses them: float64 would round twice.
+        # Python integers, as in cantools: float64 would round twice.
         return (raw.astype(object) * int(scale) + int(offset)).astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
         return raw.astype(np.float64) * scale + offset
@@ -209,19 +213,24 @@ def _scaled(signal: CanSignal, bits: NDArray[np.uint64]) -> FloatArray:
 
 def _parse(uri: str) -> list[CanMessage]:
     try:
-        with fsspec.open(uri, "rb") as file:
+        fs, path = filesystem(uri)
+        with fs.open(path, "rb") as file:
             content = file.read(MAX_DBC_BYTES + 1)
     except (OSError, ValueError, ImportError) as error:
-        raise UsageError(f"CAN database {uri!r} cannot be read: {error}") from error
+        raise UsageError(
+            f"CAN database {uri!r} cannot be read: {error}; check its path and permissions"
+        ) from error
     if len(content) > MAX_DBC_BYTES:
-        raise UsageError(f"CAN database {uri!r} is over {MAX_DBC_BYTES} bytes; is it a DBC file?")
-    # DBC files are in code page 1252; names are ASCII, so only units could suffer.
+        raise UsageError(
+            f"CAN database {uri!r} is over {MAX_DBC_BYTES} bytes; check that it is a DBC file"
+        )
+    # DBC files are in code page 1252. Names are ASCII, so only units could be damaged.
     text = content.decode("cp1252", errors="replace")
-    _refuse_forged(text, uri)
+    _check_limits(text, uri)
     try:
         parsed = load_string(text, database_format="dbc", strict=False)
     except UnsupportedDatabaseFormatError as error:
-        raise UsageError(f"CAN database {uri!r} is no DBC file: {error}") from error
+        raise UsageError(f"CAN database {uri!r} is not a DBC file: {error}") from error
     messages = parsed.messages if isinstance(parsed, DbcDatabase) else []
     return [
         _message(message, uri)
@@ -230,24 +239,25 @@ def _parse(uri: str) -> list[CanMessage]:
     ]
 
 
-def _refuse_forged(text: str, uri: str) -> None:
-    """Refuses numbers that would make cantools allocate without bound."""
+def _check_limits(text: str, uri: str) -> None:
+    """Rejects numbers for which cantools would allocate without bound."""
     if match := FORGED.search(text):
         line = text.count("\n", 0, match.start()) + 1
         raise UsageError(
-            f"CAN database {uri!r}, line {line}: {match.group()!r} is no size of a CAN message"
+            f"CAN database {uri!r}, line {line}: {match.group()!r} exceeds any CAN message; "
+            "correct the number"
         )
     for part in text.split("SG_MUL_VAL_")[1:]:
         ranges = re.findall(r"(\d{1,20})\s*-\s*(\d{1,20})", part.partition(";")[0])
         if sum(max(int(last) - int(first), 0) for first, last in ranges) > MAX_MULTIPLEXED:
             raise UsageError(
                 f"CAN database {uri!r}: SG_MUL_VAL_{part[:40]!r} lists more than "
-                f"{MAX_MULTIPLEXED} multiplexer values"
+                f"{MAX_MULTIPLEXED} multiplexer values; correct its ranges"
             )
 
 
 def _message(message: DbcMessage, uri: str) -> CanMessage:
-    """Copies a layout out of cantools, multiplexers before what they select."""
+    """Converts a message of cantools; multiplexers are placed before the signals they select."""
     waiting = [_signal(signal, message, uri) for signal in message.signals]
     ordered: list[CanSignal] = []
     known: set[str | None] = {None}
@@ -257,8 +267,8 @@ def _message(message: DbcMessage, uri: str) -> CanMessage:
         waiting = [signal for signal in waiting if signal not in ready]
     if waiting:
         raise UsageError(
-            f"CAN database {uri!r}, message {message.name!r}: nothing selects the signal "
-            f"{waiting[0].name!r}; its multiplexer {waiting[0].multiplexer!r} is not there"
+            f"CAN database {uri!r}, message {message.name!r}: the multiplexer "
+            f"{waiting[0].multiplexer!r} of signal {waiting[0].name!r} is missing or circular"
         )
     return CanMessage(message.name, message.frame_id, message.length, tuple(ordered))
 

@@ -1,6 +1,6 @@
-"""Corpus formats: what a sample is made of, and how a shard is put together.
+"""Corpus formats: the contents of a sample, and how samples are written to shards.
 
-A new format is a new file here and a row in `CORPORA`.
+A new format is a new module here and a row in `CORPORA`.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ CORPORA = Registry("corpus format", {"webdataset": "transforms.corpora.webdatase
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One event, encoded: the input of a corpus format.
+    """One encoded event: the input of a corpus format.
 
     Args:
-        key: names the sample: letters, digits, "_" and "-".
-        clips: camera to an MP4.
-        frames: camera to JPEG pictures (t_ns, bytes), in the order of time.
-        metadata: what JSON can carry: the event and its labels.
-        signals: name to an array of numbers or of fixed-length text.
+        key: name of the sample: letters, digits, "_" and "-".
+        clips: camera to MP4.
+        frames: camera to JPEG pictures (t_ns, bytes), in temporal order.
+        metadata: the event and its labels, of types that JSON can represent.
+        signals: name to an array of numbers or of fixed-length strings.
     """
 
     key: str
@@ -36,7 +36,7 @@ class Sample:
     signals: Mapping[str, AnyArray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuses frames out of order, which no loader could put right."""
+        """Rejects frames that are not in temporal order."""
         for camera, pictures in self.frames.items():
             times = np.array([t_ns for t_ns, _ in pictures], np.int64)
             if (np.diff(times) <= 0).any():
@@ -45,7 +45,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class ShardDigest:
-    """One written shard: its size in bytes, its SHA-256, and how many samples it holds."""
+    """One written shard: its size in bytes, its SHA-256, and its number of samples."""
 
     bytes: int
     sha256: str
@@ -53,15 +53,15 @@ class ShardDigest:
 
 
 class Corpus(Protocol):
-    """What a corpus format does: `name` is its row in `CORPORA`, `suffix` its shards'."""
+    """A corpus format: `name` is its row in `CORPORA`, `suffix` that of its shards."""
 
     name: ClassVar[str]
     suffix: ClassVar[str]
 
     def members(self, sample: Sample) -> dict[str, bytes]:
-        """Turns a sample into its files, by suffix: what `transforms.corpora.pack` takes."""
+        """Returns the files of a sample by suffix, as `transforms.corpora.pack` takes them."""
         ...
 
     def assemble(self, parts: Iterable[bytes | memoryview], out: BinaryIO) -> ShardDigest:
-        """Writes a shard from the bytes of whole samples, one a part."""
+        """Writes a shard from the packed bytes of its samples, one sample per part."""
         ...

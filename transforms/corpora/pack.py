@@ -1,9 +1,9 @@
 """Packs: ordinary tar archives of samples, each of which is a byte range that can be copied.
 
-The bytes of a sample depend on nothing but its key and members: not on where it lies in a
-pack, nor on the clock, the user or the machine. So a shard is samples' ranges one after the
-other, and then the end of an archive. The format is ustar (POSIX.1-1988, IEEE Std 1003.1
-"pax", section "ustar Interchange Format"), regular files only.
+The bytes of a sample depend only on its key and members: not on its offset in a pack, the
+clock, the user or the machine. A shard is therefore the concatenated ranges of its samples,
+followed by the end of an archive. The format is ustar (POSIX.1-1988, IEEE Std 1003.1 "pax",
+section "ustar Interchange Format"), with regular files only.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from schemas.errors import CorruptError
 BLOCK = tarfile.BLOCKSIZE
 END_OF_ARCHIVE = b"\0" * (2 * BLOCK)
 
-# WebDataset takes a key to end at the first dot of a name.
+# In WebDataset, the key ends at the first dot of a name.
 _KEY = re.compile(r"[A-Za-z0-9_-]+")
 _SUFFIX = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _MAX_NAME = tarfile.LENGTH_NAME
@@ -30,7 +30,7 @@ _MAX_BYTES = 8**11 - 1
 
 @dataclass(frozen=True, slots=True)
 class PackRange:
-    """Where one sample lies in a pack: `length` bytes from `offset`, and their SHA-256."""
+    """The range of one sample in a pack: `length` bytes at `offset`, and their SHA-256."""
 
     offset: int
     length: int
@@ -41,13 +41,13 @@ def tar_members(key: str, members: Mapping[str, bytes]) -> bytes:
     """Builds the tar bytes of one sample: for each member a header, its bytes, padding.
 
     Args:
-        key: names the sample; letters, digits, "_" and "-".
+        key: name of the sample; letters, digits, "_" and "-".
         members: bytes by suffix; a member's name in the archive is "<key>.<suffix>".
-            They lie in the order of their suffixes.
+            Members are sorted by suffix.
 
     Raises:
-        ValueError: a name that the format or a loader would not give back, a member
-            of 8 GiB or more, or no members.
+        ValueError: a name that the format or a loader would change, a member of 8 GiB or
+            more, or no members.
 
     >>> len(tar_members("k", {"json": b"{}"}))
     1024
@@ -77,7 +77,7 @@ def _header(key: str, suffix: str, size: int) -> bytes:
 
 
 def read_sample(block: bytes) -> dict[str, bytes]:
-    """Gives back the members of one sample by suffix: the inverse of `tar_members`.
+    """Returns the members of one sample by suffix: the inverse of `tar_members`.
 
     Raises:
         CorruptError: the bytes are not exactly one sample.
@@ -89,7 +89,7 @@ def read_sample(block: bytes) -> dict[str, bytes]:
 
 
 def sample_key(block: bytes) -> str:
-    """Gives back the key of one sample, whose bytes are checked as by `read_sample`.
+    """Returns the key of one sample, whose bytes are checked as by `read_sample`.
 
     >>> sample_key(tar_members("k", {"json": b"{}"}))
     'k'
@@ -114,20 +114,20 @@ def _parse(block: bytes) -> tuple[str, dict[str, bytes]]:
         if header.size < 0 or end > len(block):
             raise CorruptError(
                 f"sample: member {header.name!r} at byte {offset} claims {header.size} bytes, "
-                f"{len(block) - offset - BLOCK} are there; write the pack again"
+                f"{len(block) - offset - BLOCK} are left; write the pack again"
             )
         keys.add(key)
         members[suffix] = block[offset + BLOCK : end]
         offset = end + -end % BLOCK
     if len(keys) != 1 or tar_members(key := keys.pop(), members) != block:
         raise CorruptError(
-            f"sample: {len(block)} bytes are not those of one sample; write the pack again"
+            f"sample: {len(block)} bytes are not exactly one sample; write the pack again"
         )
     return key, members
 
 
 class PackWriter:
-    """Writes samples one after the other into a tar archive.
+    """Writes samples to a tar archive.
 
     Args:
         out: an open binary file; `close` ends the archive and leaves the file open.
@@ -138,12 +138,12 @@ class PackWriter:
         self._offset = 0
 
     def add(self, key: str, members: Mapping[str, bytes]) -> PackRange:
-        """Appends one sample and says where it lies."""
+        """Appends one sample and returns its range."""
         block = tar_members(key, members)
         self._out.write(block)
-        where = PackRange(self._offset, len(block), hashlib.sha256(block).hexdigest())
+        written = PackRange(self._offset, len(block), hashlib.sha256(block).hexdigest())
         self._offset += len(block)
-        return where
+        return written
 
     def close(self) -> None:
         """Ends the archive."""

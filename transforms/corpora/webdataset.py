@@ -1,14 +1,14 @@
-"""WebDataset shards: tar archives in which files that share a key are one sample.
+"""WebDataset shards: tar archives in which files with the same key are one sample.
 
 A sample `KEY` has the files:
 
-    KEY.json                 metadata, and for frames their times
+    KEY.json                 metadata, and the times of frames
     KEY.signals.npz          arrays by name, if there are any
-    KEY.<camera>.mp4         a clip a camera, or
-    KEY.<camera>.0000.jpg    a picture a frame
+    KEY.<camera>.mp4         one clip per camera, or
+    KEY.<camera>.0000.jpg    one picture per frame
 
 The format is described at https://github.com/webdataset/webdataset. Its loader splits a name
-at the first dot and lowers the case of what follows; camera names are made safe for that.
+at the first dot and converts the rest to lower case; camera names are escaped accordingly.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from transforms.corpora import Sample, ShardDigest
 from transforms.corpora.pack import END_OF_ARCHIVE
 
 DECIMALS = 9
-"""Decimals of a number in JSON: a tenth of a millimetre of latitude, and no noise."""
+"""Decimals of numbers in JSON: a tenth of a millimetre of latitude, without rounding noise."""
 
 _SAFE = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 _MAX_CAMERA = 40
 _HASHING = 4
-"""Parts that may wait to be hashed: they stay in memory until they are."""
+"""Parts that may wait to be hashed, and stay in memory until then."""
 
 
 class WebDataset:
@@ -46,10 +46,10 @@ class WebDataset:
     suffix: ClassVar[str] = ".tar"
 
     def members(self, sample: Sample) -> dict[str, bytes]:
-        """Turns a sample into its files, by suffix.
+        """Returns the files of a sample by suffix.
 
-        `json` is the sample's metadata and, for a sample of frames, `frame_t_ns`: by
-        camera, the times of its pictures.
+        `json` is the sample's metadata and, if the sample has frames, `frame_t_ns`: the times
+        of the pictures by camera.
         """
         metadata = dict(sample.metadata)
         members: dict[str, bytes] = {}
@@ -69,14 +69,14 @@ class WebDataset:
         return members
 
     def assemble(self, parts: Iterable[bytes | memoryview], out: BinaryIO) -> ShardDigest:
-        """Writes a shard: the parts, each one sample's bytes in tar, and the archive's end.
+        """Writes a shard: the parts, each the tar bytes of one sample, and the end of archive.
 
         Returns:
-            The size, the hash and the number of samples of what was written.
+            The shard's size, hash and number of samples.
         """
         sha256 = hashlib.sha256()
         size = samples = 0
-        # Hashing is as dear as writing, and both let go of the interpreter's lock.
+        # Hashing is as expensive as writing, and both release the GIL.
         with ThreadPoolExecutor(1) as hasher:
             hashing: deque[Future[None]] = deque()
             for part in parts:
@@ -92,10 +92,10 @@ class WebDataset:
 
 
 def member_name(camera: str) -> str:
-    """Names a camera's files: as the camera, where that is safe.
+    """Returns the name of a camera in file names, unchanged if it is safe.
 
-    A name that a tar or a loader would change, or that is too long, is cleaned and gets a
-    digest, so that no two cameras share one.
+    Names that tar or a loader would change, or that are too long, are cleaned and get a
+    digest, so that names stay distinct.
 
     >>> member_name("left_repeater")
     'left_repeater'
@@ -111,8 +111,8 @@ def member_name(camera: str) -> str:
 def npz(arrays: Mapping[str, AnyArray]) -> bytes:
     """Writes arrays as numpy's `.npz`, with equal bytes for equal arrays.
 
-    `numpy.savez` stamps each entry with the clock; here every entry is of 1980-01-01,
-    stored, little-endian, in C order, and sorted by name.
+    `numpy.savez` writes the current time into each entry; here every entry is dated
+    1980-01-01, uncompressed, little-endian and in C order, and entries are sorted by name.
 
     Raises:
         ValueError: an array holds Python objects, which would need pickle.
@@ -122,7 +122,7 @@ def npz(arrays: Mapping[str, AnyArray]) -> bytes:
         for name in sorted(arrays):
             array = np.asarray(arrays[name], order="C")
             entry = zipfile.ZipInfo(f"{name}.npy")
-            entry.create_system = 3  # Unix, whatever system writes it.
+            entry.create_system = 3  # Unix, on every operating system.
             body = io.BytesIO()
             little = array.astype(array.dtype.newbyteorder("<"), copy=False)
             np.save(body, little, allow_pickle=False)
@@ -136,7 +136,7 @@ def _rounded(value: Any) -> Canonical:
     if isinstance(value, list | tuple | np.ndarray):
         return [_rounded(inner) for inner in value]
     if isinstance(value, float | np.floating):
-        # Adding 0.0 turns -0.0 into 0.0; JSON has no NaN and no infinity.
+        # Adding 0.0 converts -0.0 to 0.0. JSON has no NaN and no infinity.
         return round(float(value), DECIMALS) + 0.0 if math.isfinite(value) else None
     if isinstance(value, np.bool_):
         return bool(value)
@@ -144,4 +144,4 @@ def _rounded(value: Any) -> Canonical:
         return int(value)
     if value is None or isinstance(value, str | int):
         return value
-    raise TypeError(f"JSON cannot carry a {type(value).__name__}: {value!r}")
+    raise TypeError(f"JSON cannot represent a {type(value).__name__}: {value!r}")

@@ -1,7 +1,7 @@
-"""Log formats: one file and one row each.
+"""Log formats: each is one module and one row of `FORMATS`.
 
-A reader first claims logs from a listing (layout and heads only), later reads one log
-into native samples and packet indexes. It never decodes a picture.
+A reader first claims logs in a file listing, by layout and first bytes. Later it reads one
+log into native samples and packet indexes; it never decodes a picture.
 """
 
 from __future__ import annotations
@@ -26,15 +26,29 @@ FORMATS = Registry(
         "video": "transforms.readers.video:BareVideo",
     },
 )
-"""The formats, in the order in which they may claim: the most specific first."""
+"""The formats in the order in which they claim files: the most specific first."""
 
 HEAD_BYTES = 4096
-"""How much of a file a claim may look at."""
+"""How many bytes of a file `claim` may look at."""
+
+VIDEO_SUFFIXES = (
+    ".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".ts",
+    ".hevc", ".h265", ".265", ".h264", ".264",
+)  # fmt: skip
+
+
+def is_encrypted(path: str) -> bool:
+    """Tells whether a path is inside a Tesla's `EncryptedClips`, whose files are opaque.
+
+    >>> is_encrypted("TeslaCam/EncryptedClips/a.mp4"), is_encrypted("EncryptedClips.mp4")
+    (True, False)
+    """
+    return "EncryptedClips" in path.split("/")
 
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """How to read: `dbc` are URIs of CAN databases, `native` keeps native samples."""
+    """Options of `read`: `dbc` are URIs of CAN databases, `native` keeps native samples."""
 
     dbc: tuple[str, ...] = ()
     native: bool = False
@@ -45,10 +59,10 @@ class Claim:
     """One log that a format recognises in a tree.
 
     Args:
-        name: path of the log inside the input; names it for people.
-        uri: where a person would look it up.
+        name: path of the log inside the input, for people.
+        uri: the file or folder of the log, for people.
         paths: tree paths of its members.
-        base: leading part of `paths` that member names drop, with its "/" at the end.
+        base: prefix of `paths`, with its final "/", that is not part of member names.
     """
 
     name: str
@@ -58,14 +72,14 @@ class Claim:
 
 
 class Tree:
-    """A listing of one input: what discovery shows to the formats.
+    """The file listing of one input, which formats claim logs from.
 
-    Paths are relative to the root, "/" between their parts, in sorted order.
+    Paths are relative to the root, separated by "/", and sorted.
 
     Args:
-        fs: where the files lie.
+        fs: the file system.
         root: the folder that paths are relative to, as `fs` names it.
-        sizes: path to bytes.
+        sizes: path to size in bytes.
 
     >>> from fsspec.implementations.memory import MemoryFileSystem
     >>> tree = Tree(MemoryFileSystem(), "/drive", {"b.mp4": 9, "a/c.mp4": 7})
@@ -81,29 +95,29 @@ class Tree:
         self._heads: dict[str, bytes] = {}
 
     def without(self, claimed: Iterable[str]) -> Tree:
-        """Returns the tree less some paths; heads that were read stay read."""
-        gone = set(claimed)
-        rest = Tree(self.fs, self.root, {p: n for p, n in self._sizes.items() if p not in gone})
+        """Returns the tree without some paths; heads that were read stay cached."""
+        removed = set(claimed)
+        rest = Tree(self.fs, self.root, {p: n for p, n in self._sizes.items() if p not in removed})
         rest._heads = self._heads
         return rest
 
     def size(self, path: str) -> int:
-        """Bytes of a file."""
+        """Returns the size of a file in bytes."""
         return self._sizes[path]
 
     def where(self, path: str) -> str:
-        """The file as the tree's filesystem names it; "" is the root itself."""
+        """Returns a path as the file system names it; "" is the root itself."""
         return f"{self.root.rstrip('/')}/{path}".rstrip("/") or "/"
 
     def uri(self, path: str) -> str:
-        """The address of a file or folder: a plain path where it is local."""
+        """Returns the URI of a file or folder; for local ones a plain path."""
         where = self.where(path)
         protocols = self.fs.protocol
         local = "file" in ((protocols,) if isinstance(protocols, str) else protocols)
         return where if local else str(self.fs.unstrip_protocol(where))
 
     def head(self, path: str, size: int = HEAD_BYTES) -> bytes:
-        """Reads the first bytes of a file, at most HEAD_BYTES of them, once.
+        """Reads the first bytes of a file, at most HEAD_BYTES; cached.
 
         Raises:
             UnreadableError: the file cannot be read.
@@ -120,18 +134,18 @@ class Tree:
 
 
 class Reader(Protocol):
-    """One log format. A class without state, made without arguments."""
+    """One log format: a stateless class, constructed without arguments."""
 
     name: ClassVar[str]
     version: ClassVar[int]
-    """Rises when the same bytes read differently."""
+    """Incremented when the same bytes are read differently."""
 
     def claim(self, tree: Tree) -> list[Claim]:
-        """Recognises logs by layout and heads; odd files are left unclaimed."""
+        """Recognises logs by layout and first bytes; other files stay unclaimed."""
         ...
 
     def read(self, log: LogRef, options: ReadOptions) -> Recording:
-        """Reads one log; parts that are unusable go to the recording's rejects.
+        """Reads one log; unusable parts of it become rejects of the recording.
 
         Raises:
             DataError: nothing of the log is usable.

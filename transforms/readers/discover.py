@@ -1,4 +1,4 @@
-"""Discovery: walks inputs, tells which files are logs of which format, and accounts for all."""
+"""Discovery: lists inputs, groups files into logs, and accounts for every file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import fsspec
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.spec import AbstractFileSystem
 
@@ -23,25 +22,32 @@ from schemas.errors import (
 )
 from schemas.ids import digest
 from schemas.records import Count, LogRef, Member, Reject
-from transforms.readers import FORMATS, HEAD_BYTES, Claim, Reader, Tree
+from transforms.readers import (
+    FORMATS,
+    HEAD_BYTES,
+    VIDEO_SUFFIXES,
+    Claim,
+    Reader,
+    Tree,
+    is_encrypted,
+)
+from transforms.storage import filesystem
 
 TAIL_BYTES = 16 << 10
 THREADS = 16
 MAX_DEPTH = 64
 
 RECORDING_SUFFIXES = (
-    ".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".ts",
-    ".hevc", ".h265", ".265", ".h264", ".264",
-    ".mcap", ".bag", ".db3", ".mf4", ".mdf", ".blf", ".asc", ".trc",
+    *VIDEO_SUFFIXES, ".mcap", ".bag", ".db3", ".mf4", ".mdf", ".blf", ".asc", ".trc",
 )  # fmt: skip
-"""Files that look like recordings: unclaimed, they are rejects and not just filtered."""
+"""Suffixes of recordings: unclaimed files with these are rejected, all others are filtered."""
 
 
 @dataclass(frozen=True, slots=True)
 class Discovery:
-    """What the inputs hold. Every file is kept, filtered or rejected, by `counts`.
+    """The logs in the inputs; `counts` accounts for every file as kept, filtered or rejected.
 
-    Logs are in the order of (format, name, uri), rejects in their own.
+    Logs are sorted by (format, name, uri), rejects by their fields.
     """
 
     logs: tuple[LogRef, ...]
@@ -52,14 +58,15 @@ class Discovery:
 def discover(inputs: Sequence[str], only: str | None = None) -> Discovery:
     """Finds the logs in folders and files.
 
-    A log reached twice, or copied, is one log: its identity is its content.
+    A log that is reached twice, or that has copies, is found once: its identity is its
+    content.
 
     Args:
-        inputs: addresses that fsspec opens.
+        inputs: URLs or paths that fsspec opens.
         only: the one format to look for; every format if None.
 
     Raises:
-        UsageError: an input does not exist, or `only` is no format.
+        UsageError: an input does not exist, or `only` is not a format.
     """
     names = list(FORMATS) if only is None else [only]
     readers: list[Reader] = [FORMATS.load(name)() for name in names]
@@ -67,36 +74,32 @@ def discover(inputs: Sequence[str], only: str | None = None) -> Discovery:
     logs: list[LogRef] = []
     rejects: set[Reject] = set()
     for uri in inputs:
-        tree, refused = _listed(uri)
-        rejects.update(refused)
-        seen.update(_uris(tree))
-        seen.update(reject.uri for reject in refused)
-        found, bad = _claimed(tree, readers)
+        tree, unlisted = _list_input(uri)
+        rejects.update(unlisted)
+        seen.update(tree.uri(path) for path in tree.paths)
+        seen.update(reject.uri for reject in unlisted)
+        found, unusable = _claim_logs(tree, readers)
         logs += found
-        rejects.update(bad)
+        rejects.update(unusable)
     distinct: dict[str, LogRef] = {}
     for log in sorted(logs, key=lambda log: (log.format, log.name, log.uri)):
         distinct.setdefault(log.log_id, log)
     kept = {member.uri for log in distinct.values() for member in log.members}
-    # A file of one input's log may look unclaimable where another input cuts its folder off.
+    # A member of a log in one input may be unclaimed in another that starts inside its folder.
     final = sorted(reject for reject in rejects if reject.uri not in kept)
     rejected = {reject.uri for reject in final}
     count = Count("discover", "files", len(kept), len(seen - kept - rejected), len(rejected))
     return Discovery(tuple(distinct.values()), tuple(final), (count,))
 
 
-def _uris(tree: Tree) -> set[str]:
-    return {tree.uri(path) for path in tree.paths}
-
-
-def _listed(uri: str) -> tuple[Tree, list[Reject]]:
+def _list_input(uri: str) -> tuple[Tree, list[Reject]]:
     """Lists one input, a folder or a file.
 
     Raises:
-        UsageError: there is no such thing.
+        UsageError: the input does not exist.
     """
     try:
-        fs, root = fsspec.core.url_to_fs(uri)
+        fs, root = filesystem(uri)
         top = fs.info(root)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UsageError(f"input {uri!r} does not exist; check its spelling") from error
@@ -120,7 +123,7 @@ def _listed(uri: str) -> tuple[Tree, list[Reject]]:
 
 
 def _walk(tree: Tree, fs: AbstractFileSystem) -> Iterator[tuple[str, int, Reject | None]]:
-    """Yields (path, size, None) of every file, or a reject for what cannot be listed."""
+    """Yields (path, size, None) for every file, or a reject for what cannot be listed."""
     local = isinstance(fs, LocalFileSystem)
     visited: set[str] = set()
     waiting = [""]
@@ -143,38 +146,37 @@ def _walk(tree: Tree, fs: AbstractFileSystem) -> Iterator[tuple[str, int, Reject
             if not name or tree.where(path) == where:
                 # Object stores list a folder's own marker among its files.
                 continue
-            bad = _unusable_name(path)
-            if bad:
+            problem = _name_problem(path)
+            if problem:
                 printable = path.encode("utf-8", "backslashreplace").decode()
-                named = UnsupportedError(f"{tree.uri(printable)}: {bad}; rename the file")
-                yield path, 0, Reject.of(named, uri=tree.uri(printable), stage="discover")
+                yield path, 0, _unsupported(tree.uri(printable), f"{problem}; rename the file")
             elif entry["type"] == "directory" or (
                 entry.get("islink") and fs.isdir(tree.where(path))
             ):
                 if path.count("/") < MAX_DEPTH:
                     waiting.append(path)
                 else:
-                    deep = UnsupportedError(f"{tree.uri(path)}: over {MAX_DEPTH} folders deep")
-                    yield path, 0, Reject.of(deep, uri=tree.uri(path), stage="discover")
+                    problem = f"over {MAX_DEPTH} folders deep; move it up"
+                    yield path, 0, _unsupported(tree.uri(path), problem)
             elif entry["type"] == "file" or (
-                entry.get("islink") and not (local and _is_odd(tree.where(path)))
+                entry.get("islink") and not (local and _is_special(tree.where(path)))
             ):
                 yield path, int(entry["size"] or 0), None
             else:
-                odd = UnsupportedError(f"{tree.uri(path)}: a device or pipe, not a file")
-                yield path, 0, Reject.of(odd, uri=tree.uri(path), stage="discover")
+                problem = "a device or pipe, not a file; remove it from the input"
+                yield path, 0, _unsupported(tree.uri(path), problem)
 
 
-def _is_odd(where: str) -> bool:
-    """Tells whether a link leads to a pipe or a device: opening one may wait for ever."""
+def _is_special(where: str) -> bool:
+    """Tells whether a link leads to a pipe or a device: opening one may block for ever."""
     path = Path(where)
     return path.exists() and not path.is_file()
 
 
-def _unusable_name(path: str) -> str | None:
-    """Tells why a path could not be opened again by its address, if so."""
+def _name_problem(path: str) -> str | None:
+    """Returns why a path could not be reopened by its URI, or None if it can."""
     if "::" in path or "://" in path:
-        return "its name reads as a chained address"
+        return "its name looks like a chained URL"
     try:
         path.encode("utf-8")
     except UnicodeEncodeError:
@@ -182,15 +184,19 @@ def _unusable_name(path: str) -> str | None:
     return None
 
 
+def _unsupported(uri: str, problem: str) -> Reject:
+    return Reject.of(UnsupportedError(f"{uri}: {problem}"), uri=uri, stage="discover")
+
+
 def _unreadable(uri: str, error: OSError) -> Reject:
-    told = UnreadableError(
+    unreadable = UnreadableError(
         f"{uri}: cannot be listed ({error.strerror or error}); check its permissions"
     )
-    return Reject.of(told, uri=uri, stage="discover")
+    return Reject.of(unreadable, uri=uri, stage="discover")
 
 
-def _claimed(tree: Tree, readers: Sequence[Reader]) -> tuple[list[LogRef], list[Reject]]:
-    """Lets each format claim what the ones before it left; the rest is filtered or rejected."""
+def _claim_logs(tree: Tree, readers: Sequence[Reader]) -> tuple[list[LogRef], list[Reject]]:
+    """Lets each format claim files in turn; unclaimed files are filtered or rejected."""
     logs: list[LogRef] = []
     rejects: list[Reject] = []
     with ThreadPoolExecutor(THREADS) as pool:
@@ -209,17 +215,17 @@ def _claimed(tree: Tree, readers: Sequence[Reader]) -> tuple[list[LogRef], list[
                     logs.append(log)
             tree = tree.without(wanted)
     for path in tree.paths:
-        if path.lower().endswith(RECORDING_SUFFIXES) and "EncryptedClips" not in path.split("/"):
-            stray = UnrecognisedError(
-                f"{tree.uri(path)}: looks like a recording, no format claims it; "
+        if path.lower().endswith(RECORDING_SUFFIXES) and not is_encrypted(path):
+            unclaimed = UnrecognisedError(
+                f"{tree.uri(path)}: looks like a recording, but no format claims it; "
                 f"formats tried: {', '.join(reader.name for reader in readers)}"
             )
-            rejects.append(Reject.of(stray, uri=tree.uri(path), stage="discover"))
+            rejects.append(Reject.of(unclaimed, uri=tree.uri(path), stage="discover"))
     return logs, rejects
 
 
 def _edges(tree: Tree, path: str) -> str | DataError:
-    """Digests a file's first 4 KiB and last 16 KiB, or says why it cannot be read."""
+    """Digests a file's first 4 KiB and last 16 KiB, or returns why it cannot be read."""
     size = tree.size(path)
     try:
         edges = hashlib.sha256(tree.head(path))
@@ -229,12 +235,14 @@ def _edges(tree: Tree, path: str) -> str | DataError:
     except UnreadableError as error:
         return error
     except OSError as error:
-        return UnreadableError(f"{tree.uri(path)}: cannot be read ({error.strerror or error})")
+        return UnreadableError(
+            f"{tree.uri(path)}: cannot be read ({error.strerror or error}); check its permissions"
+        )
     return edges.hexdigest()
 
 
 def _log(format_: str, tree: Tree, claim: Claim, edges: dict[str, str]) -> LogRef | None:
-    """Makes a claim a log of its readable members, or None if there are none."""
+    """Makes a log of a claim's readable members, or returns None if there are none."""
     members = sorted(
         (Member(path.removeprefix(claim.base), tree.uri(path), tree.size(path)), edges[path])
         for path in claim.paths

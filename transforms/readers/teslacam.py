@@ -1,8 +1,8 @@
-"""What a Tesla writes to its dashcam drive.
+"""TeslaCam: the folders that a Tesla writes to its dashcam drive.
 
-A log is one event folder (SavedClips, SentryClips), or one unbroken run of minutes of
-RecentClips. The stamp in a file's name is local time without a zone, to the second; t_ns 0
-is the earliest stamp of the log. Files of EncryptedClips are opaque and left unclaimed.
+A log is one event folder (SavedClips, SentryClips), or one uninterrupted series of minutes
+in RecentClips. The stamp in a file's name is local time without a zone, in seconds; t_ns 0
+is the earliest stamp of the log. Files of EncryptedClips are opaque and stay unclaimed.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import json
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
@@ -24,14 +24,14 @@ from schemas.recording import Annotation, Channel, Recording, Video
 from schemas.records import Count, LogRef, Member, Reject
 from schemas.signals import SIGNAL
 from schemas.times import NS_PER_MS, NS_PER_S
-from transforms.readers import Claim, ReadOptions, Tree
+from transforms.readers import Claim, ReadOptions, Tree, is_encrypted
 from transforms.video.demux import open_video, read_video_track, video_of
 from transforms.video.sei import TelemetryColumns, find_telemetry
 
 RUN_GAP = timedelta(seconds=90)
-"""Minutes of RecentClips whose stamps are further apart belong to different logs."""
+"""Files of RecentClips whose stamps are further apart belong to different logs."""
 MAX_LOG = timedelta(days=2)
-"""Stamps further from the log's first are not of the same recording."""
+"""Files stamped later after the log's first one belong to another recording."""
 MAX_EVENT_BYTES = 1 << 20
 
 YAW_WINDOW_NS = 300 * NS_PER_MS
@@ -54,20 +54,20 @@ class _Clip:
 
 
 class TeslaCam:
-    """Reads TeslaCam folders."""
+    """The reader of TeslaCam folders."""
 
     name: ClassVar[str] = "teslacam"
     version: ClassVar[int] = 1
 
     def claim(self, tree: Tree) -> list[Claim]:
-        """Recognises event folders by their files' names, and runs of loose minutes."""
+        """Claims event folders by their files' names, and series of files outside of them."""
         present = set(tree.paths)
         folders: dict[str, list[tuple[datetime, str]]] = defaultdict(list)
         for path in tree.paths:
             folder, _, name = path.rpartition("/")
-            named = _named(name)
-            if named is not None and "EncryptedClips" not in tree.where(folder).split("/"):
-                folders[folder].append((named[0], path))
+            parsed = _parse_name(name)
+            if parsed is not None and not is_encrypted(tree.where(folder)):
+                folders[folder].append((parsed[0], path))
         claims = []
         loose: dict[str, list[tuple[datetime, str]]] = defaultdict(list)
         for folder, files in folders.items():
@@ -77,7 +77,7 @@ class TeslaCam:
                 paths = [path for _, path in files] + [event] * (event in present)
                 claims.append(Claim(folder or last, tree.uri(folder), tuple(paths), _base(folder)))
             else:
-                # RecentClips may be cut into one folder a day; a drive knows no midnight.
+                # RecentClips may have one folder per day; drives may continue over midnight.
                 home = folder.rpartition("/")[0] if _DAY.fullmatch(last) and folder else folder
                 loose[home] += files
         for home, files in loose.items():
@@ -88,70 +88,43 @@ class TeslaCam:
         return claims
 
     def read(self, log: LogRef, options: ReadOptions) -> Recording:
-        """Reads one log; a file that is unusable is a reject, the rest goes on.
+        """Reads one log; unusable files become rejects.
 
-        Times: a file starts at its stamp, or where the file before it of the same camera
-        ends if that is later, since stamps are cut to whole seconds.
+        A file starts at its stamp, or at the end of the same camera's previous file if that
+        is later, as stamps are truncated to whole seconds.
 
         Raises:
             DataError: no file of the log is usable.
         """
         clips = sorted(_clips(log), key=lambda clip: (clip.start, clip.camera))
         if not clips:
-            raise EmptyError(f"{log.uri}: no video named <stamp>-<camera>.mp4 in this log")
+            raise EmptyError(f"{log.uri}: no file named <stamp>-<camera>.mp4; remove the folder")
         start = clips[0].start
+        footage = _Footage(start)
         rejects: list[Reject] = []
-        videos: list[Video] = []
-        told: dict[datetime, tuple[IntArray, TelemetryColumns]] = {}
-        garbage = 0
-        camera_end: dict[str, int] = defaultdict(int)
-        # The front camera first: telemetry is read from one camera a minute.
+        # The front camera first: telemetry is read from one camera per minute.
         for clip in sorted(clips, key=lambda c: (c.start, c.camera != "front", c.camera)):
-            uri = clip.member.uri
             try:
-                if clip.start - start > MAX_LOG:
-                    raise CorruptError(
-                        f"{uri}: its stamp is days after the log's first, {start}; "
-                        "move the file to a folder of its own"
-                    )
-                stamp_ns = (clip.start - start) // timedelta(microseconds=1) * 1000
-                with open_video(uri) as file:
-                    track = read_video_track(file, uri)
-                    begin = max(stamp_ns, camera_end[clip.camera])
-                    video = video_of(track, uri, clip.camera, begin)
-                    if clip.start not in told:
-                        found = find_telemetry(file, track, uri)
-                        garbage += found.garbage
-                        if len(found.row):
-                            t_ns = _row_times(track.pts, found.row, video)
-                            told[clip.start] = (t_ns, found)
+                footage.add(clip)
             except DataError as error:
-                rejects.append(Reject.of(error, uri=uri, stage="ingest", subject=log.log_id))
-                continue
-            videos.append(video)
-            camera_end[clip.camera] = begin + video.duration_ns
-        if not videos:
-            raise CorruptError(
-                f"{log.uri}: none of its {len(clips)} videos is usable; the first: "
-                f"{rejects[0].detail}"
-            )
-        duration_ns = max(camera_end.values())
-        signals, native = _signals(told, duration_ns)
+                rejects.append(_reject(error, log, clip.member))
+        if not footage.videos:
+            first = rejects[0].detail
+            raise CorruptError(f"{log.uri}: none of its {len(clips)} videos is usable; {first}")
+        duration_ns = max(footage.end_ns.values())
+        signals, native = _signals(footage.telemetry.values(), duration_ns)
         annotations: tuple[Annotation, ...] = ()
-        for member in log.members:
-            if member.name == "event.json":
-                try:
-                    annotations = (_annotation(member, start, duration_ns),)
-                except DataError as error:
-                    rejects.append(
-                        Reject.of(error, uri=member.uri, stage="ingest", subject=log.log_id)
-                    )
+        event = next((member for member in log.members if member.name == "event.json"), None)
+        if event is not None:
+            try:
+                annotations = (_annotation(event, start, duration_ns),)
+            except DataError as error:
+                rejects.append(_reject(error, log, event))
         vehicle = _vehicle(log.uri)
-        messages = sum(len(found.row) for _, found in told.values())
         return Recording(
             log=log,
-            # Saved, sentry and recent clips overlap: a drive finer than the day would let the
-            # same minute into two splits.
+            # Saved, sentry and recent clips overlap: if drives were shorter than a day, the
+            # same minute could be in two splits.
             drive_id=f"{vehicle}/{start:%Y-%m-%d}",
             vehicle_id=vehicle,
             platform="vehicle",
@@ -160,35 +133,88 @@ class TeslaCam:
             start_local=start.isoformat(),
             signals=signals,
             native=native if options.native else (),
-            videos=tuple(sorted(videos, key=lambda v: (v.camera, int(v.t_ns[0]), v.uri))),
+            videos=tuple(sorted(footage.videos, key=lambda v: (v.camera, int(v.t_ns[0]), v.uri))),
             annotations=annotations,
             rejects=tuple(rejects),
-            counts=(
-                Count("ingest", "video files", len(videos), 0, len(clips) - len(videos)),
-                Count("ingest", "video frames", sum(len(v.t_ns) for v in videos)),
-                Count("ingest", "telemetry messages", messages, 0, garbage),
-            ),
+            counts=footage.counts(len(clips)),
         )
+
+
+@dataclass(slots=True)
+class _Footage:
+    """The videos and the telemetry of a log, while its files are read one by one.
+
+    `telemetry` maps the start of a minute to sample times int64[n] and their columns,
+    `end_ns` a camera to the end of its last file.
+    """
+
+    start: datetime
+    videos: list[Video] = field(default_factory=list)
+    telemetry: dict[datetime, tuple[IntArray, TelemetryColumns]] = field(default_factory=dict)
+    end_ns: dict[str, int] = field(default_factory=dict)
+    invalid_messages: int = 0
+
+    def add(self, clip: _Clip) -> None:
+        """Indexes one file, and reads its telemetry if this minute has none yet.
+
+        Raises:
+            DataError: the file is unusable.
+        """
+        uri = clip.member.uri
+        if clip.start - self.start > MAX_LOG:
+            raise CorruptError(
+                f"{uri}: its stamp is days after the log's first, {self.start}; "
+                "move the file to a folder of its own"
+            )
+        start_ns = max(_ns(clip.start - self.start), self.end_ns.get(clip.camera, 0))
+        with open_video(uri) as file:
+            track = read_video_track(file, uri)
+            video = video_of(track, uri, clip.camera, start_ns)
+            if clip.start not in self.telemetry:
+                found = find_telemetry(file, track, uri)
+                self.invalid_messages += found.invalid
+                if len(found.row):
+                    t_ns = _row_times(track.pts, found.row, video)
+                    self.telemetry[clip.start] = (t_ns, found)
+        self.videos.append(video)
+        self.end_ns[clip.camera] = start_ns + video.duration_ns
+
+    def counts(self, clips: int) -> tuple[Count, ...]:
+        """Accounts for the log's `clips` files, their frames and their telemetry."""
+        messages = sum(len(found.row) for _, found in self.telemetry.values())
+        return (
+            Count("ingest", "video files", len(self.videos), 0, clips - len(self.videos)),
+            Count("ingest", "video frames", sum(len(v.t_ns) for v in self.videos)),
+            Count("ingest", "telemetry messages", messages, 0, self.invalid_messages),
+        )
+
+
+def _reject(error: DataError, log: LogRef, member: Member) -> Reject:
+    return Reject.of(error, uri=member.uri, stage="ingest", subject=log.log_id)
+
+
+def _ns(delta: timedelta) -> int:
+    return delta // timedelta(microseconds=1) * 1000
 
 
 def _base(folder: str) -> str:
     return f"{folder}/" if folder else ""
 
 
-def _named(name: str) -> tuple[datetime, str] | None:
-    """Parses `<stamp>-<camera>.mp4`, or None."""
+def _parse_name(name: str) -> tuple[datetime, str] | None:
+    """Parses `<stamp>-<camera>.mp4`; returns None for other names."""
     match = _FILE.fullmatch(name)
     if match is None:
         return None
     try:
-        # Wall-clock time without a zone is all that the format has.
+        # The format has no time zone.
         return datetime.strptime(match[1], "%Y-%m-%d_%H-%M-%S"), match[2]  # noqa: DTZ007
     except ValueError:
         return None
 
 
 def _runs(files: Sequence[tuple[datetime, str]]) -> Iterable[list[tuple[datetime, str]]]:
-    """Cuts sorted files where the recording was interrupted."""
+    """Splits sorted files where the recording was interrupted."""
     run: list[tuple[datetime, str]] = []
     for file in files:
         if run and file[0] - run[-1][0] > RUN_GAP:
@@ -201,13 +227,13 @@ def _runs(files: Sequence[tuple[datetime, str]]) -> Iterable[list[tuple[datetime
 
 def _clips(log: LogRef) -> Iterable[_Clip]:
     for member in log.members:
-        named = _named(member.name.rpartition("/")[2])
-        if named is not None:
-            yield _Clip(named[0], named[1], member)
+        parsed = _parse_name(member.name.rpartition("/")[2])
+        if parsed is not None:
+            yield _Clip(parsed[0], parsed[1], member)
 
 
 def _vehicle(uri: str) -> str:
-    """Names the vehicle by the folder that holds `TeslaCam`: the format itself does not.
+    """Names the vehicle by the folder that holds `TeslaCam`, as the format has no vehicle id.
 
     >>> _vehicle("/fleet/car-7/TeslaCam/SavedClips/2026-03-17_17-52-09")
     'car-7'
@@ -221,23 +247,23 @@ def _vehicle(uri: str) -> str:
 
 
 def _row_times(pts: IntArray, rows: IntArray, video: Video) -> IntArray:
-    """Times of samples by their rows, those that an edit list hides included."""
+    """Returns the times of samples of a track, including those that an edit list hides."""
     num, den = video.time_base
     since_first = (pts[rows] - video.pts[0]) * (num * NS_PER_S / den)
     return np.asarray(video.t_ns[0] + np.rint(since_first), np.int64)
 
 
 def _signals(
-    told: dict[datetime, tuple[IntArray, TelemetryColumns]], duration_ns: int
+    telemetry: Collection[tuple[IntArray, TelemetryColumns]], duration_ns: int
 ) -> tuple[tuple[Channel, ...], tuple[Channel, ...]]:
-    """Joins the telemetry of all minutes into channels: signals, and native ones."""
-    if not told:
+    """Joins the telemetry of all minutes; returns signals and native channels."""
+    if not telemetry:
         return (), ()
-    t_ns = np.concatenate([t for t, _ in told.values()])
+    t_ns = np.concatenate([t for t, _ in telemetry])
     order = np.argsort(t_ns, kind="stable")
     order = order[(t_ns[order] >= 0) & (t_ns[order] < duration_ns)]
     t_ns = t_ns[order]
-    parts = [found.columns for _, found in told.values()]
+    parts = [found.columns for _, found in telemetry]
     columns: dict[str, AnyArray] = {
         name: np.concatenate([part[name] for part in parts])[order] for name in parts[0]
     }
@@ -258,11 +284,11 @@ def _signals(
 
 
 def yaw_rate(t_ns: IntArray, heading_rad: FloatArray, speed_mps: FloatArray) -> FloatArray:
-    """Derives the turn rate from the heading, as the vehicle does not tell it.
+    """Derives the yaw rate from the heading, as the telemetry has none.
 
-    The difference of the unwrapped heading over a window of 0.3 s about each sample, which
-    is the mean turn rate in that window. NaN at walking pace and below, where the heading is
-    noise, and never across a gap of over 0.5 s.
+    It is the change of the unwrapped heading over a window of 0.3 s around each sample,
+    divided by the window's length. It is NaN below walking pace, where the heading is noise;
+    windows do not extend over gaps of more than 0.5 s.
 
     Args:
         t_ns: int64[n], ascending.
@@ -289,13 +315,15 @@ def yaw_rate(t_ns: IntArray, heading_rad: FloatArray, speed_mps: FloatArray) -> 
 
 
 def _annotation(member: Member, start: datetime, duration_ns: int) -> Annotation:
-    """Reads event.json. Which camera its index means is disputed, so none is named.
+    """Reads event.json. Its camera index is dropped: descriptions of its meaning differ.
 
     Raises:
-        DataError: it is no JSON object with a timestamp and a reason.
+        DataError: the file is not a JSON object with a timestamp.
     """
     if member.size > MAX_EVENT_BYTES:
-        raise CorruptError(f"{member.uri}: {member.size} bytes are no event; remove the file")
+        raise CorruptError(
+            f"{member.uri}: {member.size} bytes, over {MAX_EVENT_BYTES}; remove the file"
+        )
     try:
         with open_video(member.uri) as file:
             event: Any = json.loads(file.read(MAX_EVENT_BYTES))
@@ -305,7 +333,7 @@ def _annotation(member: Member, start: datetime, duration_ns: int) -> Annotation
         raise CorruptError(
             f"{member.uri}: not an event ({type(error).__name__}: {error}); repair or remove it"
         ) from error
-    offset_ns = (moment.replace(tzinfo=None) - start) // timedelta(microseconds=1) * 1000
+    offset_ns = _ns(moment.replace(tzinfo=None) - start)
     lat, lon = _degrees(event.get("est_lat"), 90), _degrees(event.get("est_lon"), 180)
     known = lat is not None and lon is not None and (lat, lon) != (0.0, 0.0)
     return Annotation(
@@ -317,7 +345,7 @@ def _annotation(member: Member, start: datetime, duration_ns: int) -> Annotation
 
 
 def _degrees(text: object, limit: float) -> float | None:
-    """Reads a coordinate, or None where it is none."""
+    """Parses a coordinate; returns None if it is invalid."""
     try:
         value = float(str(text))
     except ValueError:

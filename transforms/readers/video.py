@@ -1,4 +1,4 @@
-"""Bare video files: one log a file, no signals, no clock."""
+"""Video files without a known layout: each is one log, without signals and without a clock."""
 
 from __future__ import annotations
 
@@ -7,13 +7,8 @@ from typing import ClassVar
 
 from schemas.recording import Recording
 from schemas.records import Count, LogRef
-from transforms.readers import Claim, ReadOptions, Tree
+from transforms.readers import VIDEO_SUFFIXES, Claim, ReadOptions, Tree, is_encrypted
 from transforms.video.demux import index_video
-
-SUFFIXES = (
-    ".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".ts",
-    ".hevc", ".h265", ".265", ".h264", ".264",
-)  # fmt: skip
 
 CAMERAS = (
     "left_repeater",
@@ -30,7 +25,7 @@ CAMERAS = (
     "left",
     "right",
 )
-"""Names of cameras that a file's or its folder's name may carry, the longer first."""
+"""Camera names that may be part of a file's or its folder's name, longer ones first."""
 
 
 class BareVideo:
@@ -40,11 +35,11 @@ class BareVideo:
     version: ClassVar[int] = 1
 
     def claim(self, tree: Tree) -> list[Claim]:
-        """Recognises videos by suffix, so that a broken one is told as broken."""
+        """Claims videos by suffix, so that damaged files are rejected with their damage."""
         return [
             Claim(path, tree.uri(path), (path,), path[: path.rfind("/") + 1])
             for path in tree.paths
-            if path.lower().endswith(SUFFIXES) and "EncryptedClips" not in path.split("/")
+            if path.lower().endswith(VIDEO_SUFFIXES) and not is_encrypted(path)
         ]
 
     def read(self, log: LogRef, options: ReadOptions) -> Recording:
@@ -53,7 +48,7 @@ class BareVideo:
         Raises:
             DataError: the file is unusable.
         """
-        del options  # There is nothing native in a bare video.
+        del options  # A video file has no native samples.
         video = index_video(log.members[0].uri, camera_of(log.name), 0)
         return Recording(
             log=log,
@@ -71,7 +66,7 @@ class BareVideo:
 
 
 def camera_of(path: str) -> str:
-    """Names the camera by the file's name, then by its folder's; "front" by default.
+    """Infers the camera from the file's name, then from its folder's; "front" by default.
 
     >>> camera_of("drive-1/back.mp4"), camera_of("left_repeater/000.mkv"), camera_of("a.mp4")
     ('back', 'left_repeater', 'front')

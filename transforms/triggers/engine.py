@@ -1,8 +1,8 @@
-"""Mining: triggers over Arrow rows of many logs at once, to events.
+"""Mining: evaluates triggers over Arrow rows of many logs at once, and returns events.
 
 One SELECT evaluates the conditions and scores of all triggers of a table
-(transforms.triggers.sql); numpy finds the islands. What comes out does not depend on the
-order of the rows, nor on which logs lie in a batch together.
+(transforms.triggers.sql); numpy finds the islands. The events depend neither on the order of
+the rows nor on which logs share a batch.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from transforms.triggers.windows import Rows
 __all__ = ["GAP_STEPS", "TABLES", "Miner", "ticks"]
 
 GAP_STEPS = 5
-"""Rows further apart than so many steps of their table are not of one run."""
+"""A gap: rows further apart than this many steps of their table are in different runs."""
 
 BLOCK_ROWS = 250_000
-"""So many rows are mined at once: more do not fit a core's cache, and run 1.5 times slower."""
+"""Rows mined at once: larger blocks exceed a core's cache and are 1.5 times slower."""
 
 _SORT = {
     "signals": ("log_id", "t_ns"),
@@ -55,20 +55,20 @@ class _Compiled:
 
 
 class Miner:
-    """The triggers of one table, compiled once a worker.
+    """The triggers of one table, compiled once per worker.
 
     Args:
-        triggers: any; those of other tables are left aside.
+        triggers: any triggers; those of other tables are ignored.
         table: one of TABLES.
-        threads: of DuckDB.
+        threads: threads of DuckDB.
 
     Raises:
-        UsageError: an expression does not bind; names the trigger, the key and why.
+        UsageError: an expression is invalid; names the trigger, the key and the reason.
     """
 
     def __init__(self, triggers: Sequence[Trigger], table: str, threads: int = 1) -> None:
         if table not in TABLES:
-            raise UsageError(f"no table of triggers {table!r}; choose of: {', '.join(TABLES)}")
+            raise UsageError(f"unknown table {table!r}; choose one of: {', '.join(TABLES)}")
         self._table = table
         self._schema = TICKS if table == "ticks" else LAKE[table].schema
         self._query = Query(self._schema, threads)
@@ -90,38 +90,38 @@ class Miner:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns of the table that `mine` needs; the others need not be read."""
+        """The columns of the table that `mine` needs; others need not be read."""
         return self._columns
 
     def mine(self, table: pa.Table, logs: pa.Table) -> list[Event]:
         """Finds the events in rows of many logs.
 
         Args:
-            table: rows of the table, in any order; a log's rows all at once. Columns that
-                are absent count as null.
-            logs: the rows of `logs` of at least those logs.
+            table: rows of the table, in any order, with all rows of each log. Absent columns
+                count as null.
+            logs: rows of `logs`, of at least these logs.
 
         Returns:
-            Events, sorted as the `events` table is.
+            Events in the order of the `events` table.
 
         Raises:
-            UsageError: an expression fails on these values; names the trigger.
+            UsageError: an expression fails on these values; names the triggers.
             ValueError: a row's log is not in `logs`.
         """
         if not self._compiled or not table.num_rows:
             return []
         table, log_codes, log_ids = self._sorted(table)
-        facts = _log_facts(logs, log_ids)
+        sorted_logs = _select_logs(logs, log_ids)
         events = []
         for rows in _blocks(log_codes):
-            length = rows.stop - rows.start
-            events += self._mine_block(table.slice(rows.start, length), log_codes[rows], facts)
+            block = table.slice(rows.start, rows.stop - rows.start)
+            events += self._mine_block(block, log_codes[rows], sorted_logs)
         return sorted(events, key=lambda e: (e.log_id, e.trigger, e.start_ns, e.event_id))
 
     def _mine_block(
-        self, table: pa.Table, log_codes: IntArray, facts: Sequence[_Log]
+        self, table: pa.Table, log_codes: IntArray, logs: Sequence[_Log]
     ) -> list[Event]:
-        """Finds the events in sorted rows; `facts` tells of the logs by their number."""
+        """Finds the events in sorted rows; `log_codes` int64[n] are indices into `logs`."""
         series, cameras = self._series(table, log_codes)
         t_ns = _int64(table.column("t_ns"))
         rows = Rows.of(t_ns, self._starts(t_ns, series))
@@ -131,7 +131,7 @@ class Miner:
             trigger = compiled.trigger
             on = _truth(values.column(compiled.when))
             if compiled.until is not None and on.any():
-                # An unknown `until` ends the island: nothing holds over missing values.
+                # A null `until` ends the island: islands do not extend over missing values.
                 ends = pc.fill_null(values.column(compiled.until), True)
                 on = held(on, _truth(ends), rows.first)
             found = islands(
@@ -146,15 +146,15 @@ class Miner:
                 row = int(found.first[k])
                 camera = cameras[series[row]] if cameras else None
                 events.append(
-                    _event(trigger, facts[log_codes[row]], camera, _island(t_ns, found, k))
+                    _event(trigger, logs[log_codes[row]], camera, _island(t_ns, found, k))
                 )
         return events
 
     def _sorted(self, table: pa.Table) -> tuple[pa.Table, IntArray, list[str]]:
-        """Picks the needed columns and brings rows into order.
+        """Selects the needed columns and sorts the rows.
 
         Returns:
-            The table; int64[n], the number of each row's log in order of ids; those ids.
+            The table; int64[n], each row's index into the log ids; the log ids, sorted.
         """
         columns = {
             name: table.column(name).cast(self._schema.field(name).type)
@@ -175,10 +175,10 @@ class Miner:
         return table.combine_chunks(), codes, ids
 
     def _series(self, table: pa.Table, logs: IntArray) -> tuple[IntArray, list[str] | None]:
-        """Numbers the series: one a log, in `scene` one a camera of a log.
+        """Numbers the series: the logs, in `scene` the cameras of the logs.
 
         Returns:
-            int64[n], ascending; in `scene` the camera of each series by its number.
+            int64[n], ascending; for `scene` the camera of each series, else None.
         """
         if self._table != "scene":
             return logs, None
@@ -190,12 +190,12 @@ class Miner:
         return np.repeat(np.arange(len(starts)), lengths), [names[cameras[i]] for i in starts]
 
     def _starts(self, t_ns: IntArray, series: IntArray) -> IntArray:
-        """Finds the first rows of runs: a new series, or a gap."""
+        """Returns the first rows of the runs, which start with a series or after a gap."""
         heads = np.flatnonzero(np.diff(series, prepend=-1))
         if self._table == "signals":
             longest: IntArray | int = GAP_STEPS * GRID_NS
         elif self._table in ("annotations", "ticks"):
-            # Each is a moment of its own.
+            # Each row is a run of its own.
             longest = 0
         else:
             lengths = np.diff(heads, append=len(t_ns))
@@ -212,17 +212,19 @@ class Miner:
             return self._query.run(table, rows)
         except duckdb.Error as error:
             names = ", ".join(compiled.trigger.name for compiled in self._compiled)
-            raise UsageError(f"a trigger of {self._table} ({names}) fails: {error}") from error
+            raise UsageError(
+                f"one of the triggers of {self._table} ({names}) fails: {error}"
+            ) from error
 
 
 def _blocks(log_codes: IntArray) -> Iterator[slice]:
-    """Cuts sorted rows between logs, at the first chance after BLOCK_ROWS rows."""
+    """Yields blocks of whole logs: each ends with the log that brings it to BLOCK_ROWS rows."""
     starts = np.flatnonzero(np.diff(log_codes, prepend=-1)).tolist()
-    begin = 0
+    start = 0
     for end in [*starts[1:], len(log_codes)]:
-        if end - begin >= BLOCK_ROWS or end == len(log_codes):
-            yield slice(begin, end)
-            begin = end
+        if end - start >= BLOCK_ROWS or end == len(log_codes):
+            yield slice(start, end)
+            start = end
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,13 +234,13 @@ class _Log:
     duration_ns: int
 
 
-def _log_facts(logs: pa.Table, ids: Sequence[str]) -> list[_Log]:
+def _select_logs(logs: pa.Table, ids: Sequence[str]) -> list[_Log]:
     columns = [logs.column(name).to_pylist() for name in ("log_id", "drive_id", "duration_ns")]
-    facts = {row[0]: _Log(*row) for row in zip(*columns, strict=True)}
-    missing = [log_id for log_id in ids if log_id not in facts]
+    by_id = {row[0]: _Log(*row) for row in zip(*columns, strict=True)}
+    missing = [log_id for log_id in ids if log_id not in by_id]
     if missing:
         raise ValueError(f"rows of logs that are not in `logs`: {missing[:3]}")
-    return [facts[log_id] for log_id in ids]
+    return [by_id[log_id] for log_id in ids]
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,15 +288,15 @@ def _int64(column: pa.ChunkedArray) -> IntArray:
 
 
 def _truth(column: pa.ChunkedArray) -> BoolArray:
-    """Turns a boolean column into bool[n]; null is false."""
+    """Converts a boolean column to bool[n]; null is false."""
     return np.asarray(pc.fill_null(column, False).to_numpy(), dtype=np.bool_)
 
 
 def _codes(column: pa.ChunkedArray) -> tuple[IntArray, list[str]]:
-    """Numbers a column's values in their order; null comes first, as "".
+    """Encodes a column of strings as indices into its sorted values; null becomes "".
 
     Returns:
-        int64[n], and the values by number.
+        int64[n], and the distinct values, sorted.
     """
     encoded = pc.fill_null(column, "").dictionary_encode().combine_chunks()
     names = encoded.dictionary.to_pylist()
@@ -310,7 +312,7 @@ def _ascends(logs: IntArray, t_ns: IntArray) -> bool:
 
 
 def _without_nan(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Makes NaN null: DuckDB would take it for greater than any number."""
+    """Replaces NaN by null: DuckDB orders NaN above all numbers."""
     if not pa.types.is_floating(column.type):
         return column
     nan = pc.is_nan(column)

@@ -1,4 +1,4 @@
-"""Islands: the stretches of rows on which a trigger is on, found in numpy."""
+"""Gaps and islands: the maximal stretches of rows on which a trigger is on, in numpy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from transforms.triggers.windows import Rows
 
 @dataclass(frozen=True, slots=True)
 class Islands:
-    """k islands, by row number: first, last, peak int64[k]; score float64[k]."""
+    """k islands: row numbers first, last and peak int64[k]; score float64[k]."""
 
     first: IntArray
     last: IntArray
@@ -24,22 +24,22 @@ class Islands:
 
 
 def held(when: BoolArray, until: BoolArray, first: IntArray) -> BoolArray:
-    """Adds hysteresis: on from `when`, and on until `until`, within a run.
+    """Applies hysteresis within runs: on from a row of `when` until a row of `until`.
 
     Args:
         when: bool[n].
-        until: bool[n]; a row of `when` is on even where `until` holds too.
+        until: bool[n]; where both hold, `when` has precedence.
         first: int64[n], the first row of each row's run.
 
     Returns:
-        bool[n]
+        bool[n], the rows that are on.
 
     >>> held(np.array([0, 1, 0, 0, 0], bool), np.array([0, 0, 0, 1, 0], bool), np.zeros(5, int))
     array([False,  True,  True, False, False])
     """
     here = np.arange(len(when))
     decided = np.where(when | until, here, first)
-    # The last row up to here that decided, or the start of the run.
+    # The latest row at which either condition holds, or the start of the run.
     latest = np.maximum.accumulate(decided)
     return np.asarray(when[latest], dtype=np.bool_)
 
@@ -55,19 +55,20 @@ def islands(
 ) -> Islands:
     """Finds the islands of one trigger.
 
-    First rows on side by side in one run are joined, then islands of one series that are
-    closer than `merge_ns` (also across a gap), then those shorter than `for_ns` are dropped.
-    An island's length is from its first row to its last, 0 for a single row. Its score is
-    the greatest of its rows that are on, its peak the earliest of them; NaN counts as none,
-    and an island without any score has 0 at its first row.
+    Adjacent rows of a run that are on are joined; then islands of one series that are closer
+    than `merge_ns` are merged, also across gaps; then islands shorter than `for_ns` are
+    dropped. The length of an island is the time from its first row to its last, 0 for a
+    single row. Its score is the maximum over its rows that are on, and its peak the first row
+    with that score. Scores that are not finite are ignored; an island without any other has
+    score 0 and its peak at its first row.
 
     Args:
         on: bool[n], over rows sorted by series and time.
         score: float64[n].
-        rows: the runs of those rows.
-        series: int64[n], which series each row is of; runs do not cross series.
-        for_ns: least length.
-        merge_ns: islands closer than this are one.
+        rows: the runs of these rows.
+        series: int64[n], the series of each row; runs do not cross series.
+        for_ns: minimum length.
+        merge_ns: islands closer than this are merged.
     """
     at = np.flatnonzero(on)
     if not len(at):

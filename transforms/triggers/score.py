@@ -1,4 +1,4 @@
-"""Scores mined events against the truth about a synthetic fleet."""
+"""Scores of mined events against the ground truth of a synthetic fleet."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import pyarrow as pa
 from schemas.times import Span
 
 TRIGGER_OF = {"pedestrian_crossing": "vru_near"}
-"""Types of truth events that a trigger of another name targets."""
+"""Types of truth events whose trigger has another name."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Score:
-    """One trigger beside the truth.
+    """The score of one trigger.
 
-    `truth` counts what there was, `found` the events, `matched` the pairs of both.
+    `truth` is the number of true events, `found` of mined ones, `matched` of pairs of both.
     """
 
     trigger: str
@@ -30,12 +30,12 @@ class Score:
 
     @property
     def precision(self) -> float:
-        """Share of the events that are true; 1 where there are none."""
+        """Share of the mined events that are true; 1 if there are none."""
         return self.matched / self.found if self.found else 1.0
 
     @property
     def recall(self) -> float:
-        """Share of the truths that were found; 1 where there are none."""
+        """Share of the true events that were mined; 1 if there are none."""
         return self.matched / self.truth if self.truth else 1.0
 
     @property
@@ -50,20 +50,19 @@ class Score:
 
 
 def score_events(events: pa.Table, truth: pa.Table) -> tuple[Score, ...]:
-    """Counts, for every trigger that some truth is of, truths, events and matches.
+    """Scores every trigger that has true events.
 
-    An event matches a truth of its trigger where its island (the stretch in which the
-    condition held, without the window around) overlaps the truth's span; each truth and
-    each event match once, in order of time, so that a second event for one manoeuvre is a
-    false one.
+    An event matches a true event of its trigger if its island (the time in which the
+    condition held, without the margins) overlaps the true span. Each matches at most once,
+    in temporal order, so that a second event for one manoeuvre is a false positive.
 
     Args:
-        events: rows of `events`, with the column log_name: the name of their log in `logs`.
+        events: rows of `events`, with an additional column log_name, the log's name.
         truth: rows of truth/events.parquet of a synthetic fleet: log_name, type, start_ns,
             end_ns.
 
     Returns:
-        Scores by trigger, sorted.
+        Scores sorted by trigger.
     """
     truths: dict[tuple[str, str], list[Span]] = defaultdict(list)
     for kind, log, start_ns, end_ns in _rows(truth, "type", "log_name", "start_ns", "end_ns"):
@@ -84,7 +83,7 @@ def score_events(events: pa.Table, truth: pa.Table) -> tuple[Score, ...]:
 
 
 def _matches(found: list[Span], truths: list[Span]) -> int:
-    """Matches spans that overlap, each once, the earliest first."""
+    """Counts pairs of overlapping spans, each span once, the earliest first."""
     free = sorted(found)
     matched = 0
     for truth in sorted(truths):

@@ -1,4 +1,4 @@
-"""Ticks: a virtual table by which a trigger can sample any log, whatever it recorded."""
+"""Ticks: a virtual table for triggers that sample logs regardless of their contents."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from schemas.ids import uniform
 from schemas.times import NS_PER_S, seconds
 
 MAX_TICKS = 7 * 24 * 3600
-"""No log is longer than a week; a forged duration must not fill the memory."""
+"""Limit per log, a week: a forged duration must not exhaust the memory."""
 
 _LOWER = float(1 << 26)
+"""Splits a uniform number into upper and lower bits."""
 
 SCHEMA = pa.schema(
     [
@@ -24,16 +25,16 @@ SCHEMA = pa.schema(
 
 
 def ticks(logs: pa.Table) -> pa.Table:
-    """Lays one tick in every second of every log, at a place that its id draws.
+    """Places one tick in every second of every log, at a time drawn by the log's id.
 
-    A log of d seconds is cut into ceil(d) equal slots with one tick each, anywhere in its
-    slot with equal odds, so that every instant of the log is equally likely to be a tick.
+    A log of d seconds is divided into ceil(d) equal slots. Each has one tick, uniformly
+    distributed in the slot, so that every instant of the log is equally likely to be a tick.
 
     Args:
         logs: rows of `logs`; log_id and duration_ns are read.
 
     Returns:
-        Rows log_id, t_ns, uniform (in [0, 1), drawn by log and slot), log_s (the log's
+        Rows log_id, t_ns, uniform (in [0, 1), a hash of log and slot) and log_s (the log's
         duration), sorted by log and time.
     """
     ids, durations = logs.column("log_id").to_pylist(), logs.column("duration_ns").to_pylist()
@@ -43,7 +44,7 @@ def ticks(logs: pa.Table) -> pa.Table:
         if slots <= 0:
             continue
         drawn = np.array([uniform("tick", f"{log_id} {slot}") for slot in range(slots)])
-        # The upper bits of the number rank a tick, the lower ones place it in its slot.
+        # Triggers compare the number's upper bits; its lower bits give the time in the slot.
         place = (np.arange(slots) + (drawn * _LOWER) % 1.0) / slots
         t_ns = np.minimum((place * duration_ns).astype(np.int64), duration_ns - 1)
         log_s = np.full(slots, seconds(duration_ns))

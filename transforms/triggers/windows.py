@@ -1,11 +1,11 @@
-"""Functions of time over rows of many logs, in numpy: what SQL windows are slow at.
+"""Functions of time over rows of many logs, in numpy: faster than window functions in SQL.
 
-Rows are sorted by series (a log, or a camera of a log) and time, and cut into *runs*:
-rows that follow each other without a gap. A window never reaches out of its run.
+Rows are sorted by series (a log, or a camera of a log) and time, and divided into *runs* of
+rows without gaps. Windows do not extend beyond their run.
 
-Sums are exact. Values become multiples of 2**-30 in int64, whose addition is associative
-even where it wraps around, so that a sum over a window is the same bits whichever other
-logs lie in the batch; a float prefix sum would not be.
+Sums are exact: values are rounded to multiples of 2**-30 in int64. Its addition is
+associative, also when it wraps around, so that the sum over a window does not depend on the
+other logs in the batch; with a prefix sum in float64 it would.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from schemas.arrays import BoolArray, FloatArray, IntArray
 
 _SCALE = float(1 << 30)
 MAX_MAGNITUDE = 1e6
-"""Greater values are no physical quantity in SI units; they count as null."""
+"""Limit on values: greater ones are not physical in SI units, and count as null."""
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The rows [lo, hi) of [t + start, t + end], for every row.
+    """For every row, the rows [lo, hi) whose times are in [t + start, t + end].
 
-    On a regular grid, inner rows i have [i + start, i + stop) and only the `edge` rows near
-    the ends of runs have bounds of their own: lo and hi int64[len(edge)], hi >= lo. Where the
-    grid is not regular, every row is an edge row.
+    On a regular grid, the window of an inner row i is [i + start, i + stop), and only the
+    `edge` rows near the ends of runs have bounds of their own: lo and hi int64[len(edge)],
+    hi >= lo. On an irregular grid, all rows are edge rows.
     """
 
     start: int
@@ -41,17 +41,17 @@ class Window:
     hi: IntArray
 
     def shifted(self, by: int) -> slice:
-        """The inner rows, moved by some rows."""
+        """Returns the inner rows, shifted by a number of rows."""
         return slice(self.inner.start + by, self.inner.stop + by)
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Where the runs are: n rows in m runs.
+    """The runs of n rows.
 
     t_ns int64[n], ascending within a run; run int64[n], the number of each row's run;
-    `first` and `last` int64[n], the first and last row of that run; `step_ns` the one step
-    of a regular grid, or 0.
+    `first` and `last` int64[n], the first and last row of that run; `step_ns`, the step of a
+    regular grid, or 0.
     """
 
     t_ns: IntArray
@@ -64,7 +64,7 @@ class Rows:
 
     @classmethod
     def of(cls, t_ns: IntArray, starts: IntArray) -> Rows:
-        """Lays out rows whose runs begin at the row numbers `starts` (ascending, 0 first)."""
+        """Describes rows whose runs start at the row numbers `starts` (ascending, 0 first)."""
         n = len(t_ns)
         lengths = np.diff(starts, append=n)
         steps = np.diff(t_ns)
@@ -81,7 +81,7 @@ class Rows:
         )
 
     def window(self, start_ns: int, end_ns: int) -> Window:
-        """Finds the window [t + start, t + end] of every row."""
+        """Returns the window [t + start, t + end] of every row; cached."""
         key = (start_ns, end_ns)
         if key not in self._windows:
             self._windows[key] = self._search(start_ns, end_ns)
@@ -108,7 +108,7 @@ class Rows:
         return Window(start, stop, inner, edge, lo, np.clip(hi, lo, self.last[edge] + 1))
 
     def _clock(self, reach_ns: int) -> IntArray:
-        """Puts the runs one after the other, further apart than any window reaches."""
+        """Returns ascending times with the runs further apart than `reach_ns`."""
         offset = self.t_ns - self.t_ns[self.first]
         heads = np.flatnonzero(np.diff(self.first, prepend=-1))
         spans = offset[self.last[heads]] + (reach_ns + 1)
@@ -116,7 +116,7 @@ class Rows:
         return placed
 
     def nearest(self, shift_ns: int) -> pa.Array:
-        """Finds the row nearest to t + shift: int64[n], null where that is beyond the run."""
+        """Returns the row nearest to t + shift: int64[n], null beyond the run; cached."""
         if shift_ns not in self._nearest:
             row, ok = self._find(shift_ns)
             self._nearest[shift_ns] = pa.array(row, mask=~ok)
@@ -137,11 +137,11 @@ class Rows:
 
 
 def _floats(values: pa.Array) -> tuple[FloatArray, BoolArray | None]:
-    """Turns numbers or booleans into float64[n], and where they are usable; None: all are."""
+    """Converts numbers or booleans to float64[n] and a mask of valid ones; None if all are."""
     if pa.types.is_boolean(values.type):
         values = values.cast(pa.int8())
     array = np.asarray(values.cast(pa.float64()).to_numpy(zero_copy_only=False))
-    # The least and the greatest are NaN where any is: two quick passes settle most columns.
+    # min and max are NaN if any value is, so that two fast passes suffice for most columns.
     if len(array) and array.min() >= -MAX_MAGNITUDE and array.max() <= MAX_MAGNITUDE:
         return array, None
     return array, np.abs(array) <= MAX_MAGNITUDE
@@ -168,7 +168,7 @@ def _masked(array: FloatArray, missing: BoolArray) -> pa.Array:
 
 
 def _sums(values: IntArray | BoolArray, window: Window) -> IntArray:
-    """Sums integers over windows, as differences of their prefix sums."""
+    """Sums integers over windows, as differences of prefix sums."""
     prefix = np.zeros(len(values) + 1, np.int64)
     np.cumsum(values, out=prefix[1:])
     out = np.zeros(len(values), np.int64)
@@ -181,19 +181,19 @@ def _sums(values: IntArray | BoolArray, window: Window) -> IntArray:
 
 
 def mean(rows: Rows, values: pa.Array, start_ns: int, end_ns: int) -> pa.Array:
-    """Averages what is not null in the window; null where nothing is."""
+    """Returns the mean over the window, ignoring nulls; null if there are no values."""
     total_, count = _sum_and_count(rows, values, start_ns, end_ns)
     return _masked(total_ / np.maximum(count, 1), count == 0)
 
 
 def total(rows: Rows, values: pa.Array, start_ns: int, end_ns: int) -> pa.Array:
-    """Adds up what is not null in the window; of booleans: counts the true ones."""
+    """Returns the sum over the window, ignoring nulls; of booleans, the number of true ones."""
     total_, count = _sum_and_count(rows, values, start_ns, end_ns)
     return _masked(total_, count == 0)
 
 
 def lowest(rows: Rows, values: pa.Array, start_ns: int, end_ns: int) -> pa.Array:
-    """Finds the least value in the window; null where there is none."""
+    """Returns the minimum over the window; null if there are no values."""
     array, ok = _floats(values)
     usable = -array if ok is None else np.where(ok, -array, -np.inf)
     highest_ = _extreme(rows, usable, start_ns, end_ns)
@@ -201,7 +201,7 @@ def lowest(rows: Rows, values: pa.Array, start_ns: int, end_ns: int) -> pa.Array
 
 
 def highest(rows: Rows, values: pa.Array, start_ns: int, end_ns: int) -> pa.Array:
-    """Finds the greatest value in the window; null where there is none."""
+    """Returns the maximum over the window; null if there are no values."""
     array, ok = _floats(values)
     usable = array if ok is None else np.where(ok, array, -np.inf)
     highest_ = _extreme(rows, usable, start_ns, end_ns)
@@ -209,10 +209,10 @@ def highest(rows: Rows, values: pa.Array, start_ns: int, end_ns: int) -> pa.Arra
 
 
 def _extreme(rows: Rows, array: FloatArray, start_ns: int, end_ns: int) -> FloatArray:
-    """Takes the maximum over windows by doubling; -inf where there is none.
+    """Computes maxima over windows with a sparse table; -inf if there are no values.
 
-    A window of w rows is covered by two spans of 2**k rows, k = floor(log2(w)); `array`
-    holds the maxima of spans of 2**k rows from each row on, for one k after the other.
+    A window of w rows is the union of two spans of 2**k rows, k = floor(log2(w)). `array`
+    contains the maxima of the spans of 2**k rows from each row on, for increasing k.
     """
     window = rows.window(start_ns, end_ns)
     out = np.full(len(array), -np.inf)
@@ -235,12 +235,12 @@ def _extreme(rows: Rows, array: FloatArray, start_ns: int, end_ns: int) -> Float
 
 
 def past(rows: Rows, values: pa.Array, shift_ns: int) -> pa.Array:
-    """Takes each row's value of a time ago, of any type; null beyond the run."""
+    """Returns the value at t - shift, of any type; null beyond the run."""
     return ahead(rows, values, -shift_ns)
 
 
 def ahead(rows: Rows, values: pa.Array, shift_ns: int) -> pa.Array:
-    """Takes each row's value of a time later, of any type; null beyond the run."""
+    """Returns the value at t + shift, of any type; null beyond the run."""
     return pc.take(values, rows.nearest(shift_ns))
 
 
@@ -253,4 +253,4 @@ WINDOWED: dict[str, Callable[[Rows, pa.Array, int, int], pa.Array]] = {
 """Functions f(x, from_s, to_s) over the window [t + from_s, t + to_s], in float64."""
 
 SHIFTED: dict[str, Callable[[Rows, pa.Array, int], pa.Array]] = {"past": past, "ahead": ahead}
-"""Functions f(x, s) that give x of another time, in the type of x."""
+"""Functions f(x, s) that return x at another time, in the type of x."""

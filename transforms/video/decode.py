@@ -1,8 +1,8 @@
-"""Sparse decoding: the frames of a window, and keyframes, from a packet index.
+"""Sparse decoding: the frames of a window, or the keyframes of a file, by packet index.
 
-A window is decoded from the nearest keyframe before it to its last frame and no further.
-Frames are found by pts, never by counting: a picture that the index does not know is not
-given, a frame that the decoder does not give is left out.
+A window is decoded from the last keyframe before it to its last frame, and no further.
+Frames are identified by pts, never by counting: pictures that are not in the index are
+dropped, and frames that the decoder does not return are missing from the output.
 """
 
 from __future__ import annotations
@@ -30,25 +30,24 @@ from schemas.arrays import BoolArray, Image, IntArray
 from schemas.errors import CorruptError, UnreadableError, UnsupportedError
 from schemas.records import VideoFile
 from schemas.times import NS_PER_S, Span
+from transforms.video.demux import FORMAT_WHITELIST
 
 MAX_PIXELS = 1 << 26
-"""Larger pictures (8192 x 8192) are refused: a forged size must not exhaust the memory."""
+"""Limit on the size of a picture (8192 x 8192): a forged size must not exhaust the memory."""
 
 MAX_PACKET_BYTES = 1 << 26
-"""No more of an elementary stream's packet is read, whatever the index claims."""
+"""Limit on the bytes read for one packet of an elementary stream: a forged size must not either."""
 
-# A playlist can name any address, so only containers that hold their own bytes are opened.
-_FORMATS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,h264,hevc"
 # Formats without timestamps and without a seek table: their packets are read by offset.
 _ELEMENTARY = frozenset({"h264", "hevc"})
-_AHEAD = 2  # Pictures in conversion while another is decoded: what one thread keeps up with.
+_AHEAD = 2  # Pictures converted while another is decoded: as many as one thread keeps up with.
 _LIMITED_RANGE = frozenset({0, 1})  # AVCOL_RANGE_UNSPECIFIED, _MPEG
 _BT601 = frozenset({2, 5, 6})  # AVCOL_SPC_UNSPECIFIED, _BT470BG, _SMPTE170M
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """One decoded picture: `image` is uint8[h, w, 3], BGR, at `t_ns` of its log."""
+    """One decoded picture at `t_ns` of its log: `image` is uint8[h, w, 3], BGR."""
 
     t_ns: int
     image: Image
@@ -56,7 +55,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Index:
-    """The rows of `frames` of one file, in the order of pts."""
+    """The rows of `frames` of one file, sorted by pts."""
 
     t_ns: IntArray
     pts: IntArray
@@ -76,21 +75,21 @@ class _Index:
 def decode_window(
     videos: Sequence[VideoFile], frames: pa.Table, span: Span, threads: int = 1
 ) -> Iterator[Frame]:
-    """Decodes exactly the frames of one camera that lie in a span, in the order of time.
+    """Decodes the frames of one camera with start_ns <= t_ns < end_ns, in temporal order.
 
     Args:
-        videos: the camera's files; a window may run from one into the next.
+        videos: the camera's files; a window may extend over several.
         frames: the camera's rows of the table `frames`, in any order.
-        span: which frames: start_ns <= t_ns < end_ns.
-        threads: decoder threads a file.
+        span: the window.
+        threads: decoder threads per file.
 
     Yields:
-        The frames. One that a damaged packet spoils is left out.
+        The frames, except those that damaged packets make undecodable.
 
     Raises:
         CorruptError: none of the frames decodes, or the file is not the one indexed.
         UnreadableError: a file cannot be opened.
-        UnsupportedError: the codec or the container is not known.
+        UnsupportedError: unknown codec or container.
     """
     parts = []
     for video in videos:
@@ -98,45 +97,47 @@ def decode_window(
         wanted = index.within(span)
         if len(wanted):
             parts.append(_decode_runs(video, index, [wanted], threads))
-    yield from _some(heapq.merge(*parts, key=lambda frame: frame.t_ns), videos, bool(parts), span)
+    merged = heapq.merge(*parts, key=lambda frame: frame.t_ns)
+    yield from _require_frames(merged, videos, bool(parts), span)
 
 
 def decode_keyframes(
     video: VideoFile, frames: pa.Table, fps: float, threads: int = 1
 ) -> Iterator[Frame]:
-    """Decodes keyframes of one file, at most `fps` a second, and nothing between them.
+    """Decodes keyframes of one file, at most `fps` per second, and no frames between them.
 
-    Of the keyframes that lie in one step of 1/fps from the file's first frame, the first is
-    taken, so that slight irregularities of their distance do not halve the rate.
+    Time since the file's first frame is divided into steps of 1/fps, and the first keyframe
+    of each step is decoded: jitter of the keyframe interval does not halve the rate.
 
     Args:
         video: the file.
-        frames: its rows of the table `frames`; rows of other files are passed over.
-        fps: frames a second, above 0.
+        frames: its rows of the table `frames`; rows of other files are ignored.
+        fps: frames per second, above 0.
         threads: decoder threads.
 
     Raises:
         DataError: as by `decode_window`.
     """
     if not fps > 0:
-        raise ValueError(f"fps must be above 0, is {fps}")
+        raise ValueError(f"fps is {fps}; it must be above 0")
     index = _Index.of(frames, video.uri)
     keys = np.flatnonzero(index.is_keyframe)
     steps = np.floor((index.t_ns[keys] - index.t_ns[:1]) * (fps / NS_PER_S))
     _, first = np.unique(steps, return_index=True)
     runs = [keys[i : i + 1] for i in first]
     span = Span(video.start_ns, video.start_ns + video.duration_ns)
-    yield from _some(_decode_runs(video, index, runs, threads), [video], bool(runs), span)
+    decoded = _decode_runs(video, index, runs, threads)
+    yield from _require_frames(decoded, [video], bool(runs), span)
 
 
-def _some(
-    found: Iterator[Frame], videos: Sequence[VideoFile], wanted: bool, span: Span
+def _require_frames(
+    frames: Iterator[Frame], videos: Sequence[VideoFile], expected: bool, span: Span
 ) -> Iterator[Frame]:
-    """Passes frames on, and refuses to give none where there should be some."""
-    for frame in found:
-        wanted = False
+    """Passes frames through; raises CorruptError if some are expected and none comes."""
+    for frame in frames:
+        expected = False
         yield frame
-    if wanted:
+    if expected:
         names = ", ".join(video.uri for video in videos)
         raise CorruptError(
             f"{names}: no frame of [{span.start_ns}, {span.end_ns}) ns decodes; "
@@ -147,9 +148,9 @@ def _some(
 def _decode_runs(
     video: VideoFile, index: _Index, runs: Sequence[NDArray[np.intp]], threads: int
 ) -> Iterator[Frame]:
-    """Decodes runs of rows of one file's index, each from the keyframe before it.
+    """Decodes runs of rows of one file's index, each from the last keyframe before it.
 
-    A thread of its own turns pictures into BGR while the next ones are decoded.
+    A separate thread converts pictures to BGR while the next ones are decoded.
     """
     with _open(video.uri) as container, ThreadPoolExecutor(1) as converter:
         stream = _video_stream(container, video, threads)
@@ -176,13 +177,16 @@ def _frame(t_ns: int, image: Future[Image]) -> Frame:
 
 @contextmanager
 def _open(uri: str) -> Iterator[Any]:
-    """Opens a video of any file system; a local one by its path, which is faster."""
-    # Titles and comments are nobody's business here, so their encoding must not matter.
-    how: dict[str, Any] = {"options": {"format_whitelist": _FORMATS}, "metadata_errors": "replace"}
+    """Opens a video on any file system; a local one by its path, which is faster."""
+    # Tags are not used here, so undecodable ones must not raise.
+    how: dict[str, Any] = {
+        "options": {"format_whitelist": FORMAT_WHITELIST},
+        "metadata_errors": "replace",
+    }
     try:
         fs, path = fsspec.core.url_to_fs(uri)
         if isinstance(fs, LocalFileSystem):
-            # Without the prefix FFmpeg would read "http:..." in a file's name as an address.
+            # Without the prefix FFmpeg would take a file name like "http:..." for a URL.
             with av.open(f"file:{path}", **how) as container:
                 yield container
         else:
@@ -190,21 +194,23 @@ def _open(uri: str) -> Iterator[Any]:
                 yield container
     except (OSError, av.error.FFmpegError) as error:
         if isinstance(error, OSError):
-            raise UnreadableError(f"{uri}: {error.strerror or error}; is it there?") from error
+            raise UnreadableError(
+                f"{uri}: {error.strerror or error}; check that it exists, and its permissions"
+            ) from error
         raise CorruptError(f"{uri}: {error.strerror}; record or copy it again") from error
 
 
 def _video_stream(container: Any, video: VideoFile, threads: int) -> Any:
     if not container.streams.video:
-        raise CorruptError(f"{video.uri}: holds no video; ingest it again if it was replaced")
+        raise CorruptError(f"{video.uri}: no video stream; ingest it again if it was replaced")
     stream = container.streams.video[0]
     if stream.codec_context is None:
-        raise UnsupportedError(f"{video.uri}: no decoder for its video; convert it to H.264")
+        raise UnsupportedError(f"{video.uri}: unknown video codec; convert it to H.264")
     elementary = container.format.name in _ELEMENTARY
     if not elementary and stream.time_base != Fraction(video.time_base_num, video.time_base_den):
         raise CorruptError(
-            f"{video.uri}: its time base is {stream.time_base}, the index says "
-            f"{video.time_base_num}/{video.time_base_den}; ingest it again, it was replaced"
+            f"{video.uri}: its time base is {stream.time_base}, in the index it is "
+            f"{video.time_base_num}/{video.time_base_den}; the file was replaced, ingest it again"
         )
     context = stream.codec_context
     context.thread_count = threads
@@ -215,10 +221,10 @@ def _video_stream(container: Any, video: VideoFile, threads: int) -> Any:
 def _demux_packets(
     container: Any, stream: Any, index: _Index, run: NDArray[np.intp]
 ) -> Iterator[Any]:
-    """Gives packets in decode order, from the keyframe before the run to its end.
+    """Yields packets in decode order, from the last keyframe before the run to its end.
 
-    A container seeks by dts, and some to any packet, so it may land after that keyframe:
-    then the keyframe before is tried, and at last the start of the file.
+    Containers seek by dts, and some to any packet, so seeking may end after that keyframe:
+    then the keyframe before it is tried, and finally the start of the file.
     """
     first, last = int(index.pts[run[0]]), int(index.pts[run[-1]])
     keys = index.pts[index.is_keyframe & (index.pts <= first)]
@@ -229,13 +235,13 @@ def _demux_packets(
         packet = next((packet for packet in packets if packet.is_keyframe), None)
         if packet is not None and (packet.pts <= first or start == before_all):
             yield packet
-            # No picture comes out before its dts.
+            # A picture's pts is never before its dts.
             yield from takewhile(lambda packet: packet.dts is None or packet.dts <= last, packets)
             return
 
 
 def _demux(container: Any, stream: Any) -> Iterator[Any]:
-    """Gives packets as far as the file can be read: a torn one ends early."""
+    """Yields packets up to the first unreadable position, as in a truncated file."""
     try:
         for packet in container.demux(stream):
             if packet.pts is not None:
@@ -245,10 +251,7 @@ def _demux(container: Any, stream: Any) -> Iterator[Any]:
 
 
 def _read_packets(video: VideoFile, index: _Index, run: NDArray[np.intp]) -> Iterator[Any]:
-    """Gives the packets of an elementary stream by their place in the file.
-
-    Their pts come from the index, so it must know of reordered frames, if there are any.
-    """
+    """Yields the packets of an elementary stream by their byte offsets, with pts of the index."""
     keys = np.flatnonzero(index.is_keyframe[: run[0] + 1])
     start = index.byte_offset[keys[-1] if len(keys) else 0]
     end = index.byte_offset[run].max()
@@ -262,7 +265,7 @@ def _read_packets(video: VideoFile, index: _Index, run: NDArray[np.intp]) -> Ite
 
 
 def _pictures(context: Any, packets: Iterator[Any], wanted: set[int]) -> Iterator[Any]:
-    """Decodes packets until every wanted picture has come out; spoilt ones are left out."""
+    """Decodes packets until every wanted picture is out; undecodable ones are left out."""
     unsent = set(wanted)
     for packet in packets:
         unsent.discard(packet.pts)
@@ -275,7 +278,7 @@ def _pictures(context: Any, packets: Iterator[Any], wanted: set[int]) -> Iterato
 def _decode(context: Any, packet: Any, wanted: set[int]) -> Iterator[Any]:
     try:
         pictures = context.decode(packet)
-    except av.error.FFmpegError:  # Each decoder has its own code for a packet that it rejects.
+    except av.error.FFmpegError:  # Decoders use various codes for invalid packets.
         return
     for picture in pictures:
         if picture.pts in wanted and not picture.is_corrupt:
@@ -283,11 +286,11 @@ def _decode(context: Any, packet: Any, wanted: set[int]) -> Iterator[Any]:
 
 
 def _bgr(picture: Any, video: VideoFile) -> Image:
-    """Turns a picture into BGR; the usual 8-bit 4:2:0 of BT.601 by OpenCV, three times faster."""
+    """Converts a picture to BGR; 8-bit 4:2:0 in BT.601 by OpenCV, which is three times faster."""
     if (picture.width, picture.height) != (video.width, video.height):
         raise CorruptError(
-            f"{video.uri}: pts {picture.pts} is {picture.width}x{picture.height}, the index says "
-            f"{video.width}x{video.height}; cut the file where its size changes"
+            f"{video.uri}: the frame at pts {picture.pts} is {picture.width}x{picture.height}, in "
+            f"the index it is {video.width}x{video.height}; split the file where its size changes"
         )
     image: Image
     if (

@@ -1,9 +1,14 @@
-"""The packet index of a video file of any container: demuxed at most, never decoded."""
+"""The packet index of a video file in any container; nothing is decoded.
+
+MP4 and MOV files are indexed by their sample tables (transforms.video.mp4), all others by
+demuxing every packet with libavformat.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import av
 import fsspec
@@ -21,27 +26,28 @@ from schemas.times import NS_PER_MS, NS_PER_S
 from transforms.video.mp4 import Track, read_index
 
 RAW_FPS = 20
-"""What a raw H.264 or HEVC stream is taken to run at: it carries no times itself."""
+"""Assumed frame rate of an H.264 or HEVC elementary stream, which has no timestamps."""
 
 READ_BLOCK_BYTES = 64 << 10
-"""One remote read: an index needs few bytes in few places."""
+"""Size of a remote read: an index takes a few bytes at a few offsets."""
 
 MAX_PACKETS = 1 << 24
 MAX_DURATION_NS = 30 * 86_400 * NS_PER_S
-"""A file longer than a month is forged, and its times might not fit in int64."""
+"""A month: longer files are forged, and their times might overflow int64."""
+
+FORMAT_WHITELIST = "mov,mp4,matroska,webm,avi,mpegts,mpeg,h264,hevc"
+"""The libavformat demuxers that may open a file: playlists, which may refer to any URL, may not."""
 
 _MP4_SUFFIXES = (".mp4", ".mov", ".m4v")
 _RAW = {".hevc": "hevc", ".h265": "hevc", ".265": "hevc", ".h264": "h264", ".264": "h264"}
-# A playlist can name any address, so only containers that hold their own bytes are opened.
-_FORMATS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,h264,hevc"
 _CODEC_NAMES = {"libdav1d": "av1", "libaom-av1": "av1"}
 
 
 def open_video(uri: str) -> BinaryIO:
-    """Opens a file for reads in few places.
+    """Opens a file for small reads at a few offsets.
 
     Raises:
-        UnreadableError: it cannot be opened.
+        UnreadableError: the file cannot be opened.
     """
     try:
         fs, path = fsspec.core.url_to_fs(uri)
@@ -51,7 +57,7 @@ def open_video(uri: str) -> BinaryIO:
         )
     except OSError as error:
         raise UnreadableError(
-            f"{uri}: cannot be opened ({error.strerror or error}); check that it is there and "
+            f"{uri}: cannot be opened ({error.strerror or error}); check that it exists, and "
             "its permissions"
         ) from error
 
@@ -61,13 +67,13 @@ def index_video(uri: str, camera: str, start_ns: int, fps: float | None = None) 
 
     Args:
         uri: the file.
-        camera: what the log calls the camera.
+        camera: the camera's name in the log.
         start_ns: time of the first frame, from the log's start.
-        fps: rate of a raw stream, which has no times of its own; RAW_FPS if None.
+        fps: frame rate of an elementary stream, which has no timestamps; RAW_FPS if None.
 
     Returns:
-        The frames that are shown, in the order in which they are shown. Frames that an edit
-        list hides are not among them: no decoder returns them.
+        The presented frames, in presentation order. Frames that an edit list hides are left
+        out, as decoders do not return them.
 
     Raises:
         DataError: empty, cut off, not a video, or without a frame.
@@ -77,7 +83,7 @@ def index_video(uri: str, camera: str, start_ns: int, fps: float | None = None) 
 
 
 def read_video_track(file: BinaryIO, uri: str, fps: float | None = None) -> Track:
-    """Reads the index of the first video track of an open file.
+    """Indexes the first video track of an open file.
 
     Raises:
         DataError: as `index_video`.
@@ -91,20 +97,87 @@ def read_video_track(file: BinaryIO, uri: str, fps: float | None = None) -> Trac
             try:
                 tracks = [t for t in read_index(file, uri) if t.kind == "vide" and len(t.pts)]
             except UnsupportedError:
-                # Fragments: libavformat puts their many small indexes together.
-                return _demuxed(file, uri, None)
+                # libavformat joins the indexes of the fragments of a fragmented MP4.
+                return _demux_track(file, uri, None)
             if not tracks:
-                raise EmptyError(f"{uri}: no video frames in it")
+                raise EmptyError(f"{uri}: no video frames in it; record or copy it again")
             return tracks[0]
-        return _demuxed(file, uri, (_RAW[suffix], fps or RAW_FPS) if suffix in _RAW else None)
+        return _demux_track(file, uri, (_RAW[suffix], fps or RAW_FPS) if suffix in _RAW else None)
     except OSError as error:
-        raise UnreadableError(f"{uri}: reading failed ({error.strerror or error})") from error
+        raise UnreadableError(
+            f"{uri}: reading failed ({error.strerror or error}); try again, or copy the file again"
+        ) from error
 
 
-def _demuxed(file: BinaryIO, uri: str, raw: tuple[str, float] | None) -> Track:
-    """Indexes by reading every packet with libavformat; `raw` is a bare codec and its rate."""
+@dataclass(frozen=True, slots=True)
+class _Stream:
+    """A file's first video stream and its packets, as libavformat demuxes them.
+
+    `packets` are (pts, byte offset, byte size, is keyframe, is hidden) in decode order.
+    """
+
+    codec: str
+    width: int
+    height: int
+    time_base: Fraction
+    extradata: bytes
+    has_b_frames: bool
+    has_timestamps: bool
+    packets: list[tuple[int | None, int, int, bool, bool]]
+
+
+def _demux_track(file: BinaryIO, uri: str, raw: tuple[str, float] | None) -> Track:
+    """Indexes a file by demuxing all its packets.
+
+    Args:
+        file: the file, seekable.
+        uri: the name of the file in messages.
+        raw: codec and frame rate of an elementary stream; None for containers.
+
+    Raises:
+        DataError: as `index_video`.
+    """
+    stream = _demux(file, uri, raw)
+    packets = stream.packets
+    if not packets:
+        raise EmptyError(f"{uri}: no video frames in it; record or copy it again")
+    if stream.has_b_frames and not stream.has_timestamps:
+        # Packets are in decode order, and nothing in the file tells the presentation order.
+        raise UnsupportedError(
+            f"{uri}: B-frames in a file without presentation times; remux it: "
+            "ffmpeg -i FILE -c copy FILE.mp4"
+        )
+    time_base = stream.time_base
+    if raw:
+        time_base = 1 / Fraction(raw[1]).limit_denominator(1_000_000)
+        pts: IntArray = np.arange(len(packets), dtype=np.int64)
+    elif any(packet[0] is None for packet in packets):
+        raise CorruptError(f"{uri}: a frame without a timestamp; remux it with ffmpeg -c copy")
+    else:
+        pts = np.array([packet[0] for packet in packets], np.int64)
+    steps = np.diff(np.sort(pts))
+    median_step = int(np.median(steps)) if len(steps) else 0
+    return Track(
+        kind="vide",
+        codec=_CODEC_NAMES.get(stream.codec, stream.codec),
+        width=stream.width,
+        height=stream.height,
+        time_base=(time_base.numerator, time_base.denominator),
+        pts=pts,
+        dts=pts,
+        is_keyframe=np.array([packet[3] for packet in packets], np.bool_),
+        is_hidden=np.array([packet[4] for packet in packets], np.bool_),
+        byte_offset=np.array([packet[1] for packet in packets], np.int64),
+        byte_size=np.array([packet[2] for packet in packets], np.int64),
+        duration=np.full(len(packets), median_step, np.int64),
+        extradata=stream.extradata,
+    )
+
+
+def _demux(file: BinaryIO, uri: str, raw: tuple[str, float] | None) -> _Stream:
+    """Reads the headers and every packet with libavformat."""
     file.seek(0)
-    options = {"format_whitelist": _FORMATS}
+    options = {"format_whitelist": FORMAT_WHITELIST}
     if raw:
         options["framerate"] = str(raw[1])
     try:
@@ -116,83 +189,58 @@ def _demuxed(file: BinaryIO, uri: str, raw: tuple[str, float] | None) -> Track:
             metadata_errors="replace",
         ) as container:
             if not container.streams.video:
-                raise UnsupportedError(f"{uri}: no video stream in it")
+                raise UnsupportedError(f"{uri}: no video stream in it; remove the file")
             stream = container.streams.video[0]
-            if stream.codec_context is None:
-                raise UnsupportedError(f"{uri}: its video is of a codec that nobody here knows")
-            rows: list[tuple[int | None, int, int, bool, bool]] = []
-            for packet in container.demux(stream):
-                if packet.size:
-                    rows.append(
-                        (
-                            packet.pts,
-                            packet.pos or 0,
-                            packet.size,
-                            packet.is_keyframe,
-                            packet.is_discard,
-                        )
-                    )
-                if len(rows) > MAX_PACKETS:
-                    raise UnsupportedError(f"{uri}: over {MAX_PACKETS} frames; split the file")
-            reordered = stream.codec_context.has_b_frames
-            timeless = raw is not None or container.format.name == "avi"
-            codec = stream.codec_context.name
-            size = (stream.codec_context.width, stream.codec_context.height)
-            extradata = bytes(stream.codec_context.extradata or b"")
-            base = stream.time_base or Fraction(1, 1)
+            context = stream.codec_context
+            if context is None:
+                raise UnsupportedError(f"{uri}: unknown video codec; convert it to H.264")
+            packets = _read_packets(container, stream, uri)
+            # The context is read last: demuxing completes it.
+            return _Stream(
+                codec=context.name,
+                width=context.width,
+                height=context.height,
+                time_base=stream.time_base or Fraction(1, 1),
+                extradata=bytes(context.extradata or b""),
+                has_b_frames=bool(context.has_b_frames),
+                has_timestamps=raw is None and container.format.name != "avi",
+                packets=packets,
+            )
     except av.FFmpegError as error:
         raise CorruptError(
             f"{uri}: not a readable video ({error.strerror}); check what wrote the file"
         ) from error
-    if not rows:
-        raise EmptyError(f"{uri}: no video frames in it")
-    if reordered and timeless:
-        # Such files list frames in the order of decoding and do not say that of showing.
-        raise UnsupportedError(
-            f"{uri}: B-frames in a file without presentation times; remux it: "
-            "ffmpeg -i FILE -c copy FILE.mp4"
-        )
-    if raw:
-        base = 1 / Fraction(raw[1]).limit_denominator(1_000_000)
-        pts: IntArray = np.arange(len(rows), dtype=np.int64)
-    elif any(row[0] is None for row in rows):
-        raise CorruptError(f"{uri}: a frame without a time; remux it with ffmpeg -c copy")
-    else:
-        pts = np.array([row[0] for row in rows], np.int64)
-    steps = np.diff(np.sort(pts))
-    typical = int(np.median(steps)) if len(steps) else 0
-    return Track(
-        kind="vide",
-        codec=_CODEC_NAMES.get(codec, codec),
-        width=size[0],
-        height=size[1],
-        time_base=(base.numerator, base.denominator),
-        pts=pts,
-        dts=pts,
-        is_keyframe=np.array([row[3] for row in rows], np.bool_),
-        is_hidden=np.array([row[4] for row in rows], np.bool_),
-        byte_offset=np.array([row[1] for row in rows], np.int64),
-        byte_size=np.array([row[2] for row in rows], np.int64),
-        duration=np.full(len(rows), typical, np.int64),
-        extradata=extradata,
-    )
+
+
+def _read_packets(
+    container: Any, stream: Any, uri: str
+) -> list[tuple[int | None, int, int, bool, bool]]:
+    packets = []
+    for packet in container.demux(stream):
+        if packet.size:
+            packets.append(
+                (packet.pts, packet.pos or 0, packet.size, packet.is_keyframe, packet.is_discard)
+            )
+        if len(packets) > MAX_PACKETS:
+            raise UnsupportedError(f"{uri}: over {MAX_PACKETS} frames; split the file")
+    return packets
 
 
 def video_of(track: Track, uri: str, camera: str, start_ns: int) -> Video:
-    """Turns a track into the record of a log's video.
+    """Converts a track to the video of a log.
 
     Raises:
-        EmptyError: no frame is shown.
-        CorruptError: its times span more than a month.
+        EmptyError: no frame is presented.
+        CorruptError: the timestamps span more than a month.
     """
     rows = track.presented()
     if not len(rows):
-        raise EmptyError(f"{uri}: no frame of it is shown")
+        raise EmptyError(f"{uri}: its edit list hides every frame; record or remux it again")
     pts: IntArray = track.pts[rows]
     num, den = track.time_base
     last = int(track.duration[rows[-1]])
     if (int(pts[-1]) - int(pts[0]) + last) * num * NS_PER_S // den > MAX_DURATION_NS:
-        raise CorruptError(f"{uri}: its times span more than a month; remux it")
+        raise CorruptError(f"{uri}: its timestamps span more than a month; remux it")
     since_first = _to_ns(pts - pts[0], num, den)
     end = _to_ns(pts[-1:] - pts[0] + last, num, den)
     keyframes: BoolArray = track.is_keyframe[rows]
@@ -214,7 +262,7 @@ def video_of(track: Track, uri: str, camera: str, start_ns: int) -> Video:
 
 
 def _to_ns(ticks: IntArray, num: int, den: int) -> IntArray:
-    """Rounds ticks to int64 nanoseconds, whole seconds apart so that nothing overflows.
+    """Converts ticks to nanoseconds, rounded half up; whole seconds apart, to avoid overflow.
 
     >>> _to_ns(np.array([1, 3, 90001]), 1, 90000).tolist()
     [11111, 33333, 1000011111]
@@ -224,6 +272,6 @@ def _to_ns(ticks: IntArray, num: int, den: int) -> IntArray:
 
 
 def _varies(t_ns: IntArray, tick_ns: int) -> bool:
-    """Tells whether steps between frames differ by more than rounding to ticks explains."""
+    """Tells whether the steps between frames differ by more than the rounding to ticks."""
     steps = np.diff(t_ns)
     return len(steps) > 1 and int(steps.max() - steps.min()) > max(NS_PER_MS, int(tick_ns))

@@ -1,9 +1,9 @@
-"""What an MP4 edit list does to the times of a track, as libavformat does it.
+"""MP4 edit lists: how they change the timestamps of a track, as in libavformat.
 
-The edit list (ISO/IEC 14496-12, 8.6.6) says which part of the media is presented. Samples
-that decoding needs but nobody sees stay in the index, hidden, with times before their edit.
-The rules for ties, B-frames and offsets are those of libavformat's mov demuxer, so that our
-pts address the same pictures there.
+The edit list (ISO/IEC 14496-12, 8.6.6) selects the part of the media that is presented.
+Samples that decoding needs but that are not presented stay in the index: they are hidden,
+and have times before their edit. Ties, B-frames and composition offsets are treated as in
+libavformat's mov demuxer, so that a pts of the index addresses the same picture there.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from schemas.arrays import BoolArray, IntArray
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """Samples in decode order: `rows` of the tables, `dts` in ticks, hidden or not."""
+    """Samples in decode order: `rows` of the sample table, `dts` in ticks, hidden or not."""
 
     rows: IntArray
     dts: IntArray
@@ -28,61 +28,66 @@ class Timeline:
 def present(
     edits: Sequence[tuple[int, int]],
     dts: IntArray,
-    shift: IntArray,
+    composition_offset: IntArray,
     is_keyframe: BoolArray,
-    lead: int,
+    dts_shift: int,
     *,
     reordered: bool,
 ) -> Timeline:
     """Applies an edit list.
 
     Args:
-        edits: (duration, media time) in media ticks; media time -1 is a wait at the start.
+        edits: (duration, media time) in media ticks; media time -1 is an empty edit, a
+            delay at the start.
         dts: int64[n], decode times before the edits.
-        shift: int64[n], pts less dts.
+        composition_offset: int64[n], pts less dts.
         is_keyframe: bool[n].
-        lead: ticks by which `shift` was raised so that no picture precedes its decoding.
-        reordered: the track has composition offsets.
+        dts_shift: ticks that were added to `composition_offset` to make it non-negative.
+        reordered: the track has composition offsets (B-frames).
 
     Returns:
-        The samples that the edits need, from the keyframe before each edit to the first
-        keyframe after it (the second where pictures are reordered).
+        The samples that the edits need: from the keyframe before each edit to the first
+        keyframe after it (the second if pictures are reordered).
     """
-    wait, found = 0, False
-    entry_end = -lead
-    first_pts: int | None = None
+    delay = 0
+    end = -dts_shift
+    first_pts: list[int] = []
     pieces: list[tuple[IntArray, IntArray, BoolArray]] = []
-    # Edits speak of composition times as the file has them, before the lead was added.
-    pts = dts + shift - lead
+    # Edits refer to the composition times in the file, without the shift.
+    pts = dts + composition_offset - dts_shift
     for duration, media_time in edits:
-        counter = entry_end
-        entry_end += duration
+        start = end
+        end += duration
         if media_time == -1:
-            if not found:
-                wait += duration
+            # Empty edits count only before the first other one.
+            delay += 0 if pieces else duration
             continue
-        found = True
-        before = (dts <= media_time - lead) & (pts <= media_time - lead)
+        before = (dts <= media_time - dts_shift) & (pts <= media_time - dts_shift)
         ending = (pts + np.append(np.diff(dts), duration) >= media_time + duration) & is_keyframe
         rows = _needed(before, ending, is_keyframe, keyframes_after=2 if reordered else 1)
         inside = (pts[rows] >= media_time) & (pts[rows] < media_time + duration)
-        times = np.full(len(rows), counter, np.int64)
+        times = _shifted(dts[rows], inside, start)
         if inside.any():
-            times = dts[rows] - dts[rows[np.argmax(inside)]] + counter
-            start = int((times + shift[rows])[inside].min())
-            first_pts = start if first_pts is None else min(first_pts, start)
+            first_pts.append(int((times + composition_offset[rows])[inside].min()))
         pieces.append((rows, times, ~inside))
     if not pieces:
         return Timeline(np.arange(len(dts)), dts, np.zeros(len(dts), np.bool_))
     rows, times, hidden = (np.concatenate(column) for column in zip(*pieces, strict=True))
-    late = max(0, (first_pts or 0) - wait)
+    late = max(0, min(first_pts, default=0) - delay)
     return Timeline(rows, times - late, hidden)
+
+
+def _shifted(dts: IntArray, inside: BoolArray, start: int) -> IntArray:
+    """Moves decode times so that the first presented sample is decoded at `start`."""
+    if not inside.any():
+        return np.full(len(dts), start, np.int64)
+    return np.asarray(dts - dts[np.argmax(inside)] + start, np.int64)
 
 
 def _needed(
     before: BoolArray, ending: BoolArray, is_keyframe: BoolArray, *, keyframes_after: int
 ) -> IntArray:
-    """Rows from the last keyframe before an edit to the keyframe that ends it."""
+    """Returns the rows from the last keyframe before an edit to the keyframe that ends it."""
     starts = np.flatnonzero(before & is_keyframe)
     if not len(starts):
         starts = np.flatnonzero(before)

@@ -1,41 +1,40 @@
-"""Encoding: frames to H.264 clips and to JPEG, with equal bytes for equal frames."""
+"""Encoding of frames to H.264 clips and to JPEG: equal frames give equal bytes."""
 
 from __future__ import annotations
 
 import io
-import struct
 from fractions import Fraction
 from typing import Any
 
 import av
 import cv2
-import numpy as np
 
 from schemas.arrays import Image
 from schemas.errors import CorruptError, EmptyError
 from schemas.times import NS_PER_S
+from transforms.video.boxes import Box, BoxParser
 
 TICKS_PER_S = 90_000
-"""A clip's time base, in the media and in its edit list."""
+"""Timescale of a clip, in the media and in its edit list."""
 
-# What OpenCV converts to: ITU-R BT.601 (AVCOL_SPC_SMPTE170M), limited range (AVCOL_RANGE_MPEG).
+# OpenCV's YUV: ITU-R BT.601 (AVCOL_SPC_SMPTE170M), limited range (AVCOL_RANGE_MPEG).
 _COLORSPACE, _COLOR_RANGE = 6, 1
 
 
 class ClipWriter:
-    """Encodes frames into an MP4 as they come; memory holds only the encoded clip.
+    """Encodes frames to an MP4 one by one; only the encoded clip is kept in memory.
 
-    H.264 4:2:0 in one thread, without B-frames, with a keyframe first in each second. A pts
-    is the time since `start_ns`, rounded to 1/90000 s, so a variable rate survives and the
-    first pts may be above 0. `moov` comes before the pictures, so a loader can stream. A
-    picture of odd width or height is padded by its last column or row: 4:2:0 has no odd
-    sizes, and pixel coordinates stay what they were.
+    The clip is H.264 4:2:0, encoded in one thread, without B-frames; the first frame of each
+    second is a keyframe. A frame's pts is its time since `start_ns` rounded to 1/90000 s, so
+    variable frame rates are preserved and the first pts may be above 0. `moov` precedes
+    `mdat`, so that loaders can stream. Pictures of odd width or height, which 4:2:0 does not
+    allow, are padded by repeating the last column or row: pixel coordinates do not change.
 
     Args:
-        width: of every frame, px.
-        height: of every frame, px.
+        width: width of every frame, px.
+        height: height of every frame, px.
         start_ns: the time that becomes pts 0.
-        crf: x264's constant rate factor, lower is better.
+        crf: x264's constant rate factor; lower is better.
         preset: x264's preset.
     """
 
@@ -51,7 +50,7 @@ class ClipWriter:
             self._file,
             "w",
             format="mp4",
-            # Empty edits are in units of the movie's time scale, 1 ms unless told.
+            # Durations of edits are in the movie's timescale, 1 ms by default.
             options={"fflags": "+bitexact", "movie_timescale": str(TICKS_PER_S)},
         )
         self._stream: Any = self._container.add_stream(
@@ -61,8 +60,8 @@ class ClipWriter:
                 "preset": preset,
                 "forced-idr": "1",
                 "flags": "+bitexact",
-                # x264's macroblock tree reads memory that nobody wrote, so equal frames would
-                # not always give equal bytes; it also starves what is new in a picture.
+                # x264's macroblock tree reads uninitialised memory, so that equal frames would
+                # not always give equal bytes; it also spends fewer bits on new objects.
                 "x264-params": "bframes=0:mbtree=0:keyint=infinite:threads=1:force-cfr=0",
             },
         )
@@ -77,16 +76,16 @@ class ClipWriter:
         context.color_range = _COLOR_RANGE
 
     def write(self, t_ns: int, bgr: Image) -> None:
-        """Encodes one frame, uint8[height, width, 3], later than the one before.
+        """Encodes one frame, uint8[height, width, 3], later than the previous one.
 
         Raises:
-            ValueError: the picture has another size, or the time does not rise.
+            ValueError: the picture has another size, or the time does not increase.
         """
         pts = clip_ticks(t_ns - self._start_ns)
         if bgr.shape != self._shape:
-            raise ValueError(f"frame at {t_ns} ns is {bgr.shape}, the clip is {self._shape}")
+            raise ValueError(f"frame at {t_ns} ns has shape {bgr.shape}, the clip {self._shape}")
         if pts <= self._last_pts:
-            raise ValueError(f"frame at {t_ns} ns is not after the one before (pts {pts})")
+            raise ValueError(f"frame at {t_ns} ns is not after the previous one (pts {pts})")
         height, width, _ = bgr.shape
         even: Any = bgr
         if height % 2 or width % 2:
@@ -102,7 +101,7 @@ class ClipWriter:
         self._container.mux(self._stream.encode(frame))
 
     def close(self) -> bytes:
-        """Ends the clip and returns the MP4.
+        """Finishes the clip and returns the MP4.
 
         Raises:
             EmptyError: no frame was written.
@@ -115,7 +114,7 @@ class ClipWriter:
 
 
 def clip_ticks(since_start_ns: int) -> int:
-    """Rounds nanoseconds since a clip's start to its ticks, halves up.
+    """Converts nanoseconds since a clip's start to its ticks, rounded half up.
 
     >>> clip_ticks(1_000_000_000)
     90000
@@ -126,60 +125,49 @@ def clip_ticks(since_start_ns: int) -> int:
 def _moov_first(mp4: bytes) -> bytes:
     """Moves `moov` before `mdat` in an MP4 of one track that this module wrote.
 
-    FFmpeg's own `faststart` reopens its output by name, and this one has none.
+    FFmpeg's own `faststart` reopens its output by name, and this output has none.
     """
-    boxes = _boxes(mp4, 0, len(mp4))
-    start, end = boxes[b"moov"]
-    moov = bytearray(mp4[start:end])
-    first, last = 0, len(moov)
-    for kind in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stco"):
-        first, last = _boxes(moov, first, last)[kind]
-        first += 8
-    # stco: version and flags, a count, then where each run of pictures begins in the file.
-    offsets = np.frombuffer(moov[first + 8 : last], ">u4")
-    if int(offsets[-1]) + len(moov) >= 1 << 32:
+    if len(mp4) >= 1 << 32:
+        # Chunk offsets in stco are 32 bits wide.
         raise ValueError(f"a clip of {len(mp4)} bytes is too long; shorten its span")
-    moov[first + 8 : last] = (offsets + len(moov)).astype(">u4").tobytes()
-    head = boxes[b"ftyp"][1]
-    return mp4[:head] + bytes(moov) + mp4[head:start] + mp4[end:]
+    parser = BoxParser(mp4, "clip", len(mp4))
+    top = parser.children(Box(b"", 0, len(mp4)))
+    table = top[b"moov"]
+    start, end = table.start - 8, table.end
+    for type_ in (b"trak", b"mdia", b"minf", b"stbl", b"stco"):
+        table = parser.children(table)[type_]
+    offsets = parser.rows(table, "u4")["f0"]
 
-
-def _boxes(mp4: bytes | bytearray, first: int, last: int) -> dict[bytes, tuple[int, int]]:
-    """Finds the boxes that lie side by side in [first, last): kind to [start, end)."""
-    boxes = {}
-    while first < last:
-        size, kind = struct.unpack_from(">I4s", mp4, first)
-        if size < 8:
-            raise ValueError("a clip over 4 GiB is too long; shorten its span")
-        boxes[kind] = (first, first + size)
-        first += size
-    return boxes
+    moved = (offsets + (end - start)).astype(">u4").tobytes()
+    moov = mp4[start : table.end - len(moved)] + moved + mp4[table.end : end]
+    head = top[b"ftyp"].end
+    return mp4[:head] + moov + mp4[head:start] + mp4[end:]
 
 
 def encode_jpeg(bgr: Image, quality: int = 90) -> bytes:
     """Encodes a picture, uint8[h, w, 3], as JPEG."""
     done, jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
-        raise ValueError(f"a picture of shape {bgr.shape} cannot be a JPEG")
+        raise ValueError(f"a picture of shape {bgr.shape} cannot be encoded as JPEG")
     return jpeg.tobytes()
 
 
 def clip_to_frames(mp4: bytes, fps: float | None, quality: int = 90) -> list[tuple[int, bytes]]:
-    """Turns a clip into JPEG pictures: the payload `frames`, derived from the payload `clip`.
+    """Decodes a clip to JPEG pictures: the payload `frames`, derived from the payload `clip`.
 
-    They have the clip's size: even, where the camera's was odd.
+    The pictures have the clip's size, which is even also if the camera's is odd.
 
     Args:
-        mp4: what `ClipWriter` returned.
-        fps: at most so many pictures a second (of those in one step of 1/fps the first),
-            or None for every frame.
+        mp4: an MP4 from `ClipWriter`.
+        fps: maximum rate (the first frame of each step of 1/fps is taken), or None for every
+            frame.
         quality: of the JPEG, 1 to 100.
 
     Returns:
-        (t_ns from the clip's start, JPEG), in the order of time.
+        (t_ns from the clip's start, JPEG), in temporal order.
 
     Raises:
-        CorruptError: the bytes are not a clip that decodes.
+        CorruptError: the clip cannot be decoded.
     """
     pictures = []
     step = -1
@@ -189,11 +177,13 @@ def clip_to_frames(mp4: bytes, fps: float | None, quality: int = 90) -> list[tup
             stream.codec_context.thread_count = 1
             for frame in container.decode(stream):
                 t_ns = round(frame.pts * stream.time_base * NS_PER_S)
-                now = frame.pts if fps is None else int(frame.pts * stream.time_base * fps)
-                if now > step:
-                    step = now
+                at = frame.pts if fps is None else int(frame.pts * stream.time_base * fps)
+                if at > step:
+                    step = at
                     bgr: Any = cv2.cvtColor(frame.to_ndarray(), cv2.COLOR_YUV2BGR_I420)
                     pictures.append((t_ns, encode_jpeg(bgr, quality)))
     except (av.error.FFmpegError, IndexError) as error:
-        raise CorruptError(f"a clip of {len(mp4)} bytes does not decode: {error}") from error
+        raise CorruptError(
+            f"a clip of {len(mp4)} bytes cannot be decoded: {error}; encode it again"
+        ) from error
     return pictures

@@ -1,32 +1,30 @@
-"""The packet index of an MP4 or MOV file, read from its boxes alone.
+"""The packet index of an MP4 or MOV file, from the sample tables in `moov`.
 
-Box layouts: ISO/IEC 14496-12. Only box headers and the `moov` box are read, never the
-media. Times come out as libavformat reports them for the same file, edit lists included,
-so that what is indexed here can be sought and decoded there.
+Box layouts: ISO/IEC 14496-12, 8.6 and 8.7. The media itself is never read. Timestamps are
+those that libavformat reports for the same file, edit lists included, so that libavformat
+can seek to and decode what is indexed here.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
 
 from schemas.arrays import AnyArray, BoolArray, IntArray
-from schemas.errors import CorruptError, EmptyError, TruncatedError, UnsupportedError
+from schemas.errors import EmptyError, TruncatedError, UnsupportedError
+from transforms.video.boxes import Box, BoxParser, read_moov
 from transforms.video.edits import present
 
-MAX_MOOV_BYTES = 512 << 20
 MAX_SAMPLES = 1 << 24
-"""Five days at 36 frames a second; what a forged count may make us allocate."""
-MAX_BOXES = 4096
+"""Limit on the samples of a track, five days at 36 Hz: bounds what a forged count allocates."""
 MAX_TRACKS = 64
 MAX_EDITED = 1 << 28
-"""Edits times samples: bounds the work that a forged edit list asks for."""
+"""Limit on edits times samples: bounds the work that a forged edit list causes."""
 MAX_TIME = 1 << 60
-"""Ticks beyond which sums of times could leave int64."""
+"""Limit on times in ticks and on byte offsets, so that their sums fit in int64."""
 
 _CODECS = {
     b"avc1": "h264",
@@ -48,19 +46,19 @@ _VISUAL_ENTRY_BYTES = 78
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """One track's samples, in decode order, n of them.
+    """The n samples of one track, in decode order.
 
     Args:
         kind: the handler: "vide", "meta", "tmcd", ...
-        codec: libavcodec's name ("h264"), or the sample entry's fourcc where there is none.
-        width, height: pixels, 0 where the track is not video.
-        time_base: (1, ticks a second).
+        codec: libavcodec's name ("h264"), or the sample entry's type if it has none.
+        width, height: pixels; 0 if the track is not video.
+        time_base: (1, ticks per second).
         pts, dts: int64[n] ticks, as libavformat reports them.
         is_keyframe: bool[n].
-        is_hidden: bool[n], before or after what the edit list presents: decoders drop them.
+        is_hidden: bool[n], outside of the edit list's presentation; decoders drop them.
         byte_offset, byte_size: int64[n] in the file.
         duration: int64[n] ticks to the next sample in decode order.
-        extradata: the decoder configuration record (avcC, hvcC, ...), else empty.
+        extradata: the decoder configuration record (avcC, hvcC, ...), or empty.
     """
 
     kind: str
@@ -79,98 +77,36 @@ class Track:
 
     @property
     def nal_length_bytes(self) -> int:
-        """Size of the length before each NAL unit; 0 where samples are not NAL units."""
+        """Size of the length prefix of NAL units; 0 if samples do not consist of NAL units."""
         at = {"h264": 4, "hevc": 21}.get(self.codec)
         if at is None or len(self.extradata) <= at:
             return 0
         return (self.extradata[at] & 3) + 1
 
     def presented(self) -> IntArray:
-        """Rows of the samples that are shown, in the order in which they are shown."""
+        """Returns the rows of the presented samples, in presentation order."""
         shown = np.flatnonzero(~self.is_hidden)
         return shown[np.argsort(self.pts[shown], kind="stable")].astype(np.int64)
 
 
-@dataclass(frozen=True, slots=True)
-class _Box:
-    """One box of `moov`: its type and its payload [start, end) in the bytes."""
-
-    type: bytes
-    start: int
-    end: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Moov:
-    """The `moov` payload and the words for its errors."""
-
-    data: bytes
-    uri: str
-    file_size: int
-
-    def corrupt(self, what: str) -> CorruptError:
-        return CorruptError(f"{self.uri}: {what}; the index is damaged, copy the file again")
-
-    def boxes(self, start: int, end: int) -> Iterator[_Box]:
-        count = 0
-        while start + 8 <= end:
-            size, type_ = struct.unpack_from(">I4s", self.data, start)
-            header = 8
-            if size == 1 and start + 16 <= end:
-                (size,) = struct.unpack_from(">Q", self.data, start + 8)
-                header = 16
-            elif size == 0:
-                size = end - start
-            if size < header or start + size > end:
-                raise self.corrupt(
-                    f"box {type_!r} at byte {start} of moov claims {size} bytes, "
-                    f"{end - start} are left"
-                )
-            yield _Box(type_, start + header, start + size)
-            start += size
-            count += 1
-            if count > MAX_BOXES:
-                raise self.corrupt(f"more than {MAX_BOXES} boxes side by side")
-
-    def children(self, box: _Box) -> dict[bytes, _Box]:
-        """The first child of each type."""
-        found: dict[bytes, _Box] = {}
-        for child in self.boxes(box.start, box.end):
-            found.setdefault(child.type, child)
-        return found
-
-    def unpack(self, layout: str, box: _Box, at: int = 0) -> tuple[int, ...]:
-        if box.start + at + struct.calcsize(layout) > box.end:
-            raise self.corrupt(f"box {box.type!r} is too short")
-        return struct.unpack_from(layout, self.data, box.start + at)
-
-    def rows(self, box: _Box, columns: str, at: int = 4) -> AnyArray:
-        """Reads a counted table: uint32 n, then n rows of big-endian `columns`."""
-        (count,) = self.unpack(">I", box, at)
-        dtype = np.dtype([(f"f{k}", f">{c}") for k, c in enumerate(columns.split())])
-        if count * dtype.itemsize > box.end - box.start - at - 4:
-            raise self.corrupt(f"box {box.type!r} claims {count} rows, more than it has bytes for")
-        return np.frombuffer(self.data, dtype, count, box.start + at + 4)
-
-
 def read_index(file: BinaryIO, uri: str) -> list[Track]:
-    """Reads the sample tables of every track but sound.
+    """Reads the sample tables of every track except audio.
 
     Args:
         file: the file, seekable.
-        uri: what messages call it.
+        uri: the name of the file in messages.
 
     Raises:
-        EmptyError: no bytes.
+        EmptyError: the file has no bytes.
         CorruptError: not an MP4, or its boxes contradict each other.
-        TruncatedError: no `moov`, or samples lie beyond the end of the file.
-        UnsupportedError: fragmented, or larger than the bounds above.
+        TruncatedError: no `moov`, or samples beyond the end of the file.
+        UnsupportedError: fragmented, or beyond the limits of this module.
     """
     file_size = file.seek(0, 2)
     if file_size == 0:
         raise EmptyError(f"{uri}: the file has no bytes; record or copy it again")
-    moov = _Moov(_read_moov(file, uri, file_size), uri, file_size)
-    top = list(moov.boxes(0, len(moov.data)))
+    moov = BoxParser(read_moov(file, uri, file_size), uri, file_size)
+    top = list(moov.boxes(0, len(moov.content)))
     if any(box.type == b"mvex" for box in top):
         raise UnsupportedError(f"{uri}: a fragmented MP4; remux it with ffmpeg -c copy")
     movie_ticks = 0
@@ -182,158 +118,142 @@ def read_index(file: BinaryIO, uri: str) -> list[Track]:
     tracks = []
     for box in top:
         if box.type == b"trak":
-            track = _track(moov, box, movie_ticks)
+            track = _read_track(moov, box, movie_ticks)
             if track is not None:
-                _check_inside(track, uri, file_size)
+                _check_offsets(track, uri, file_size)
                 tracks.append(track)
     return tracks
 
 
-def _read_moov(file: BinaryIO, uri: str, file_size: int) -> bytes:
-    at, count = 0, 0
-    while at + 8 <= file_size:
-        file.seek(at)
-        head = file.read(16)
-        size, type_ = struct.unpack_from(">I4s", head)
-        header = 8
-        if size == 1 and len(head) == 16:
-            (size,) = struct.unpack_from(">Q", head, 8)
-            header = 16
-        elif size == 0:
-            size = file_size - at
-        if count == 0 and not _names_a_box(type_):
-            raise CorruptError(
-                f"{uri}: not an MP4, it begins with {head[:8]!r}; check what wrote the file"
-            )
-        if size < header:
-            raise CorruptError(f"{uri}: box {type_!r} at byte {at} claims {size} bytes")
-        if type_ == b"moov":
-            if at + size > file_size:
-                raise TruncatedError(
-                    f"{uri}: the index (moov) at byte {at} needs {size} bytes, "
-                    f"{file_size - at} are left; copy the file again"
-                )
-            if size > MAX_MOOV_BYTES:
-                raise UnsupportedError(f"{uri}: its index has {size} bytes; split the file")
-            file.seek(at + header)
-            data = file.read(size - header)
-            if len(data) < size - header:
-                raise TruncatedError(f"{uri}: the index (moov) ends early; copy the file again")
-            return data
-        at += size
-        count += 1
-        if count > MAX_BOXES:
-            raise CorruptError(f"{uri}: more than {MAX_BOXES} boxes before the index (moov)")
-    raise TruncatedError(
-        f"{uri}: no index (moov) in {file_size} bytes, the recording was cut off; "
-        "salvage it with an MP4 repair tool"
-    )
-
-
-def _names_a_box(type_: bytes) -> bool:
-    return type_ in {
-        b"ftyp",
-        b"moov",
-        b"mdat",
-        b"free",
-        b"skip",
-        b"wide",
-        b"pnot",
-        b"uuid",
-        b"styp",
-    }
-
-
-def _check_inside(track: Track, uri: str, file_size: int) -> None:
+def _check_offsets(track: Track, uri: str, file_size: int) -> None:
     outside = track.byte_offset + track.byte_size > file_size
     if outside.any():
         raise TruncatedError(
-            f"{uri}: {int(outside.sum())} of {len(outside)} {track.kind} samples lie beyond its "
+            f"{uri}: {int(outside.sum())} of {len(outside)} {track.kind} samples are beyond its "
             f"{file_size} bytes; copy the file again"
         )
 
 
-def _timescale(moov: _Moov, box: _Box) -> int:
-    """Reads ticks a second of mvhd or mdhd."""
+def _timescale(moov: BoxParser, box: Box) -> int:
+    """Reads the ticks per second of mvhd or mdhd."""
     (version,) = moov.unpack(">B", box)
     (ticks,) = moov.unpack(">I", box, 20 if version == 1 else 12)
     if ticks == 0 or ticks >= 1 << 31:
-        raise moov.corrupt(f"box {box.type!r} claims {ticks} ticks a second")
+        raise moov.corrupt(f"box {box.type!r} claims a timescale of {ticks} ticks per second")
     return ticks
 
 
-def _track(moov: _Moov, trak: _Box, movie_ticks: int) -> Track | None:
-    """Reads one track, or None for sound and tracks without samples."""
+def _read_track(moov: BoxParser, trak: Box, movie_ticks: int) -> Track | None:
+    """Reads one track, or returns None for audio and for tracks without samples."""
     boxes = moov.children(trak)
-    if b"mdia" not in boxes:
-        return None
-    edits = boxes.get(b"edts")
-    media = moov.children(boxes[b"mdia"])
+    media = moov.children(boxes[b"mdia"]) if b"mdia" in boxes else {}
     if not {b"hdlr", b"mdhd", b"minf"} <= media.keys():
         return None
     kind = struct.pack(">I", *moov.unpack(">I", media[b"hdlr"], 8)).decode("latin-1")
-    tables = moov.children(media[b"minf"])
-    if kind == "soun" or b"stbl" not in tables:
+    information = moov.children(media[b"minf"])
+    if kind == "soun" or b"stbl" not in information:
         return None
-    tables = moov.children(tables[b"stbl"])
+    tables = moov.children(information[b"stbl"])
     missing = {b"stsd", b"stts", b"stsc"} - tables.keys()
     if missing:
         raise moov.corrupt(f"the {kind} track has no {sorted(missing)[0].decode()} box")
-    codec, width, height, extradata = _entry(moov, tables[b"stsd"], kind)
-    sizes: IntArray = _sizes(moov, tables)
-    n = len(sizes)
-    duration = _per_sample(moov.rows(tables[b"stts"], "u4 u4"), n, fill_last=True)
-    if int(duration.max(initial=0)) >= 1 << 31:
-        raise moov.corrupt("a sample lasts over 2^31 ticks, or less than none")
+    codec, width, height, extradata = _read_sample_entry(moov, tables[b"stsd"], kind)
+    samples = _read_samples(moov, tables)
     ticks = _timescale(moov, media[b"mdhd"])
-    dts: IntArray = np.cumsum(duration) - duration
-    shift: IntArray = np.zeros(n, np.int64)
-    lead = 0
-    if b"ctts" in tables:
-        # Signed in version 1; version 0 files write negative numbers all the same.
-        shift = _per_sample(moov.rows(tables[b"ctts"], "u4 i4"), n, fill_last=False)
-        lead = max(0, -int(shift.min(initial=0)))
-        shift += lead
-    key: BoolArray = np.ones(n, np.bool_)
-    if b"stss" in tables:
-        numbers = moov.rows(tables[b"stss"], "u4")["f0"].astype(np.int64)
-        if len(numbers):
-            key[:] = False
-            key[numbers[(numbers >= 1) & (numbers <= n)] - 1] = True
-    offsets = _offsets(moov, tables, sizes)
-    hidden: BoolArray = np.zeros(n, np.bool_)
-    if edits is not None and n:
-        found = moov.children(edits)
-        if b"elst" in found:
-            edited = present(
-                _edits(moov, found[b"elst"], n, ticks, movie_ticks),
-                dts,
-                shift,
-                key,
-                lead,
-                reordered=b"ctts" in tables,
-            )
-            rows, dts, hidden = edited.rows, edited.dts, edited.is_hidden
-            shift, key, duration = shift[rows], key[rows], duration[rows]
-            offsets, sizes = offsets[rows], sizes[rows]
+    elst = moov.children(boxes[b"edts"]).get(b"elst") if b"edts" in boxes else None
+    if elst is not None and len(samples.dts):
+        edits = _read_edits(moov, elst, len(samples.dts), ticks, movie_ticks)
+        samples = _apply_edits(samples, edits, reordered=b"ctts" in tables)
     return Track(
         kind=kind,
         codec=codec,
         width=width,
         height=height,
         time_base=(1, ticks),
-        pts=dts + shift,
-        dts=dts,
-        is_keyframe=key,
-        is_hidden=hidden,
-        byte_offset=offsets,
-        byte_size=sizes,
-        duration=duration,
+        pts=samples.dts + samples.composition_offset,
+        dts=samples.dts,
+        is_keyframe=samples.is_keyframe,
+        is_hidden=samples.is_hidden,
+        byte_offset=samples.byte_offset,
+        byte_size=samples.byte_size,
+        duration=samples.duration,
         extradata=extradata,
     )
 
 
-def _entry(moov: _Moov, stsd: _Box, kind: str) -> tuple[str, int, int, bytes]:
+@dataclass(frozen=True, slots=True)
+class _Samples:
+    """The sample tables of a track, one row a sample in decode order.
+
+    Times are in media ticks. `composition_offset` is pts less dts, `dts_shift` what was
+    added to all of them to make them non-negative.
+    """
+
+    dts: IntArray
+    composition_offset: IntArray
+    dts_shift: int
+    duration: IntArray
+    is_keyframe: BoolArray
+    is_hidden: BoolArray
+    byte_offset: IntArray
+    byte_size: IntArray
+
+
+def _read_samples(moov: BoxParser, tables: dict[bytes, Box]) -> _Samples:
+    """Expands the boxes of `stbl`; edits are not applied yet."""
+    sizes = _read_sizes(moov, tables)
+    n = len(sizes)
+    duration = _expand_runs(moov.rows(tables[b"stts"], "u4 u4"), n, repeat_last=True)
+    if int(duration.max(initial=0)) >= 1 << 31:
+        raise moov.corrupt("a sample duration in stts is negative or over 2^31 ticks")
+    offset: IntArray = np.zeros(n, np.int64)
+    dts_shift = 0
+    if b"ctts" in tables:
+        # Signed in version 1 only, but files of version 0 hold negative offsets too.
+        offset = _expand_runs(moov.rows(tables[b"ctts"], "u4 i4"), n, repeat_last=False)
+        dts_shift = max(0, -int(offset.min(initial=0)))
+        offset += dts_shift
+    is_keyframe: BoolArray = np.ones(n, np.bool_)
+    if b"stss" in tables:
+        numbers = moov.rows(tables[b"stss"], "u4")["f0"].astype(np.int64)
+        if len(numbers):
+            is_keyframe[:] = False
+            is_keyframe[numbers[(numbers >= 1) & (numbers <= n)] - 1] = True
+    return _Samples(
+        dts=np.cumsum(duration) - duration,
+        composition_offset=offset,
+        dts_shift=dts_shift,
+        duration=duration,
+        is_keyframe=is_keyframe,
+        is_hidden=np.zeros(n, np.bool_),
+        byte_offset=_byte_offsets(moov, tables, sizes),
+        byte_size=sizes,
+    )
+
+
+def _apply_edits(samples: _Samples, edits: list[tuple[int, int]], *, reordered: bool) -> _Samples:
+    edited = present(
+        edits,
+        samples.dts,
+        samples.composition_offset,
+        samples.is_keyframe,
+        samples.dts_shift,
+        reordered=reordered,
+    )
+    rows = edited.rows
+    return _Samples(
+        dts=edited.dts,
+        composition_offset=samples.composition_offset[rows],
+        dts_shift=samples.dts_shift,
+        duration=samples.duration[rows],
+        is_keyframe=samples.is_keyframe[rows],
+        is_hidden=edited.is_hidden,
+        byte_offset=samples.byte_offset[rows],
+        byte_size=samples.byte_size[rows],
+    )
+
+
+def _read_sample_entry(moov: BoxParser, stsd: Box, kind: str) -> tuple[str, int, int, bytes]:
     """Reads codec, size and decoder configuration of the first sample entry."""
     for entry in moov.boxes(stsd.start + 8, stsd.end):
         codec = _CODECS.get(entry.type, entry.type.decode("latin-1"))
@@ -342,64 +262,64 @@ def _entry(moov: _Moov, stsd: _Box, kind: str) -> tuple[str, int, int, bytes]:
         width, height = moov.unpack(">HH", entry, 24)
         for box in moov.boxes(min(entry.start + _VISUAL_ENTRY_BYTES, entry.end), entry.end):
             if box.type in _CONFIGURATIONS:
-                return codec, width, height, moov.data[box.start : box.end]
+                return codec, width, height, moov.content[box.start : box.end]
         return codec, width, height, b""
-    raise moov.corrupt(f"the {kind} track names no codec")
+    raise moov.corrupt(f"the {kind} track has no sample entry in stsd")
 
 
-def _sizes(moov: _Moov, tables: dict[bytes, _Box]) -> IntArray:
-    """Reads bytes of each sample from stsz or stz2."""
+def _read_sizes(moov: BoxParser, tables: dict[bytes, Box]) -> IntArray:
+    """Reads the size of each sample in bytes, from stsz or stz2."""
     if b"stsz" in tables:
         box = tables[b"stsz"]
-        every, count = moov.unpack(">II", box, 4)
+        uniform_size, count = moov.unpack(">II", box, 4)
         if count > MAX_SAMPLES:
             raise UnsupportedError(f"{moov.uri}: a track of {count} samples; split the file")
-        if every * count > moov.file_size:
+        if uniform_size * count > moov.file_size:
             raise TruncatedError(
-                f"{moov.uri}: {count} samples of {every} bytes do not fit in a file of "
+                f"{moov.uri}: {count} samples of {uniform_size} bytes do not fit in a file of "
                 f"{moov.file_size}; copy the file again"
             )
-        if every:
-            return np.full(count, every, np.int64)
+        if uniform_size:
+            return np.full(count, uniform_size, np.int64)
         return moov.rows(box, "u4", 8)["f0"].astype(np.int64)
     if b"stz2" not in tables:
-        raise moov.corrupt("a track has no sample sizes")
+        raise moov.corrupt("a track has no sample sizes (stsz or stz2)")
     box = tables[b"stz2"]
     bits, count = moov.unpack(">BI", box, 7)
     if bits in {8, 16}:
         return moov.rows(box, f"u{bits // 8}", 8)["f0"].astype(np.int64)
     if bits != 4 or (count + 1) // 2 > box.end - box.start - 12:
         raise moov.corrupt(f"stz2 claims {count} samples of {bits} bits")
-    packed = np.frombuffer(moov.data, np.uint8, (count + 1) // 2, box.start + 12)
+    packed = np.frombuffer(moov.content, np.uint8, (count + 1) // 2, box.start + 12)
     return np.stack([packed >> 4, packed & 15], 1).ravel()[:count].astype(np.int64)
 
 
-def _per_sample(runs: AnyArray, n: int, *, fill_last: bool) -> IntArray:
-    """Spreads (count, value) runs over n samples; a short table goes on with its last or 0."""
+def _expand_runs(runs: AnyArray, n: int, *, repeat_last: bool) -> IntArray:
+    """Expands (count, value) runs to n samples; pads short tables with the last value or 0."""
     ends = np.minimum(np.cumsum(runs["f0"].astype(np.int64)), n)
     counts = np.diff(ends, prepend=0)
-    spread = np.repeat(runs["f1"].astype(np.int64), counts)
-    last = int(runs["f1"][-1]) if fill_last and len(runs) else 0
-    return np.concatenate([spread, np.full(n - len(spread), last, np.int64)])
+    values = np.repeat(runs["f1"].astype(np.int64), counts)
+    last = int(runs["f1"][-1]) if repeat_last and len(runs) else 0
+    return np.concatenate([values, np.full(n - len(values), last, np.int64)])
 
 
-def _offsets(moov: _Moov, tables: dict[bytes, _Box], sizes: IntArray) -> IntArray:
-    """Places every sample: chunk offset plus the samples before it in its chunk."""
+def _byte_offsets(moov: BoxParser, tables: dict[bytes, Box], sizes: IntArray) -> IntArray:
+    """Returns each sample's offset: its chunk's, plus the sizes of the samples before it there."""
     if b"co64" in tables:
         starts = moov.rows(tables[b"co64"], "u8")["f0"]
     elif b"stco" in tables:
         starts = moov.rows(tables[b"stco"], "u4")["f0"]
     else:
-        raise moov.corrupt("a track has no chunk offsets")
+        raise moov.corrupt("a track has no chunk offsets (stco or co64)")
     if len(starts) and int(starts.max()) > MAX_TIME:
-        raise moov.corrupt("a chunk lies beyond 2^60 bytes")
+        raise moov.corrupt("a chunk offset is beyond 2^60 bytes")
     n, chunks = len(sizes), len(starts)
     if n == 0:
         return np.zeros(0, np.int64)
     runs = moov.rows(tables[b"stsc"], "u4 u4 u4")
     first = runs["f0"].astype(np.int64) - 1
     if not len(first) or first[0] != 0 or (np.diff(first) <= 0).any():
-        raise moov.corrupt("stsc does not begin with the first chunk or is not in order")
+        raise moov.corrupt("stsc does not begin with the first chunk or is not ascending")
     counts = np.diff(np.minimum(np.append(first, chunks), chunks))
     per_chunk: IntArray = np.repeat(runs["f1"].astype(np.int64), counts)
     ends = np.minimum(np.cumsum(per_chunk), n)
@@ -408,24 +328,26 @@ def _offsets(moov: _Moov, tables: dict[bytes, _Box], sizes: IntArray) -> IntArra
     per_chunk = np.diff(ends, prepend=0)
     before = np.cumsum(sizes) - sizes
     chunk_first = ends - per_chunk
-    # A trailing chunk may be empty; its first sample is then nobody's.
+    # Trailing chunks may be empty; their base is computed from any sample and never used.
     base = starts.astype(np.int64) - before[np.minimum(chunk_first, n - 1)]
     return np.asarray(before + np.repeat(base, per_chunk), np.int64)
 
 
-def _edits(moov: _Moov, elst: _Box, n: int, ticks: int, movie_ticks: int) -> list[tuple[int, int]]:
-    """Reads (duration, media time) of an edit list, both in media ticks."""
+def _read_edits(
+    moov: BoxParser, elst: Box, n: int, ticks: int, movie_ticks: int
+) -> list[tuple[int, int]]:
+    """Reads the (duration, media time) pairs of an edit list, both in media ticks."""
     (version,) = moov.unpack(">B", elst)
     table = moov.rows(elst, "u8 i8 u4" if version == 1 else "u4 i4 u4")
     if len(table) * n > MAX_EDITED:
         raise UnsupportedError(f"{moov.uri}: {len(table)} edits of {n} samples; remux the file")
     if movie_ticks == 0:
-        raise moov.corrupt("an edit list without a movie clock")
+        raise moov.corrupt("an edit list without a movie header (mvhd)")
     edits = []
     for duration, media_time in zip(table["f0"].tolist(), table["f1"].tolist(), strict=True):
         # Rounds half up, as av_rescale does.
         scaled = (2 * duration * ticks + movie_ticks) // (2 * movie_ticks)
         if scaled > MAX_TIME or not -1 <= media_time <= MAX_TIME:
-            raise moov.corrupt(f"an edit of {duration} ticks at {media_time}")
+            raise moov.corrupt(f"an edit list entry of {duration} ticks at {media_time}")
         edits.append((scaled, media_time))
     return edits

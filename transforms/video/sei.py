@@ -1,18 +1,19 @@
-"""The telemetry that a Tesla writes into its dashcam video, both ways.
+"""Tesla's dashcam telemetry in H.264 SEI: encoding and decoding.
 
-One H.264 SEI unit (type 6, payload type 5) lies before the slice that it belongs to: after
-a run of 0x42 and one 0x69 comes a protobuf message, with emulation prevention. The message
-carries degrees and compass headings; everything outside this module is SI, in the vehicle
-frame of schemas.signals. The two differ as follows, and nothing else in the house knows:
+Each slice is preceded by an SEI NAL unit (nal_unit_type 6, payload type 5,
+user_data_unregistered): bytes 0x42, one 0x69, and a protobuf message, with emulation
+prevention. Telemetry outside of this module is in SI units and in the vehicle frame of
+schemas.signals; the message differs as follows:
 
-- `steering_wheel_angle` is degrees, right positive: ours is radians, left positive.
-- `heading_deg` is clockwise from north: ours is counter-clockwise from east.
-- `linear_acceleration_mps2_*` are taken to be x forward, y left, z up, gravity removed.
-- `accelerator_pedal_position` is a fraction by some accounts, a percentage by others: values
-  above 1 are read as percent. We write fractions.
+- `steering_wheel_angle` is in degrees, positive to the right; ours is in radians, positive to
+  the left.
+- `heading_deg` is clockwise from north; ours is counter-clockwise from east.
+- `linear_acceleration_mps2_*` are assumed to be x forward, y left, z up, without gravity.
+- `accelerator_pedal_position` is a fraction in some descriptions and a percentage in others:
+  values above 1 are read as percent. We write fractions.
 - latitude and longitude both 0 mean no position fix.
 
-The signs are assumed, as no public document states them.
+The signs are assumptions: no public document states them.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ from schemas.errors import UnreadableError
 from transforms.video.mp4 import Track
 
 GEARS = ("park", "drive", "reverse", "neutral")
-"""Names of the gear field's numbers."""
+"""Names of the values of the gear field."""
 
 HEAD_BYTES = 384
-"""How much of a sample is read to find its telemetry; a message takes about 130."""
+"""How much of a sample is read first to find its telemetry; a message has about 130 bytes."""
 MAX_HEAD_BYTES = 64 << 10
 GAP_BYTES = 4 << 10
-"""Reads closer than this become one."""
+"""Reads with smaller gaps between them are merged."""
 MAX_READ_BYTES = 4 << 20
 
 _NAL_SEI, _PAYLOAD_USER = 6, 5
@@ -60,7 +61,7 @@ _FIELDS: tuple[tuple[str, int], ...] = (
     ("linear_acceleration_mps2_y", _FIELD.TYPE_DOUBLE),
     ("linear_acceleration_mps2_z", _FIELD.TYPE_DOUBLE),
 )
-"""Name and type of the message's fields; their numbers count from 1."""
+"""Names and types of the message's fields, numbered from 1."""
 
 
 def _message_class() -> type[Any]:
@@ -72,10 +73,10 @@ def _message_class() -> type[Any]:
         described.field.add(name=name, number=number, type=type_, label=_FIELD.LABEL_OPTIONAL)
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
-    found: type[Any] = message_factory.GetMessageClass(
+    class_: type[Any] = message_factory.GetMessageClass(
         pool.FindMessageTypeByName("fleetmill.Telemetry")
     )
-    return found
+    return class_
 
 
 _Message = _message_class()
@@ -83,9 +84,9 @@ _Message = _message_class()
 
 @dataclass(frozen=True, slots=True)
 class Telemetry:
-    """What the vehicle says at one frame, in the units and frame of schemas.signals.
+    """Telemetry of one frame, in the units and the vehicle frame of schemas.signals.
 
-    `autopilot` is 0 none, 1 self driving, 2 autosteer, 3 traffic-aware cruise.
+    `autopilot` is 0 none, 1 self driving, 2 autosteer, 3 traffic-aware cruise control.
     """
 
     frame_seq_no: int
@@ -107,20 +108,20 @@ class Telemetry:
 
 @dataclass(frozen=True, slots=True)
 class TelemetryColumns:
-    """Telemetry of many frames: `row` int64[n] in the track, then one column a field.
+    """Telemetry of n frames, in columns.
 
-    The columns are those of `Telemetry`, floats with NaN where the vehicle has no value
-    (no position fix, no finite number), gear as strings. `garbage` counts units that carry
-    the marks of telemetry and no message.
+    `row` int64[n] is the sample in the track. `columns` are the fields of `Telemetry`:
+    floats are NaN if there is no value (no position fix, not finite), `gear` is a string.
+    `invalid` counts SEI units marked as telemetry whose message cannot be parsed.
     """
 
     row: IntArray
     columns: dict[str, AnyArray]
-    garbage: int
+    invalid: int
 
 
 def encode_sei(telemetry: Telemetry) -> bytes:
-    """Writes a frame's telemetry as a NAL unit, without length or start code.
+    """Encodes a frame's telemetry as an SEI NAL unit, without length prefix or start code.
 
     >>> unit = encode_sei(Telemetry(frame_seq_no=7, speed_mps=12.5))
     >>> unit[:8].hex(), unit[-1]
@@ -145,12 +146,12 @@ def encode_sei(telemetry: Telemetry) -> bytes:
         linear_acceleration_mps2_z=telemetry.accel_z_mps2,
     ).SerializeToString(deterministic=True)
     payload = b"BBBi" + body
-    # Everything after the two type bytes is escaped; the payload is under 255 bytes.
+    # Everything after the two type bytes is escaped; the payload has under 255 bytes.
     return b"\x06\x05" + escape(bytes([len(payload)]) + payload) + b"\x80"
 
 
 def escape(payload: bytes) -> bytes:
-    """Puts emulation prevention into a payload (ISO/IEC 14496-10, 7.4.1).
+    """Inserts emulation prevention bytes into a payload (ISO/IEC 14496-10, 7.4.1).
 
     >>> escape(bytes([0, 0, 0, 0, 1, 9])).hex()
     '0000030000030109'
@@ -169,7 +170,7 @@ def escape(payload: bytes) -> bytes:
 
 
 def decode_sei(unit: bytes) -> bytes | None:
-    """Returns the message inside a NAL unit, or None if it is no telemetry unit."""
+    """Returns the protobuf message in a NAL unit, or None if the unit is not telemetry."""
     if len(unit) < 6 or unit[0] & 0x1F != _NAL_SEI or unit[1] != _PAYLOAD_USER:
         return None
     at = 3
@@ -177,24 +178,24 @@ def decode_sei(unit: bytes) -> bytes | None:
         at += 1
     if at == 3 or at >= len(unit) or unit[at] != 0x69:
         return None
-    # bytes.replace does not rescan what it replaced: 00 00 03 00 00 03 gives 00 00 00 00.
+    # bytes.replace does not rescan its output: 00 00 03 00 00 03 becomes 00 00 00 00.
     return unit[at + 1 : -1].replace(b"\0\0\3", b"\0\0")
 
 
 def find_telemetry(file: BinaryIO, track: Track, uri: str) -> TelemetryColumns:
-    """Reads the telemetry of a track from the heads of its samples.
+    """Reads the telemetry of a track, from the first bytes of its samples only.
 
     Args:
         file: the file, seekable.
-        track: its video track; one that is not H.264 in an MP4 has none.
-        uri: what messages call the file.
+        track: its video track; only H.264 with length-prefixed NAL units has telemetry.
+        uri: the name of the file in messages.
 
     Raises:
-        UnreadableError: reading fails; odd content never does.
+        UnreadableError: reading fails. Invalid content does not raise.
     """
     rows: list[int] = []
     messages: list[Any] = []
-    garbage = 0
+    invalid = 0
     if track.codec == "h264" and track.nal_length_bytes:
         try:
             for row, unit in _units(file, track):
@@ -205,45 +206,48 @@ def find_telemetry(file: BinaryIO, track: Track, uri: str) -> TelemetryColumns:
                     messages.append(_Message.FromString(body))
                     rows.append(row)
                 except message.DecodeError:
-                    garbage += 1
+                    invalid += 1
         except OSError as error:
-            raise UnreadableError(f"{uri}: reading failed ({error.strerror or error})") from error
-    return TelemetryColumns(np.array(rows, np.int64), _columns(messages), garbage)
+            raise UnreadableError(
+                f"{uri}: reading failed ({error.strerror or error}); try again, or copy the file "
+                "again"
+            ) from error
+    return TelemetryColumns(np.array(rows, np.int64), _columns(messages), invalid)
 
 
 def _units(file: BinaryIO, track: Track) -> Iterator[tuple[int, bytes]]:
-    """Yields (row, unit) for every SEI unit before the first slice of a sample."""
-    size = track.nal_length_bytes
-    for row, head in _heads(file, track):
-        data, at = head, 0
-        length = int(track.byte_size[row])
-        while at + size + 2 <= length:
-            if at + size + 2 > len(data):
-                data = _grow(file, track, row, at + size + 2)
-                if at + size + 2 > len(data):
+    """Yields (row, NAL unit) for every user data SEI before the first slice of each sample."""
+    prefix = track.nal_length_bytes
+    for row, first_bytes in _heads(file, track):
+        head, at = first_bytes, 0
+        sample_bytes = int(track.byte_size[row])
+        while at + prefix + 2 <= sample_bytes:
+            if at + prefix + 2 > len(head):
+                head = _longer_head(file, track, row, at + prefix + 2)
+                if at + prefix + 2 > len(head):
                     break
-            unit = int.from_bytes(data[at : at + size], "big")
-            start = at + size
-            type_ = data[start] & 0x1F
-            if type_ in _SLICES or unit == 0:
+            unit_bytes = int.from_bytes(head[at : at + prefix], "big")
+            start = at + prefix
+            type_ = head[start] & 0x1F
+            if type_ in _SLICES or unit_bytes == 0:
                 break
-            at = start + unit
-            if type_ == _NAL_SEI and data[start + 1] == _PAYLOAD_USER:
-                if at > len(data):
-                    data = _grow(file, track, row, at)
-                yield row, data[start:at]
+            at = start + unit_bytes
+            if type_ == _NAL_SEI and head[start + 1] == _PAYLOAD_USER:
+                if at > len(head):
+                    head = _longer_head(file, track, row, at)
+                yield row, head[start:at]
             if at > MAX_HEAD_BYTES:
                 break
 
 
-def _grow(file: BinaryIO, track: Track, row: int, need: int) -> bytes:
-    """Reads a longer head of one sample."""
+def _longer_head(file: BinaryIO, track: Track, row: int, need: int) -> bytes:
+    """Reads at least the first `need` bytes of a sample, up to MAX_HEAD_BYTES."""
     file.seek(int(track.byte_offset[row]))
     return file.read(min(max(need, 4096), MAX_HEAD_BYTES, int(track.byte_size[row])))
 
 
 def _heads(file: BinaryIO, track: Track) -> Iterator[tuple[int, bytes]]:
-    """Yields (row, head) of every sample, in file order, few reads for neighbours."""
+    """Yields (row, first bytes) of every sample in file order; merges reads of neighbours."""
     order = np.argsort(track.byte_offset, kind="stable")
     starts = track.byte_offset[order]
     ends = starts + np.minimum(track.byte_size[order], HEAD_BYTES)
@@ -256,14 +260,14 @@ def _heads(file: BinaryIO, track: Track) -> Iterator[tuple[int, bytes]]:
             last = max(last, first + 1)
             part = run[first:last]
             file.seek(origin)
-            data = file.read(int(ends[part].max()) - origin)
+            content = file.read(int(ends[part].max()) - origin)
             for k in part.tolist():
-                yield int(order[k]), data[int(starts[k]) - origin : int(ends[k]) - origin]
+                yield int(order[k]), content[int(starts[k]) - origin : int(ends[k]) - origin]
             first = last
 
 
 def _columns(messages: list[Any]) -> dict[str, AnyArray]:
-    """Turns messages into columns in our units."""
+    """Converts messages to columns in the units of `Telemetry`."""
 
     def column(name: str, type_: type = float) -> AnyArray:
         return np.array([getattr(m, name) for m in messages], type_)

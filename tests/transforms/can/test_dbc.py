@@ -34,7 +34,7 @@ def load(tmp_path: Path, *texts: str) -> Database:
 
 
 def cantools_of(text: str) -> Any:
-    """Loads a database with cantools, as forgiving as ours."""
+    """Loads a database with cantools, with overlapping signals allowed."""
     peer = cantools.database.can.Database(strict=False)
     peer.add_dbc_string(text)
     return peer
@@ -50,7 +50,7 @@ def truth(message: Any, frames: Sequence[bytes]) -> dict[str, dict[int, float]]:
 
 
 def check_equal(decoded: Decoded, message: str, want: dict[str, dict[int, float]]) -> None:
-    """Compares bit for bit; NaN payloads are alike."""
+    """Compares bit for bit; all NaN are equal."""
     for signal, values in want.items():
         rows, got = decoded.values[message, signal]
         assert rows.tolist() == list(values), signal
@@ -214,7 +214,7 @@ def test_real_frames_decode_as_cantools_does(data: Path) -> None:
         ('BU_: X\n\nBO_ 5 m: 8 X\n SG_ s : 0|8@1+ (1e999,0) [0|0] "" X\n', "signal 's'"),
         (
             CYCLE,
-            "nothing selects",
+            "multiplexer 'b' of signal 'a' is missing or circular",
         ),
         ("BU_: X\n\nBO_ 5 m: 99999999999 X\n", "line 3"),
         ('BU_: X\n\nBO_ 5 m: 8 X\n SG_ s : 0|999999999@1+ (1,0) [0|0] "" X\n', "line 4"),
@@ -222,7 +222,7 @@ def test_real_frames_decode_as_cantools_does(data: Path) -> None:
         ("BU_: X\n\nSG_MUL_VAL_ 5 s m 0-4294967295;\n", "multiplexer values"),
     ],
 )
-def test_a_database_that_is_none_is_a_usage_error(tmp_path: Path, text: str, place: str) -> None:
+def test_an_invalid_database_is_a_usage_error(tmp_path: Path, text: str, place: str) -> None:
     path = tmp_path / "5.dbc"
     path.write_text(text, encoding="cp1252")
     with pytest.raises(UsageError, match=place) as error:
@@ -257,7 +257,7 @@ def test_damaged_databases_load_or_are_usage_errors(tmp_path: Path) -> None:
 
 
 def test_a_car_map_joins_scales_and_names_signals(tmp_path: Path) -> None:
-    """A DBC with names of the Toyota map gives our signals in SI units."""
+    """A DBC with the names of the Toyota map yields vehicle signals in SI units."""
     text = (
         "BU_: X\n\nBO_ 37 STEER_ANGLE_SENSOR: 8 X\n"
         ' SG_ STEER_ANGLE : 3|12@0- (1.5,0) [0|0] "deg" X\n'
@@ -286,7 +286,7 @@ def test_a_car_map_joins_scales_and_names_signals(tmp_path: Path) -> None:
 
 
 def test_every_row_of_a_public_map_is_in_its_database(data: Path) -> None:
-    """The maps name what the public databases have, each its own."""
+    """Each map matches the public databases of its make, and no others."""
     for name in DBCS:
         database = Database.load([str(data / name)])
         known = {(m.name, s.name) for m in database.messages.values() for s in m.signals}
@@ -297,7 +297,7 @@ def test_every_row_of_a_public_map_is_in_its_database(data: Path) -> None:
 
 
 def test_terms_that_never_meet_make_no_signal(tmp_path: Path) -> None:
-    """A hostile database may multiplex the terms of one signal apart."""
+    """A forged database may put the terms of one signal under different multiplexer values."""
     text = (
         'BU_: X\n\nBO_ 37 STEER_ANGLE_SENSOR: 8 X\n SG_ which M : 0|8@1+ (1,0) [0|0] "" X\n'
         ' SG_ STEER_ANGLE m0 : 8|8@1- (1.5,0) [0|0] "deg" X\n'

@@ -1,4 +1,4 @@
-"""Packs as tarfile and WebDataset's loader read them."""
+"""Packs, as read by tarfile and by the webdataset library."""
 
 from __future__ import annotations
 

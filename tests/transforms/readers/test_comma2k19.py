@@ -16,11 +16,12 @@ import pytest
 
 from schemas.errors import DataError, UsageError
 from schemas.recording import Channel, Recording
-from schemas.records import Count, LogRef, Member
+from schemas.records import Count, LogRef
 from schemas.signals import SIGNAL
 from schemas.times import NS_PER_S
+from tests.transforms.readers.claims import logs_of
 from transforms.align import align
-from transforms.readers import ReadOptions, Tree
+from transforms.readers import ReadOptions
 from transforms.readers.comma2k19 import Comma2k19
 
 ROUTE = "b0c9d2329ad1606b|2018-08-02--08-34-47"
@@ -36,23 +37,8 @@ DBC = (
 
 
 def logs(root: str) -> list[LogRef]:
-    """Claims what is under a folder, as discovery would."""
-    fs, path = fsspec.core.url_to_fs(root)
-    path = path.rstrip("/")
-    sizes = {p.removeprefix(f"{path}/"): int(n) for p, n in fs.du(path, total=False).items()}
-    tree = Tree(fs, path, sizes)
-    return [
-        LogRef(
-            "comma2k19",
-            claim.name,
-            claim.uri,
-            tuple(
-                Member(p.removeprefix(claim.base), tree.uri(p), tree.size(p)) for p in claim.paths
-            ),
-            "0",
-        )
-        for claim in Comma2k19().claim(tree)
-    ]
+    """Claims the logs under a folder."""
+    return logs_of(Comma2k19(), root)
 
 
 def read(log: LogRef, *dbc: str, native: bool = False) -> Recording:
@@ -75,7 +61,7 @@ def npy(array: Any) -> bytes:
 
 @pytest.fixture
 def segment(tmp_path: Path) -> Path:
-    """Writes a small segment: every channel that makes signals, and raw CAN."""
+    """Writes a small segment: every channel that yields signals, and raw CAN."""
     root = tmp_path / ROUTE / "7"
     t_s = BOOT_S + np.arange(SECONDS * 100) / 100
     gnss_s = t_s[::10] + 0.002
@@ -162,7 +148,7 @@ def test_real_can_reproduces_the_processed_channels(real: LogRef, data: Path) ->
 
 
 def test_signs_and_axes_agree_with_each_other(real: LogRef, data: Path) -> None:
-    """Wheels, gyro, accelerometer, steering, GNSS and CAN must tell one story."""
+    """Wheels, gyro, accelerometer, steering, GNSS and CAN are consistent."""
 
     def on_grid(recording: Recording, name: str) -> Any:
         values = align(recording.signals, recording.duration_ns).column(name).to_numpy()

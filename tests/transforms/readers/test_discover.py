@@ -1,4 +1,4 @@
-"""Discovery: every file accounted for, whatever the folder holds."""
+"""Discovery: every file of any folder is accounted for."""
 
 import os
 import shutil
@@ -30,7 +30,7 @@ def _balance(found: Discovery) -> tuple[int, int, int]:
 
 
 def test_every_file_is_kept_filtered_or_rejected(tmp_path: Path) -> None:
-    """Logs' members are kept, notes filtered, stray recordings rejected, by name."""
+    """Members of logs are kept, notes filtered, unclaimed recordings rejected."""
     _write(tmp_path, f"TeslaCam/SavedClips/{STAMP}/{STAMP}-front.mp4")
     _write(tmp_path, f"TeslaCam/SavedClips/{STAMP}/event.json", b"{}")
     _write(tmp_path, f"TeslaCam/SavedClips/{STAMP}/thumb.png")
@@ -49,7 +49,7 @@ def test_every_file_is_kept_filtered_or_rejected(tmp_path: Path) -> None:
 
 
 def test_the_recordings_are_found(data: Path) -> None:
-    """The real folder: one comma2k19 segment, two robot episodes, two bare videos."""
+    """One comma2k19 segment, two robot episodes, two video files."""
     found = discover([str(data)])
     assert sorted(log.format for log in found.logs) == [
         "comma2k19", "lerobot", "lerobot", "video", "video",
@@ -57,8 +57,8 @@ def test_the_recordings_are_found(data: Path) -> None:
     assert sum(_balance(found)) == sum(1 for path in data.rglob("*") if path.is_file())
 
 
-def test_a_log_is_its_content_wherever_it_lies(tmp_path: Path) -> None:
-    """Moving and copying keep the id; a changed byte at either end changes it."""
+def test_the_id_of_a_log_depends_on_its_content_only(tmp_path: Path) -> None:
+    """Moves and copies keep the id; a changed byte at either end changes it."""
     content = bytes(range(256)) * 200
     first = _write(tmp_path, "a/clip.mp4", content)
     (log,) = discover([str(first.parent)]).logs
@@ -78,7 +78,7 @@ def test_a_log_is_its_content_wherever_it_lies(tmp_path: Path) -> None:
 
 
 def test_inputs_may_overlap(tmp_path: Path) -> None:
-    """A file reached by three inputs is one log and one file of the balance."""
+    """A file in three inputs is one log, and is counted once."""
     path = _write(tmp_path, "a/clip.mp4", b"x" * 9)
     found = discover([str(tmp_path), str(tmp_path / "a"), str(path)])
     assert len(found.logs) == 1
@@ -90,7 +90,7 @@ def test_inputs_may_overlap(tmp_path: Path) -> None:
     ["a|b.mp4", "wet road #1.mp4", "[0-9]*.mp4", "Straße 東京.mp4", "a?b&c=%20.mp4", "~x.mp4"],
 )
 def test_names_may_hold_any_character(tmp_path: Path, name: str) -> None:
-    """What looks like a pattern or an escape is only a name, and opens again by its address."""
+    """Names that look like patterns or escapes are literal, and their URIs open again."""
     _write(tmp_path, f"odd {name}/{name}", b"content")
     (log,) = discover([str(tmp_path)]).logs
     assert log.name == f"odd {name}/{name}"
@@ -98,8 +98,8 @@ def test_names_may_hold_any_character(tmp_path: Path, name: str) -> None:
     assert fs.cat_file(path) == b"content"
 
 
-def test_names_that_no_address_can_carry_are_rejects(tmp_path: Path) -> None:
-    """A chained name or one that is not UTF-8 is told, and the rest goes on."""
+def test_names_that_no_uri_can_express_are_rejects(tmp_path: Path) -> None:
+    """Names with "::" or that are not UTF-8 are rejected, and the others are claimed."""
     _write(tmp_path, "a::b.mp4")
     _write(tmp_path, "good.mp4")
     odd = os.fsencode(tmp_path) + b"/\xff.mp4"
@@ -110,8 +110,8 @@ def test_names_that_no_address_can_carry_are_rejects(tmp_path: Path) -> None:
     assert _balance(found) == (1, 0, 2)
 
 
-def test_links_in_a_circle_end(tmp_path: Path) -> None:
-    """Folders that link to their parents are walked once; a broken link is a reject."""
+def test_circular_links_end(tmp_path: Path) -> None:
+    """Folders that link to their parents are listed once; a broken link is a reject."""
     _write(tmp_path, "a/clip.mp4")
     (tmp_path / "a" / "up").symlink_to(tmp_path, target_is_directory=True)
     (tmp_path / "a" / "self").symlink_to(tmp_path / "a", target_is_directory=True)
@@ -135,8 +135,8 @@ print(found.counts[0].kept, found.counts[0].filtered, found.counts[0].rejected)
 """
 
 
-def test_what_may_not_be_read_is_a_reject_and_the_rest_goes_on() -> None:
-    """A folder and a file without read permission, seen by a user who is not root."""
+def test_what_must_not_be_read_is_a_reject_and_the_others_are_claimed() -> None:
+    """A folder and a file without read permission, for a user who is not root."""
     # pytest's own folders are closed to other users.
     root = Path(os.environ.get("TMPDIR", "/tmp")) / f"fleetmill-discover-{os.getpid()}"  # noqa: S108 - must be open to nobody
     shutil.rmtree(root, ignore_errors=True)
@@ -162,8 +162,8 @@ def test_what_may_not_be_read_is_a_reject_and_the_rest_goes_on() -> None:
     ]
 
 
-def test_any_filesystem_will_do(tmp_path: Path) -> None:
-    """In memory:// the same files make the same logs."""
+def test_logs_are_the_same_on_every_file_system(tmp_path: Path) -> None:
+    """The same files in memory:// are the same logs."""
     _write(tmp_path, f"{STAMP}/{STAMP}-front.mp4", b"q" * 30_000)
     fs = fsspec.filesystem("memory")
     fs.pipe_file(f"/discover/{STAMP}/{STAMP}-front.mp4", b"q" * 30_000)
@@ -174,7 +174,7 @@ def test_any_filesystem_will_do(tmp_path: Path) -> None:
 
 
 def test_one_format_can_be_forced(tmp_path: Path) -> None:
-    """Forced to bare videos, a TeslaCam folder is so many of them."""
+    """With the format `video`, each file of a TeslaCam folder is a log."""
     _write(tmp_path, f"{STAMP}/{STAMP}-front.mp4", b"a")
     _write(tmp_path, f"{STAMP}/{STAMP}-back.mp4", b"b")
     assert [log.format for log in discover([str(tmp_path)], "video").logs] == ["video"] * 2
@@ -182,7 +182,7 @@ def test_one_format_can_be_forced(tmp_path: Path) -> None:
 
 
 def test_bad_inputs_are_usage_errors(tmp_path: Path) -> None:
-    """A missing input, an unknown scheme and an unknown format name what was given."""
+    """The message names the missing input, the unknown scheme, the unknown format."""
     with pytest.raises(UsageError, match="nowhere"):
         discover([str(tmp_path / "nowhere")])
     with pytest.raises(UsageError, match="gopher"):
@@ -191,7 +191,7 @@ def test_bad_inputs_are_usage_errors(tmp_path: Path) -> None:
         discover([str(tmp_path)], "betamax")
 
 
-def test_an_empty_folder_holds_nothing(tmp_path: Path) -> None:
-    """No logs, no rejects, a balance of zeros."""
+def test_an_empty_folder_has_no_logs(tmp_path: Path) -> None:
+    """No rejects either, and counts of zero."""
     found = discover([str(tmp_path)])
     assert (found.logs, found.rejects, _balance(found)) == ((), (), (0, 0, 0))

@@ -17,9 +17,10 @@ import pytest
 
 from schemas.errors import CorruptError, DataError, EmptyError, UnreadableError, UnsupportedError
 from schemas.recording import Recording
-from schemas.records import LogRef, Member
+from schemas.records import LogRef
 from schemas.times import NS_PER_S
-from transforms.readers import ReadOptions, Tree
+from tests.transforms.readers.claims import logs_of
+from transforms.readers import ReadOptions
 from transforms.readers.lerobot import LeRobot
 
 NAMES = ["hip", "knee", "wrist"]
@@ -27,23 +28,8 @@ KEY = "observation.images.cam_high"
 
 
 def logs(root: str) -> list[LogRef]:
-    """Claims what is under a folder, as discovery would."""
-    fs, path = fsspec.core.url_to_fs(root)
-    path = path.rstrip("/")
-    sizes = {p.removeprefix(f"{path}/"): int(n) for p, n in fs.du(path, total=False).items()}
-    tree = Tree(fs, path, sizes)
-    return [
-        LogRef(
-            "lerobot",
-            claim.name,
-            claim.uri,
-            tuple(
-                Member(p.removeprefix(claim.base), tree.uri(p), tree.size(p)) for p in claim.paths
-            ),
-            "0",
-        )
-        for claim in LeRobot().claim(tree)
-    ]
+    """Claims the logs under a folder."""
+    return logs_of(LeRobot(), root)
 
 
 def read(log: LogRef, *, native: bool = False) -> Recording:
@@ -71,7 +57,7 @@ def table(rows: int = 10, **columns: Any) -> pa.Table:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Writes a data set of three episodes, two of them there, without cameras."""
+    """Writes a data set that lists three episodes and has two, without cameras."""
     folder = tmp_path / "robots" / "set"
     (folder / "meta").mkdir(parents=True)
     info = {

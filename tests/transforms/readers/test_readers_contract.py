@@ -1,4 +1,4 @@
-"""What every row of FORMATS promises."""
+"""The contract of every row of FORMATS."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +11,9 @@ from av import open as av_open
 
 from schemas.errors import DataError
 from schemas.recording import Recording, Video
-from schemas.records import LogRef, Member
+from schemas.records import LogRef
 from schemas.signals import SIGNAL
+from tests.transforms.readers.claims import logs_of, tree_of
 from transforms.readers import FORMATS, Reader, ReadOptions, Tree
 from transforms.readers.discover import discover
 from transforms.video.sei import Telemetry, encode_sei
@@ -29,8 +30,8 @@ def _clip(path: Path) -> None:
         for k, packet in enumerate(
             [packet for frame in [*frames, None] for packet in stream.encode(frame)]
         ):
-            told = encode_sei(Telemetry(frame_seq_no=k, speed_mps=10.0, heading_rad=0.01 * k))
-            copy = Packet(b"\0\0\0\1" + told + bytes(packet))
+            sei = encode_sei(Telemetry(frame_seq_no=k, speed_mps=10.0, heading_rad=0.01 * k))
+            copy = Packet(b"\0\0\0\1" + sei + bytes(packet))
             copy.stream, copy.time_base = stream, packet.time_base
             copy.pts, copy.dts, copy.is_keyframe = packet.pts, packet.dts, packet.is_keyframe
             container.mux(copy)
@@ -58,15 +59,6 @@ def _reader(name: str) -> Reader:
     return reader
 
 
-def _tree(root: Path) -> Tree:
-    sizes = {
-        path.relative_to(root).as_posix(): path.stat().st_size
-        for path in root.rglob("*")
-        if path.is_file()
-    }
-    return Tree(fsspec.filesystem("file"), str(root), sizes)
-
-
 @pytest.fixture
 def logs(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[LogRef, ...]:
     """Logs of one format, generated or recorded."""
@@ -88,7 +80,7 @@ def test_every_format_has_a_log_to_be_tested_with() -> None:
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_reader_is_what_its_row_says(name: str) -> None:
-    """Name, version, and nothing claimed of nothing."""
+    """Name, version, and no claims in an empty tree."""
     reader = _reader(name)
     assert reader.name == name
     assert reader.version >= 1
@@ -123,21 +115,14 @@ def test_garbage_raises_nothing_but_data_errors(name: str, seed: int, tmp_path: 
     for path in GARBAGE:
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_bytes(contents[rng.integers(len(contents))])
-    tree = _tree(tmp_path)
     reader = _reader(name)
-    claims = reader.claim(tree)
-    for claim in claims:
-        members = tuple(
-            Member(path.removeprefix(claim.base), tree.uri(path), tree.size(path))
-            for path in claim.paths
-        )
-        log = LogRef(name, claim.name, claim.uri, members, "fingerprint")
-        told = None
+    for log in logs_of(reader, str(tmp_path)):
+        message = None
         try:
             assert reader.read(log, ReadOptions(native=True)).log is log
         except DataError as error:
-            told = str(error)
-        assert told is None or str(tmp_path) in told, "the message must name the place"
+            message = str(error)
+        assert message is None or str(tmp_path) in message, "the message must name the place"
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -145,7 +130,7 @@ def test_claims_are_of_the_tree(name: str, tmp_path: Path) -> None:
     """Claimed paths are in the listing, under their base, and make distinct member names."""
     for generator in GENERATORS.values():
         generator(tmp_path)
-    tree = _tree(tmp_path)
+    tree = tree_of(str(tmp_path))
     for claim in _reader(name).claim(tree):
         assert set(claim.paths) <= set(tree.paths)
         assert all(path.startswith(claim.base) for path in claim.paths)

@@ -99,7 +99,7 @@ def _read(root: Path, *, native: bool = False) -> Recording:
 
 
 def test_an_event_folder_is_one_log(tmp_path: Path) -> None:
-    """Its files, its event and its telemetry come out on one clock, in our units."""
+    """Videos, event and telemetry share one clock, and are in the units of schemas.signals."""
     _event_folder(tmp_path)
     recording = _read(tmp_path, native=True)
     assert recording.log.name == "car-7/TeslaCam/SavedClips/2026-03-17_17-52-09"
@@ -131,7 +131,7 @@ def test_an_event_folder_is_one_log(tmp_path: Path) -> None:
     assert counts["telemetry messages"].kept == len(expected_t)
 
 
-def test_frames_lie_where_the_index_says(tmp_path: Path) -> None:
+def test_frames_are_at_the_offsets_of_the_index(tmp_path: Path) -> None:
     """The byte range of a frame holds its telemetry and slice, length-prefixed."""
     _event_folder(tmp_path, ("front",))
     video = _read(tmp_path).videos[0]
@@ -143,8 +143,8 @@ def test_frames_lie_where_the_index_says(tmp_path: Path) -> None:
         assert sample[4 + first + 4] & 0x1F in {1, 5}
 
 
-def test_broken_files_are_rejects_and_the_rest_goes_on(tmp_path: Path) -> None:
-    """Empty, cut and foreign files, and a corrupt event, each cost one reject."""
+def test_damaged_files_are_rejects_and_the_others_are_read(tmp_path: Path) -> None:
+    """Empty, truncated and foreign files, and a corrupt event, are one reject each."""
     folder = _event_folder(tmp_path, ("front", "back", "left_repeater", "right_repeater"))
     names = sorted(path.name for path in folder.glob("*.mp4"))
     first = [folder / name for name in names[:4]]
@@ -167,8 +167,8 @@ def test_broken_files_are_rejects_and_the_rest_goes_on(tmp_path: Path) -> None:
     assert recording.counts[0].rejected == 3
 
 
-def test_telemetry_comes_from_another_camera_where_the_front_has_none(tmp_path: Path) -> None:
-    """Without the front file of a minute, the next camera that tells is taken."""
+def test_telemetry_comes_from_another_camera_if_the_front_has_none(tmp_path: Path) -> None:
+    """Without the front file of a minute, the next camera with telemetry is used."""
     folder = tmp_path / "2026-03-17_17-52-09"
     write_clip(folder / "2026-03-17_17-50-00-back.mp4", _frames(0, 2), None)
     write_clip(folder / "2026-03-17_17-50-00-left_pillar.mp4", _frames(0, 2), _drive)
@@ -176,8 +176,8 @@ def test_telemetry_comes_from_another_camera_where_the_front_has_none(tmp_path: 
     assert len(speed.t_ns) == len(_frames(0, 2))
 
 
-def test_a_log_without_a_usable_file_is_refused(tmp_path: Path) -> None:
-    """Nothing but an empty file: the log is unusable, and the message says where."""
+def test_a_log_without_a_usable_file_is_a_data_error(tmp_path: Path) -> None:
+    """With only an empty file the log is unusable, and the message names it."""
     folder = tmp_path / "2026-03-17_17-52-09"
     folder.mkdir()
     (folder / "2026-03-17_17-50-00-front.mp4").write_bytes(b"")
@@ -187,7 +187,7 @@ def test_a_log_without_a_usable_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_recent_clips_are_cut_where_recording_paused(tmp_path: Path) -> None:
-    """Minutes in a row are a log, across dated folders and midnight; a pause starts another."""
+    """Consecutive minutes are a log, across dated folders and midnight; a pause ends it."""
     recent = tmp_path / "TeslaCam" / "RecentClips"
     write_clip(recent / "2026-03-17" / "2026-03-17_23-59-10-front.mp4", _frames(0, 1), None)
     write_clip(recent / "2026-03-18" / "2026-03-18_00-00-10-front.mp4", _frames(0, 1), None)
@@ -204,7 +204,7 @@ def test_recent_clips_are_cut_where_recording_paused(tmp_path: Path) -> None:
 
 
 def test_files_of_one_camera_do_not_overlap(tmp_path: Path) -> None:
-    """Stamps are cut to seconds: a file that would begin too early waits for the one before."""
+    """Stamps are truncated to seconds: a file starts no earlier than the previous one ends."""
     folder = tmp_path / "2026-03-17_17-52-09"
     write_clip(folder / "2026-03-17_17-50-00-front.mp4", _frames(0, 2.5), None)
     write_clip(folder / "2026-03-17_17-50-02-front.mp4", _frames(0, 2.5), None)
@@ -225,8 +225,8 @@ def test_files_of_one_camera_do_not_overlap(tmp_path: Path) -> None:
         "\ud800".encode("utf-8", "surrogatepass").decode("latin-1"),
     ],
 )
-def test_an_odd_event_costs_only_the_annotation(tmp_path: Path, text: str) -> None:
-    """Whatever event.json holds, the videos are read."""
+def test_an_invalid_event_loses_only_the_annotation(tmp_path: Path, text: str) -> None:
+    """The videos are read whatever is in event.json."""
     folder = _event_folder(tmp_path, ("front",))
     (folder / "event.json").write_text(text)
     recording = _read(tmp_path)
@@ -235,7 +235,7 @@ def test_an_odd_event_costs_only_the_annotation(tmp_path: Path, text: str) -> No
 
 
 def test_an_annotation_is_clipped_to_the_log_and_drops_a_zero_position(tmp_path: Path) -> None:
-    """An event hours off lands on the log's last instant; 0, 0 is no position."""
+    """An event hours later is put at the log's last instant; 0, 0 is not a position."""
     folder = _event_folder(tmp_path, ("front",))
     event = {"timestamp": "2026-03-17T23:00:00", "est_lat": "0", "est_lon": "0"}
     (folder / "event.json").write_text(json.dumps(event))
@@ -246,7 +246,7 @@ def test_an_annotation_is_clipped_to_the_log_and_drops_a_zero_position(tmp_path:
 
 
 def test_damaged_clips_raise_nothing_but_data_errors(tmp_path: Path) -> None:
-    """Random bytes in a clip with telemetry: read, rejected or refused, never a crash."""
+    """With random bytes in it, a clip with telemetry is read or is a data error."""
     folder = tmp_path / "2026-03-17_17-52-09"
     path = folder / "2026-03-17_17-50-00-front.mp4"
     write_clip(path, _frames(0, 1), _drive)
@@ -267,8 +267,8 @@ def test_damaged_clips_raise_nothing_but_data_errors(tmp_path: Path) -> None:
     assert 0 < read < 150
 
 
-def test_yaw_rate_is_that_of_the_turn() -> None:
-    """Sinusoidal turning, through the wrap of the heading; none when standing or over a gap."""
+def test_the_yaw_rate_is_the_derivative_of_the_heading() -> None:
+    """Across the wrap of the heading; NaN at standstill, and windows end at gaps."""
     t = np.delete(np.arange(0, 20, 1 / 36), slice(300, 400))
     rate = 0.3 * np.sin(0.5 * t)
     heading = 3.0 - 0.6 * np.cos(0.5 * t)

@@ -1,4 +1,4 @@
-"""Bare video files: one log each."""
+"""Video files without a known layout: one log each."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from transforms.readers.video import BareVideo, camera_of
 
 
 def test_a_road_video_is_one_log(data: Path) -> None:
-    """221 frames at 25 a second, no signals, no clock."""
+    """221 frames at 25 per second, no signals, no clock."""
     (log,) = discover([str(data / "video" / "solidWhiteRight.mp4")]).logs
     recording = BareVideo().read(log, ReadOptions())
     (video,) = recording.videos
@@ -28,7 +28,7 @@ def test_a_road_video_is_one_log(data: Path) -> None:
 def test_a_broken_file_is_refused_with_its_reason(
     data: Path, tmp_path: Path, content: bytes, error: type[Exception]
 ) -> None:
-    """A broken file is still a log to discovery; reading it says what is wrong, and where."""
+    """Discovery claims damaged files too; reading them raises an error that names the file."""
     real = (data / "video" / "solidWhiteRight.mp4").read_bytes()
     (tmp_path / "clip.mp4").write_bytes(real[: len(real) // 2] if content == b"half" else content)
     (log,) = discover([str(tmp_path)]).logs
@@ -48,5 +48,5 @@ def test_a_broken_file_is_refused_with_its_reason(
     ],
 )
 def test_cameras_are_named_by_whole_words(path: str, camera: str) -> None:
-    """The file's own name goes before its folder's; parts of words do not count."""
+    """The file's name has precedence over its folder's; parts of words do not match."""
     assert camera_of(path) == camera

@@ -1,4 +1,4 @@
-"""The miner: windows, gaps, missing values, cameras, and batches that do not matter."""
+"""The miner: windows, gaps, missing values, cameras, and independence of batches."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_windows_are_clipped_to_the_log() -> None:
 
 
 def test_unknown_is_off() -> None:
-    """Null and NaN neither start an island nor hold one, although `until` never comes."""
+    """Null and NaN neither start an island nor extend one, although `until` never holds."""
     speeds = [10.0, 25.0, 15.0, 15.0, None, 15.0, float("nan"), 15.0]
     held = replace(FAST, until="speed_mps < 12")
     (event,) = Miner([held], "signals").mine(_rows(speeds), _logs(1, "log"))
@@ -96,7 +96,7 @@ def test_unknown_is_off() -> None:
 
 @pytest.mark.parametrize(("gap_steps", "events"), [(5, 1), (6, 2)])
 def test_a_gap_breaks_an_island(gap_steps: int, events: int) -> None:
-    """Rows more than five grid steps apart are not side by side, unless merged."""
+    """Rows more than five grid steps apart are separate islands, unless merged."""
     table = pa.table(
         {"log_id": ["log"] * 2, "t_ns": [0, gap_steps * 20_000_000], "speed_mps": [25.0, 25.0]}
     )
@@ -124,8 +124,8 @@ def test_batches_and_order_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> Non
     assert miner.mine(table, logs) == events
 
 
-def test_triggers_do_not_touch_each_other() -> None:
-    """Each trigger alone finds what it finds among all."""
+def test_triggers_are_independent() -> None:
+    """Each trigger alone finds the same events as together with the others."""
     table, logs = _fleet(2)
     triggers = load_triggers()
     together = Miner(triggers, "signals").mine(table, logs)
@@ -134,7 +134,7 @@ def test_triggers_do_not_touch_each_other() -> None:
 
 
 def test_reads_only_what_it_needs() -> None:
-    """`columns` suffice, and the others may lack or be there."""
+    """`columns` are sufficient; other columns may be absent or present."""
     miner = Miner([replace(FAST, when="speed_mps > 11")], "signals")
     assert miner.columns == ("log_id", "t_ns", "speed_mps")
     table, logs = _fleet(1)
@@ -164,7 +164,7 @@ def test_scene_is_by_camera() -> None:
 
 
 def test_nothing_to_do() -> None:
-    """No trigger of the table, or no row, is no event."""
+    """Without triggers of the table, or without rows, there are no events."""
     assert Miner([FAST], "annotations").mine(_rows([25.0]), _logs(1, "log")) == []
     assert Miner([FAST], "signals").mine(_rows([]), _logs(1, "log")) == []
 

@@ -1,4 +1,4 @@
-"""Islands and hysteresis against a plain loop."""
+"""Islands and hysteresis against a reference loop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scores against cases that are counted by hand."""
+"""Scores of cases counted by hand."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _truth(*rows: tuple[str, str, int, int]) -> pa.Table:
 
 
 def test_each_matches_once() -> None:
-    """A second event of one truth is false, a truth without event is missed, logs count."""
+    """A second event of one truth is a false positive; logs are matched separately."""
     truth = _truth(
         ("swerve", "drive/a", 10, 20), ("swerve", "drive/a", 50, 60), ("swerve", "drive/b", 10, 20)
     )
@@ -46,5 +46,5 @@ def test_an_instant_touches_its_span() -> None:
 
 
 def test_nothing_is_perfect() -> None:
-    """Without truth and events there is nothing wrong."""
+    """Without true and mined events the scores are perfect."""
     assert Score("swerve", 0, 0, 0).f1 == 1.0

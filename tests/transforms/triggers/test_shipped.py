@@ -182,7 +182,7 @@ MANOEUVRES: dict[str, tuple[Callable[[], Columns], list[str]]] = {
 
 @pytest.mark.parametrize("name", MANOEUVRES)
 def test_finds_its_own_kind_once(name: str) -> None:
-    """Of all triggers on signals, exactly the expected ones fire, once, at the manoeuvre."""
+    """Of all triggers on signals, exactly the expected ones fire, once each, at the manoeuvre."""
     columns, expected = MANOEUVRES[name]
     events = _mine(columns())
     assert Counter(event.trigger for event in events) == Counter(expected)
@@ -193,7 +193,7 @@ def test_finds_its_own_kind_once(name: str) -> None:
 
 
 def test_aeb_annotation() -> None:
-    """The car's own annotation of an emergency braking is an event, a driver's tap is none."""
+    """The car's annotation of an emergency braking is an event, the driver's button is not."""
     reasons = ["user_interaction_honk", "vehicle_auto_emergency_braking"]
     (event,) = _mine({"t_ns": np.array([5, 30]) * ns(1), "reason": reasons}, "annotations")
     assert (event.trigger, event.anchor_ns, event.start_ns) == ("aeb", ns(30), ns(22))
@@ -215,7 +215,7 @@ def _scene(brightness: FloatArray, persons: Any, height: Any) -> Columns:
 
 
 def test_dark_scene() -> None:
-    """Each dark minute gives its darkest frame; day, and a lens covered for a blink, none."""
+    """Each dark minute yields its darkest frame; daylight, and one covered frame, yield none."""
     light = np.where(np.arange(480) < 240, 110.0, 25.0)
     light[100] = 2.0
     light[[300, 430]] = 12.0
@@ -227,7 +227,7 @@ def test_dark_scene() -> None:
 
 
 def test_vru_near() -> None:
-    """A person who comes near is one event at the nearest; far ones and unswept frames none."""
+    """A person who comes near is one event at the nearest; others and unswept frames are none."""
     n = 60
     near = np.interp(np.arange(n), [20, 30, 40], [0.05, 0.4, 0.05])
     (event,) = _mine(_scene(np.full(n, 99.0), [1] * n, near), "scene")
@@ -237,7 +237,7 @@ def test_vru_near() -> None:
 
 
 def test_joint_jerk() -> None:
-    """A knocked joint is one event; smooth sines with encoder noise, at 30 Hz, none."""
+    """A knocked joint is one event; smooth sines with encoder noise, at 30 Hz, are none."""
     rng = np.random.default_rng(3)
     t = np.arange(300) / 30
     smooth = np.stack([0.8 * np.sin(0.7 * k * t) for k in range(1, 5)], axis=1)

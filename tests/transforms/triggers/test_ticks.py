@@ -1,4 +1,4 @@
-"""Ticks and the sampling that rests on them."""
+"""Ticks, and the triggers that sample with them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_one_a_second_inside_the_log() -> None:
     ("duration_s", "events"), [(8.84, 1), (0.5, 1), (0.02, 1), (60, 1), (89, 1), (91, 2), (600, 10)]
 )
 def test_uniform_sample_counts(duration_s: float, events: int) -> None:
-    """One event a block of about a minute, and at least one a log, inside the log."""
+    """One event per minute or so, at least one per log, inside the log."""
     logs = _logs([duration_s] * 5)
     found = Miner(load_triggers(), "ticks").mine(ticks(logs), logs)
     assert [sum(e.log_id == i for e in found) for i in logs["log_id"].to_pylist()] == [events] * 5

@@ -1,4 +1,4 @@
-"""The shipped triggers against the truth about a synthetic fleet, through real files."""
+"""The shipped triggers against the ground truth of a synthetic fleet, through files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from synth.fleet import FleetSpec, write_fleet
 @pytest.mark.slow
 @pytest.mark.parametrize("noise", [1.0, 1.5])
 def test_precision_and_recall(tmp_path: Path, noise: float) -> None:
-    """Mean F1 of 0.97, each trigger at most one event off, also with noisier sensors."""
+    """Mean F1 of at least 0.97, each trigger at most one event off, also with noisy sensors."""
     spec = FleetSpec(drives=6, minutes=10.0, seed=99, video=False, noise=noise)
     write_fleet(spec, str(tmp_path), True)
     scores = [score for score in mined(str(tmp_path)) if score.trigger != "vru_near"]
@@ -27,7 +27,7 @@ def test_precision_and_recall(tmp_path: Path, noise: float) -> None:
 
 @pytest.mark.slow
 def test_pedestrians_are_seen(data: Path) -> None:
-    """By day and by night, through the real detector on drawn pictures, and nobody else is."""
+    """By day and by night, by the real detector on drawn pictures, without false positives."""
     (model,) = load_models(["yolox_nano"])
     detector = open_detector(model, data / "models" / model.name / model.file)
     score = seen(detector, drives=12, seed=5)

@@ -1,4 +1,4 @@
-"""Functions of time against plain loops."""
+"""Functions of time against reference loops."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _mean(seen: list[float]) -> float:
 def test_windowed_like_a_loop(
     rows: Rows, start: int, end: int, function: str, plain: Callable[[list[float]], float]
 ) -> None:
-    """Each equals a loop over the rows of the run that lie in the window."""
+    """Each equals a loop over the rows of the run in the window."""
     values = _values(rows)
     got = windows.WINDOWED[function](rows, pa.array(values), start, end).to_pylist()
     for i, value in enumerate(got):
@@ -70,7 +70,7 @@ def test_windowed_like_a_loop(
 @pytest.mark.parametrize("rows", [_grid(), _uneven()], ids=["grid", "uneven"])
 @pytest.mark.parametrize("shift", [0, 20, 200, -60, 777, 10_000])
 def test_ahead_takes_the_nearest(rows: Rows, shift: int) -> None:
-    """The row nearest to the instant, null where that lies outside of the run."""
+    """The row nearest to the instant, null outside of the run."""
     values = [f"row {i}" for i in range(len(rows.t_ns))]
     got = windows.ahead(rows, pa.array(values), shift).to_pylist()
     assert got == windows.past(rows, pa.array(values), -shift).to_pylist()
@@ -86,7 +86,7 @@ def test_ahead_takes_the_nearest(rows: Rows, shift: int) -> None:
 
 
 def test_sums_are_exact_whatever_lies_beside() -> None:
-    """A run's sums are the same bits alone and after a million rows of great numbers."""
+    """A run's sums are bit for bit the same alone and after a million rows of large values."""
     rng = np.random.default_rng(7)
     small, great = rng.normal(0, 1, 500), rng.normal(0, 9e5, 1_000_000)
 
@@ -102,7 +102,7 @@ def test_sums_are_exact_whatever_lies_beside() -> None:
 
 
 def test_hostile_values_count_as_null() -> None:
-    """NaN, infinities and absurd magnitudes neither poison a window nor overflow."""
+    """NaN, infinities and values over the limit are ignored, and nothing overflows."""
     rows = Rows.of(np.arange(5, dtype=np.int64) * 20, np.array([0]))
     values = pa.array([1.0, float("nan"), float("inf"), -1e300, 3.0])
     assert windows.mean(rows, values, -1000, 1000).to_pylist() == [2.0] * 5
@@ -111,7 +111,7 @@ def test_hostile_values_count_as_null() -> None:
 
 
 def test_booleans_count() -> None:
-    """`total` of conditions counts the true ones."""
+    """`total` of a condition counts the true rows."""
     rows = Rows.of(np.arange(4, dtype=np.int64) * 20, np.array([0]))
     values = pa.array([True, False, None, True])
     assert windows.total(rows, values, -1000, 1000).to_pylist() == [2.0] * 4

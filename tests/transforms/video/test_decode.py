@@ -1,4 +1,4 @@
-"""Sparse decoding against full decodes, and by a number painted into every frame."""
+"""Sparse decoding against full decodes, and by a bar code painted into every frame."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ALWAYS = Span(-(10**15), 10**15)
 
 
 def paint(number: int) -> Image:
-    """Paints a number as a bar code: a white bar a bit."""
+    """Paints a number as a bar code: one white bar per set bit."""
     bits = [255 * (number >> bit & 1) for bit in range(BITS)]
     image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     image[:, : BITS * 8] = np.repeat(np.array(bits, np.uint8), 8)[None, :, None]
@@ -45,7 +45,7 @@ def write_video(
     first: int = 0,
     options: dict[str, str] | None = None,
 ) -> None:
-    """Writes one frame a pts, numbered from `first`."""
+    """Writes one frame per pts, numbered from `first`."""
     x264 = {"preset": "ultrafast", "g": "10", "crf": "20", **(options or {})}
     movie = {"movie_timescale": str(base.denominator)} if path.suffix in {".mp4", ".mov"} else {}
     with av.open(str(path), "w", options=movie) as container:
@@ -60,7 +60,7 @@ def write_video(
 
 
 def index_of(path: Path | str, start_ns: int = 0) -> tuple[VideoFile, pa.Table]:
-    """Demuxes a file into its record and its rows of `frames`."""
+    """Indexes a file: its record and its rows of `frames`."""
     with fsspec.open(str(path), "rb") as file, av.open(file) as container:
         stream: Any = container.streams.video[0]
         base = stream.time_base
@@ -93,7 +93,7 @@ def index_of(path: Path | str, start_ns: int = 0) -> tuple[VideoFile, pa.Table]:
 
 
 def jittered(count: int, seed: int = 1, start: int = 0) -> list[int]:
-    """Gives times in units of 1/10000 s, in TeslaCam's steps of 14 to 549."""
+    """Returns times in units of 1/10000 s, in TeslaCam's steps of 14 to 549."""
     steps = np.random.default_rng(seed).integers(14, 549, count)
     return [int(at) + start for at in np.cumsum(steps) - steps[0]]
 
@@ -119,7 +119,7 @@ def test_every_window_gives_exactly_its_frames(tmp_path: Path, suffix: str, b_fr
 
 
 def test_frames_that_an_edit_list_hides_are_not_given(tmp_path: Path) -> None:
-    """TeslaCam: the first pts are negative, the keyframe among them is hidden."""
+    """As in TeslaCam, the first pts are negative, and the keyframe among them is hidden."""
     path = tmp_path / "a.mp4"
     pts = jittered(30, start=-550)
     write_video(path, pts, Fraction(1, 10_000))
@@ -156,7 +156,7 @@ def test_a_window_runs_from_one_file_into_the_next(tmp_path: Path) -> None:
 
 
 def test_elementary_stream_is_read_by_offset(tmp_path: Path) -> None:
-    """Its parameter sets stand only at its start, and its packets have no pts."""
+    """Parameter sets are only at the stream's start, and its packets have no pts."""
     write_video(tmp_path / "a.mp4", range(40), Fraction(1, 20), options={"bf": "2"})
     video, frames = index_of(tmp_path / "a.mp4")
     raw, rows = b"", frames.to_pylist()

@@ -1,4 +1,4 @@
-"""The index of files of any container against what the decoder gives."""
+"""The packet index of files in any container, against the decoder's output."""
 
 import subprocess
 from pathlib import Path
@@ -35,7 +35,7 @@ def _make(path: Path, *arguments: str) -> Path:
 
 @pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv", "ts", "avi"])
 def test_times_are_those_of_the_decoded_frames(tmp_path: Path, suffix: str) -> None:
-    """Every shown frame once, in order, at the time that the decoder gives it."""
+    """Every presented frame once, in order, at the decoder's timestamp."""
     path = _make(tmp_path / f"a.{suffix}", *(["-bf", "0"] if suffix == "avi" else []))
     video = index_video(str(path), "front", 7)
     with av.open(str(path)) as container:
@@ -52,7 +52,7 @@ def test_times_are_those_of_the_decoded_frames(tmp_path: Path, suffix: str) -> N
 
 
 def test_fragments_are_put_together(tmp_path: Path) -> None:
-    """A fragmented MP4 indexes as the plain one does."""
+    """A fragmented MP4 has the same index as the plain one."""
     plain = index_video(str(_make(tmp_path / "a.mp4")), "front", 0)
     parts = _make(tmp_path / "b.mp4", "-movflags", "frag_keyframe+empty_moov")
     assert index_video(str(parts), "front", 0).t_ns.tolist() == plain.t_ns.tolist()
@@ -60,7 +60,7 @@ def test_fragments_are_put_together(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("fps", [None, 12.5])
 def test_a_raw_stream_runs_at_the_given_rate(tmp_path: Path, fps: float | None) -> None:
-    """Raw H.264 carries no times: 20 frames a second unless told."""
+    """An H.264 elementary stream has no timestamps: 20 frames per second by default."""
     path = _make(tmp_path / "a.h264", "-bf", "0")
     video = index_video(str(path), "front", 0, fps)
     assert len(video.t_ns) == 50
@@ -75,7 +75,7 @@ def test_an_irregular_rate_is_told(tmp_path: Path) -> None:
 
 
 def test_any_filesystem_will_do(tmp_path: Path) -> None:
-    """A file in memory:// indexes as the local one."""
+    """A file in memory:// has the same index as the local one."""
     path = _make(tmp_path / "a.mp4")
     fs = fsspec.filesystem("memory")
     fs.pipe_file("/demux|test/a #1.mp4", path.read_bytes())
@@ -85,7 +85,7 @@ def test_any_filesystem_will_do(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts", "hevc"])
 def test_each_kind_of_damage_has_its_reason(tmp_path: Path, suffix: str) -> None:
-    """Text is corrupt, nothing is empty, an absent file unreadable; all name the file."""
+    """Text is corrupt, no bytes are empty, a missing file is unreadable; all name the file."""
     path = tmp_path / f"x.{suffix}"
     with pytest.raises(UnreadableError, match=path.name):
         index_video(str(path), "front", 0)
@@ -108,7 +108,7 @@ def test_half_a_file_is_truncated_wherever_its_index_lies(tmp_path: Path) -> Non
 
 
 def test_a_playlist_opens_nothing_else(tmp_path: Path) -> None:
-    """A playlist dressed as a video must not make us open what it names."""
+    """A playlist with a video's suffix must not cause the files that it names to be opened."""
     secret = _make(tmp_path / "secret.ts")
     path = tmp_path / "x.ts"
     path.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:2,\n{secret}\n#EXT-X-ENDLIST\n")
@@ -118,7 +118,7 @@ def test_a_playlist_opens_nothing_else(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", ["mkv", "ts", "avi", "h264"])
 def test_damaged_containers_raise_nothing_but_data_errors(tmp_path: Path, suffix: str) -> None:
-    """Random bytes and cuts in containers that libavformat reads."""
+    """Random bytes in, and truncations of, containers that libavformat reads."""
     path = _make(tmp_path / f"x.{suffix}", "-bf", "0")
     content = path.read_bytes()
     rng = np.random.default_rng(1)
@@ -136,10 +136,10 @@ def test_damaged_containers_raise_nothing_but_data_errors(tmp_path: Path, suffix
 
 
 @pytest.mark.parametrize(("suffix", "container"), [("h264", "h264"), ("avi", "avi")])
-def test_b_frames_without_presentation_times_are_refused(
+def test_b_frames_without_presentation_times_are_unsupported(
     tmp_path: Path, suffix: str, container: str
 ) -> None:
-    """Their frames would be addressed in the wrong order, and nobody would see it."""
+    """Their frames would silently be indexed in the wrong order."""
     path = tmp_path / f"b.{suffix}"
     for b_frames in (0, 2):
         with av.open(str(path), "w", format=container) as out:

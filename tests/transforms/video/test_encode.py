@@ -1,4 +1,4 @@
-"""Clips: equal bytes in any process, times that survive, and pictures that do."""
+"""Clips: equal bytes in any process, exact times, and pictures close to the originals."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ SHAPE = (98, 162, 3)
 
 
 def picture(index: int, shape: tuple[int, int, int] = SHAPE) -> Image:
-    """Paints a smooth gradient that wanders, so that it survives compression."""
+    """Paints a smooth moving gradient, which compression hardly changes."""
     y, x, c = np.indices(shape)
     return np.asarray((x + 2 * y + 40 * c + 3 * index) % 256 // 2 + 60, np.uint8)
 
 
 def times(count: int) -> list[int]:
-    """Gives times of a variable rate, steps of 1.4 to 54.9 ms, the first 7 ms late."""
+    """Returns times of a variable rate, steps of 1.4 to 54.9 ms, the first at 7 ms."""
     steps = np.random.default_rng(3).integers(1_400_000, 54_900_000, count)
     return [START_NS + 7_000_000 + int(t) for t in np.cumsum(steps) - steps[0]]
 
@@ -120,7 +120,7 @@ def test_moov_comes_first_and_a_loader_can_stream() -> None:
 
 
 def test_a_seek_lands_on_the_right_bytes() -> None:
-    """The table of offsets was moved along with `moov`."""
+    """The chunk offsets were adjusted when `moov` was moved."""
     mp4 = clip(times(90))
     for packet in packets(mp4)[::7]:
         assert mp4[packet.pos : packet.pos + packet.size] == bytes(packet)

@@ -1,4 +1,4 @@
-"""The box parser against libavformat's own demuxer, and against hostile boxes."""
+"""Sample tables against libavformat's own demuxer, and with forged boxes."""
 
 import io
 import struct
@@ -16,7 +16,7 @@ from transforms.video.mp4 import Track, read_index
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A few seconds of B-frames at irregular times, with sound, moov at the end."""
+    """A few seconds of B-frames at irregular times, with audio, moov at the end."""
     path = tmp_path_factory.mktemp("mp4") / "source.mp4"
     _ffmpeg(
         "-f", "lavfi", "-i", "testsrc2=size=96x64:rate=30", "-f", "lavfi", "-i", "sine",
@@ -71,7 +71,7 @@ REMUXES: dict[str, tuple[list[str], list[str], str]] = {
 def test_generated_files_read_as_libavformat_reads_them(
     name: str, source: Path, tmp_path: Path
 ) -> None:
-    """Times, places, sizes, keyframes and hidden frames are all exactly equal."""
+    """Timestamps, offsets, sizes, keyframes and hidden frames are exactly equal."""
     before, after, suffix = REMUXES[name]
     path = tmp_path / f"remuxed.{suffix}"
     _ffmpeg(*before, "-i", str(source), "-c", "copy", *after, str(path))
@@ -79,7 +79,7 @@ def test_generated_files_read_as_libavformat_reads_them(
 
 
 def test_negative_first_pts_of_a_teslacam_file(tmp_path: Path) -> None:
-    """Frames before the edit keep negative times, are hidden, and no decoder gives them."""
+    """Frames before the edit have negative times and are hidden; no decoder returns them."""
     path = tmp_path / "front.mp4"
     _ffmpeg("-f", "lavfi", "-i", "testsrc2=size=96x64:rate=36", "-t", "2", "-c:v", "libx264",
             "-preset", "ultrafast", "-bf", "0", "-video_track_timescale", "10000",
@@ -104,12 +104,12 @@ def test_negative_first_pts_of_a_teslacam_file(tmp_path: Path) -> None:
     ],
 )
 def test_real_files_read_as_libavformat_reads_them(data: Path, name: str) -> None:
-    """H.264 of a road, of an action camera with four more tracks, and AV1 of a robot."""
+    """H.264 of a road and of an action camera with four more tracks, and AV1 of a robot."""
     _assert_as_libavformat(data / name)
 
 
 def test_data_tracks_are_indexed_too(data: Path) -> None:
-    """The action camera's telemetry track is found, its sound left out."""
+    """The action camera's telemetry track is found, its audio left out."""
     path = data / "gpmf" / "max-heromode.mp4"
     with path.open("rb") as file:
         tracks = {t.codec: t for t in read_index(file, str(path))}
@@ -140,7 +140,7 @@ def test_the_media_is_never_read(source: Path) -> None:
 
 
 def test_64_bit_boxes_and_offsets(source: Path) -> None:
-    """A large-size mdat with co64 offsets reads as its small twin, moved."""
+    """With a 64-bit mdat and co64 offsets a file has the same index, moved by 8 bytes."""
     content = source.read_bytes()
     mdat = content.index(b"mdat") - 4
     size = struct.unpack_from(">I", content, mdat)[0]
@@ -159,7 +159,7 @@ def test_64_bit_boxes_and_offsets(source: Path) -> None:
 
 
 def _stco_to_co64(data: bytes, shift: int) -> bytes:
-    """Rewrites a run of boxes with every stco as a co64, its offsets moved by `shift`."""
+    """Rewrites boxes with every stco as a co64, the offsets moved by `shift`."""
     out, at = b"", 0
     while at < len(data):
         size, type_ = struct.unpack_from(">I4s", data, at)
@@ -175,8 +175,8 @@ def _stco_to_co64(data: bytes, shift: int) -> bytes:
     return out
 
 
-def test_what_is_no_index_is_told_apart(source: Path, tmp_path: Path) -> None:
-    """Each way to be unusable has its own reason, and the message names the file."""
+def test_each_kind_of_damage_has_its_own_error(source: Path, tmp_path: Path) -> None:
+    """The error class gives the reason of the reject, and the message names the file."""
     content = source.read_bytes()
     fragmented = tmp_path / "fragmented.mp4"
     _ffmpeg("-i", str(source), "-c", "copy", "-movflags", "frag_keyframe+empty_moov",
@@ -198,7 +198,7 @@ def test_what_is_no_index_is_told_apart(source: Path, tmp_path: Path) -> None:
 
 
 def test_truncation_anywhere_is_a_data_error(source: Path) -> None:
-    """Cut at every byte of moov that starts a box, and in between."""
+    """Cut at many bytes of moov, and at some before it."""
     content = source.read_bytes()
     moov = content.index(b"moov") - 4
     for cut in [*range(moov, len(content), 37), *range(0, moov, max(1, moov // 50))]:
@@ -231,7 +231,7 @@ def test_forged_boxes_raise_nothing_but_data_errors(source: Path, seed: int) -> 
 
 @pytest.mark.parametrize("box", [b"stsz", b"stts", b"ctts", b"stss", b"stsc", b"stco", b"elst"])
 def test_a_forged_count_is_not_allocated(source: Path, box: bytes) -> None:
-    """A count of four billion in a table of a few rows is refused before any array is made."""
+    """A count of four billion in a table of a few rows is rejected before allocating."""
     content = bytearray(source.read_bytes())
     at = content.index(box) + 4 + (8 if box == b"stsz" else 4)
     content[at : at + 4] = b"\xff\xff\xff\xff"
@@ -245,7 +245,7 @@ def _box(type_: bytes, *parts: bytes) -> bytes:
 
 
 def _hand_made(sizes: bytes, samples: int, delta: int = 40) -> bytes:
-    """One video track at 1000 ticks a second, all samples in one chunk at byte 0."""
+    """One video track of 1000 ticks per second, all samples in one chunk at byte 0."""
     entry = _box(b"avc1", bytes(24), struct.pack(">HH", 64, 48), bytes(50))
     table = _box(
         b"stbl",
@@ -272,15 +272,15 @@ def _hand_made(sizes: bytes, samples: int, delta: int = 40) -> bytes:
     ],
 )
 def test_every_way_to_write_sizes(sizes: bytes, expected: list[int]) -> None:
-    """One size for all, and compact ones of 4, 8 and 16 bits."""
+    """One size for all samples, and compact sizes of 4, 8 and 16 bits."""
     (track,) = read_index(io.BytesIO(_hand_made(sizes, 3)), "x.mp4")
     assert track.byte_size.tolist() == expected
     assert track.byte_offset.tolist() == [0, expected[0], expected[0] + expected[1]]
     assert (track.pts.tolist(), track.codec) == ([0, 40, 80], "h264")
 
 
-def test_samples_without_bytes_behind_them_are_refused() -> None:
-    """Sixteen million samples of one size, more than any, and of odd widths and durations."""
+def test_sample_tables_beyond_the_file_or_the_limits_are_rejected() -> None:
+    """Sixteen million samples of one size, too many samples, invalid widths and durations."""
     for sizes, samples, delta, error in [
         (_box(b"stsz", struct.pack(">III", 0, 1, 1 << 24)), 1 << 24, 1, TruncatedError),
         (_box(b"stsz", struct.pack(">III", 0, 1, 1 << 31)), 1 << 31, 1, UnsupportedError),

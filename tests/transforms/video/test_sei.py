@@ -1,4 +1,4 @@
-"""Telemetry units against protobuf's own wire format, and through real H.264 samples."""
+"""Telemetry SEI against protobuf's wire format, and through H.264 samples."""
 
 import io
 import math
@@ -77,11 +77,11 @@ def test_the_unit_is_laid_out_as_the_format_says() -> None:
 
 @pytest.mark.parametrize("gap", [0, 10_000])
 def test_telemetry_survives_the_round_trip(gap: int) -> None:
-    """What is written is read, whether samples lie side by side or far apart."""
+    """Decoding inverts encoding, whether samples are adjacent or far apart."""
     told = [_telemetry(k) for k in range(300)]
     file, track = _track([_nal(encode_sei(t)) + SLICE for t in told], gap)
     found = find_telemetry(file, track, "x.mp4")
-    assert found.garbage == 0
+    assert found.invalid == 0
     assert found.row.tolist() == list(range(300))
     for name, values in found.columns.items():
         expected = [getattr(t, name) for t in told]
@@ -93,7 +93,7 @@ def test_telemetry_survives_the_round_trip(gap: int) -> None:
 
 
 def test_signs_are_those_of_the_vehicle_frame() -> None:
-    """Built from the message's own units: right steering, eastward compass, percent pedal."""
+    """From the message's units: steering to the right, compass to the east, pedal in percent."""
     # field 5 (pedal) = 50f, field 6 (wheel) = +90f degrees, field 13 (heading) = 90.0
     body = b"\x2d" + struct.pack("<f", 50) + b"\x35" + struct.pack("<f", 90)
     body += b"\x69" + struct.pack("<d", 90)
@@ -107,7 +107,7 @@ def test_signs_are_those_of_the_vehicle_frame() -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_escaping_hides_start_codes_and_is_undone(seed: int) -> None:
-    """No start code is left in an escaped payload, and nothing is lost."""
+    """An escaped payload has no start code, and unescaping restores it."""
     rng = np.random.default_rng(seed)
     payload = bytes(rng.choice([0, 0, 0, 1, 2, 3, 4], 400).tolist()) + b"\x80"
     hidden = escape(payload)
@@ -117,7 +117,7 @@ def test_escaping_hides_start_codes_and_is_undone(seed: int) -> None:
 
 
 def test_frames_without_telemetry_and_other_units_are_passed_over() -> None:
-    """Only a telemetry unit before a slice counts, however long what precedes it."""
+    """Only telemetry units before the first slice count, whatever precedes them."""
     long_note = _nal(b"\x06\x05\xff" + b"x264 - core" * 100 + b"\x80")
     parameters = _nal(b"\x67\x42\x00\x1f")
     one = _nal(encode_sei(_telemetry(1)))
@@ -128,14 +128,14 @@ def test_frames_without_telemetry_and_other_units_are_passed_over() -> None:
     assert found.columns["frame_seq_no"].tolist() == [1]
 
 
-def test_garbage_is_counted_and_never_raises() -> None:
-    """Broken units are counted; flipped and cut bytes never raise."""
+def test_invalid_units_are_counted_and_never_raise() -> None:
+    """Changed and truncated units are counted and never raise."""
     rng = np.random.default_rng(5)
     bad = _nal(b"\x06\x05\x10BBBi" + b"\xff" * 20 + b"\x80")
     good = _nal(encode_sei(_telemetry(2))) + SLICE
     file, track = _track([bad + SLICE, good])
     found = find_telemetry(file, track, "x.mp4")
-    assert (found.garbage, found.row.tolist()) == (1, [1])
+    assert (found.invalid, found.row.tolist()) == (1, [1])
     for _ in range(300):
         samples = []
         for _ in range(4):
@@ -150,9 +150,9 @@ def test_garbage_is_counted_and_never_raises() -> None:
 
 
 def test_a_real_video_has_no_telemetry(data: Path) -> None:
-    """A road video of another camera yields nothing and no garbage."""
+    """A road video of another make has no telemetry and no invalid units."""
     path = data / "video" / "solidWhiteRight.mp4"
     with path.open("rb") as file:
         track = next(t for t in read_index(file, str(path)) if t.kind == "vide")
         found = find_telemetry(file, track, str(path))
-    assert (len(found.row), found.garbage) == (0, 0)
+    assert (len(found.row), found.invalid) == (0, 0)

@@ -1,4 +1,4 @@
-"""What every row of CORPORA promises."""
+"""The contract of every row of CORPORA, and samples."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SAMPLE = Sample(
 
 @pytest.fixture(params=sorted(CORPORA))
 def corpus(request: pytest.FixtureRequest) -> Corpus:
-    """Makes a corpus format of each row."""
+    """The corpus format of each row."""
     made: Corpus = CORPORA.load(request.param)()
     assert made.name == request.param
     assert made.suffix.startswith(".")

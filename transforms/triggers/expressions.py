@@ -1,0 +1,223 @@
+"""Expressions of triggers: parsed and checked as DuckDB trees, and a sandbox to run them in.
+
+Trigger files are untrusted. Each expression is parsed separately, as a value, by DuckDB's own
+parser (json_serialize_sql). Its tree must be one expression of allowed nodes, without
+subqueries, stars, or functions that may differ for equal arguments; and SQL is generated from
+the trees, never from the texts. The SQL runs in memory without access to files, extensions,
+the environment or Python variables, on a locked configuration with bounded memory.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+
+from schemas.errors import UsageError
+from transforms.triggers.spec import Trigger
+
+_CONFIG = {
+    "enable_external_access": "false",
+    "autoload_known_extensions": "false",
+    "autoinstall_known_extensions": "false",
+    "python_enable_replacements": "false",
+    "allow_community_extensions": "false",
+    "max_expression_depth": "100",
+    "memory_limit": "2GB",
+    "temp_directory": "",
+}
+
+_NODES = frozenset(
+    {
+        "BETWEEN",
+        "CASE",
+        "CAST",
+        "COLUMN_REF",
+        "COMPARISON",
+        "CONJUNCTION",
+        "CONSTANT",
+        "FUNCTION",
+        "LAMBDA",
+        "OPERATOR",
+        "PARAMETER",
+        "WINDOW",
+    }
+)
+
+_MACROS = frozenset(
+    {"list_avg", "list_max", "list_median", "list_min", "list_product", "list_sum", "nullif"}
+)
+"""The macros of DuckDB that are allowed; all of them are deterministic."""
+
+Tree = dict[str, Any]
+"""A node of a parse tree, as json_serialize_sql writes it."""
+
+
+def connect(threads: int) -> duckdb.DuckDBPyConnection:
+    """Opens a DuckDB that has access to nothing but the tables registered with it."""
+    con = duckdb.connect(":memory:", config={**_CONFIG, "threads": str(threads)})
+    con.execute("SET lock_configuration = true")
+    return con
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The expression that is being compiled, for messages: which key of which trigger.
+
+    `lambda_parameters` are the names that its lambdas bind.
+    """
+
+    trigger: Trigger
+    key: str
+    lambda_parameters: frozenset[str] = frozenset()
+
+    def error(self, message: str) -> UsageError:
+        """Returns the error for this expression, in one line."""
+        brief = " ".join(message.split())[:300]
+        return UsageError(f"trigger {self.trigger.name!r}, {self.key}: {brief}")
+
+
+class Parser:
+    """Converts between SQL texts and parse trees, and checks trees of expressions.
+
+    Args:
+        con: a connection of `connect`.
+    """
+
+    def __init__(self, con: duckdb.DuckDBPyConnection) -> None:
+        self._con = con
+        self._select_from = self._parse("SELECT 1 FROM rows")
+        self._select = self._parse("SELECT 1")
+        self._functions = self._allowed_functions()
+
+    def expression(self, source: Source, text: str) -> Tree:
+        """Parses a text that must be exactly one expression.
+
+        Raises:
+            UsageError: the text is not SQL, or is more than an expression.
+        """
+        try:
+            node = self._parse(f"SELECT {text}")["node"]
+        except (UsageError, duckdb.Error) as error:
+            raise source.error(str(error)) from error
+        plain = self._select["node"]
+        clauses = {name for name in node if name not in ("select_list", "from_table")}
+        if (
+            len(node.get("select_list", ())) != 1
+            or node.get("from_table", {}).get("type") != "EMPTY"
+            or any(node[name] != plain.get(name) for name in clauses)
+        ):
+            raise source.error("must be one expression over the columns, and nothing after it")
+        tree: Tree = node["select_list"][0]
+        return tree
+
+    def check(self, tree: Tree, columns: Set[str], source: Source) -> None:
+        """Checks one node: its class, its function and its column.
+
+        Raises:
+            UsageError: the node is not allowed, or names an unknown column.
+        """
+        if tree["class"] not in _NODES:
+            raise source.error(f"{str(tree['class']).lower()} is not allowed in a trigger")
+        if tree["class"] == "FUNCTION" and tree["function_name"].lower() not in self._functions:
+            raise source.error(
+                f"function {tree['function_name']!r} is not allowed: it is not a scalar function "
+                "of DuckDB that returns equal values for equal arguments"
+            )
+        if tree["class"] == "COLUMN_REF":
+            (name, *fields) = tree["column_names"]
+            if fields or name not in columns | source.lambda_parameters:
+                choices = ", ".join(sorted(columns))
+                unknown = ".".join([name, *fields])
+                raise source.error(f"unknown column {unknown!r}; choose one of: {choices}")
+
+    def column(self, name: str) -> Tree:
+        """Builds a reference to a column."""
+        quoted = name.replace('"', '""')
+        return self._tree(f'"{quoted}"')
+
+    def number(self, value: float) -> Tree:
+        """Builds a constant of type DOUBLE."""
+        return self._tree(f"CAST('{value!r}' AS DOUBLE)")
+
+    def cast(self, tree: Tree, type_: str) -> Tree:
+        """Builds a cast."""
+        return {**self._tree(f"CAST(1 AS {type_})"), "child": tree}
+
+    def select(self, columns: Mapping[str, Tree]) -> str:
+        """Writes `SELECT tree AS name, ... FROM rows`."""
+        named = [{**tree, "alias": name} for name, tree in columns.items()]
+        return self._text(self._select_from, named)
+
+    def select_constant(self, tree: Tree) -> str:
+        """Writes `SELECT tree`."""
+        return self._text(self._select, [tree])
+
+    def _tree(self, expression: str) -> Tree:
+        tree: Tree = self._parse(f"SELECT {expression}")["node"]["select_list"][0]
+        return tree
+
+    def _parse(self, sql: str) -> Tree:
+        answer = json.loads(self._fetch("SELECT json_serialize_sql(?)", sql))
+        if answer["error"]:
+            raise UsageError(answer["error_message"])
+        if len(answer["statements"]) != 1:
+            raise UsageError("must be one expression, without ;")
+        statement: Tree = answer["statements"][0]
+        statement.pop("named_param_map", None)
+        return statement
+
+    def _text(self, statement: Tree, select_list: Sequence[Tree]) -> str:
+        """Writes a statement with another select list as SQL."""
+        changed = {**statement, "node": {**statement["node"], "select_list": select_list}}
+        tree = json.dumps({"error": False, "statements": [changed]})
+        return str(self._fetch("SELECT json_deserialize_sql(?)", tree))
+
+    def _fetch(self, sql: str, text: str) -> Any:
+        row = self._con.execute(sql, [text]).fetchall()
+        return row[0][0]
+
+    def _allowed_functions(self) -> frozenset[str]:
+        """Lists the scalar functions that return equal values for equal arguments."""
+        rows = self._con.execute(
+            "SELECT lower(function_name) FROM duckdb_functions() GROUP BY 1 "
+            "HAVING bool_or(function_type = 'scalar') AND bool_and(function_type = 'table' "
+            "OR function_type = 'scalar' AND stability = 'CONSISTENT')"
+        ).fetchall()
+        return frozenset(name for (name,) in rows) | _MACROS
+
+
+def lambda_parameters(tree: Any) -> frozenset[str]:
+    """Collects the parameters of all lambdas in a tree."""
+    if isinstance(tree, list):
+        return frozenset().union(*map(lambda_parameters, tree))
+    if not isinstance(tree, dict):
+        return frozenset()
+    names: frozenset[str] = frozenset().union(*map(lambda_parameters, tree.values()))
+    return names | _column_names(tree["lhs"]) if tree.get("class") == "LAMBDA" else names
+
+
+def _column_names(tree: Any) -> frozenset[str]:
+    if isinstance(tree, list):
+        return frozenset().union(*map(_column_names, tree))
+    if not isinstance(tree, dict):
+        return frozenset()
+    if tree.get("class") == "COLUMN_REF":
+        return frozenset(tree["column_names"])
+    return frozenset().union(*map(_column_names, tree.values()))
+
+
+def without_locations(tree: Any) -> Any:
+    """Drops the positions in the text from a tree, so that equal expressions are equal trees."""
+    if isinstance(tree, list):
+        return [without_locations(part) for part in tree]
+    if isinstance(tree, dict):
+        return {
+            key: without_locations(part)
+            for key, part in tree.items()
+            if not key.startswith("query_location")
+        }
+    return tree
