@@ -124,9 +124,9 @@ class Reporter:
         rows = list(rows)
         for index, column in enumerate(columns):
             number = any(isinstance(row[index], int | float) for row in rows)
-            table.add_column(column, justify="right" if number else "left")
-        for row in rows:
-            table.add_row(*(_cell(value, decimals) for value in row))
+            table.add_column(Text(column), justify="right" if number else "left")
+        for row in rows:  # as Text: brackets in a str would be read as markup
+            table.add_row(*(Text(_cell(value, decimals)) for value in row))
         # A title of the table's own would be wrapped to the width of the table.
         self._out.print(title, style="italic", markup=False, soft_wrap=True)
         self._out.print(table)
