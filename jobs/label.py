@@ -18,7 +18,7 @@ LABEL = Job(
     name="label",
     help="""Decode, label, blur and encode the events.
 
-    Every event is done once. Weights are downloaded once into FLEETMILL_MODELS (or the
+    Every event is labelled once. Weights are downloaded once into FLEETMILL_MODELS (or the
     user's cache) and checked against their hash. Where they cannot be had, the job says
     so and labels without them.
 

@@ -39,19 +39,18 @@ def configure_jobs(
 
     Raises:
         UsageError: a key or a value is not allowed, or a flag belongs to a job that was not
-            asked for.
+            requested.
     """
     wanted = [job for job in JOBS if _is_wanted(job, tables, values)]
     known = {flag.name for job in wanted for flag in job.run_flags}
     for job in JOBS:
         request = _request(job)
-        left = [
-            f.name for f in job.run_flags if f.name not in known and f.value(values) is not None
-        ]
-        if left and request is not None:
+        others = [flag for flag in job.run_flags if flag.name not in known]
+        given = [flag.name for flag in others if flag.value(values) is not None]
+        if given and request is not None:
             raise UsageError(
-                f"{', '.join(left)}: give {request.name} {request.metavar} too, "
-                f"or `fleetmill run` leaves {job.name} out"
+                f"{' and '.join(given)} given without {request.name}: add {request.name} "
+                f"{request.metavar}, without which the job {job.name} does not run"
             )
     return tuple((job, job.configure(tables, job.run_flags, values)) for job in wanted)
 
@@ -63,8 +62,8 @@ def _request(job: Job[Any]) -> Flag | None:
 def _is_wanted(job: Job[Any], tables: Mapping[str, Mapping[str, Any]], values: Values) -> bool:
     """Decides whether a job runs.
 
-    One that has to be asked for is, by its flag or by a table of the configuration file that
-    holds every key which has no default.
+    One that runs on request is requested by its flag, or by a table of the configuration file
+    that has every key without a default.
     """
     request = _request(job)
     if request is None or request.value(values) is not None:

@@ -1,4 +1,4 @@
-"""The main job end to end on a synthetic fleet: what comes out is what went in."""
+"""`fleetmill run` end to end on a synthetic fleet, compared with its truth."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ def shards(snapshot: str) -> Iterator[Path]:
 
 
 def counts(finished: Finished) -> dict[tuple[str, str], dict[str, Any]]:
-    """The balance of a run by stage and what is counted."""
+    """The balance of a run by stage and kind of input."""
     lines = [line for job in finished.document["jobs"] for line in job["counts"]]
     return {(line["stage"], line["of"]): line for line in lines}
 
 
 def test_the_balance_holds_by_stage(first: Finished) -> None:
-    """In = kept + filtered + rejected, and every stage saw what the one before kept."""
+    """In = kept + filtered + rejected, and the inputs of a stage are what the last one kept."""
     balance = counts(first)
     for line in balance.values():
         assert line["in"] == line["kept"] + line["filtered"] + line["rejected"]
@@ -74,14 +74,15 @@ def test_the_balance_holds_by_stage(first: Finished) -> None:
 
 
 def test_without_weights_the_run_says_so_and_labels_without(first: Finished, lake: Path) -> None:
-    """No network and no cache: samples without boxes, and a note."""
     assert "yolox_nano" in first.err
     assert Lake.open(str(lake)).read("boxes").num_rows == 0
     assert Lake.open(str(lake)).read("samples").num_rows > 0
 
 
-def test_the_lake_holds_what_was_recorded(first: Finished, fleet: Path, lake: Path) -> None:
-    """Frames are those of the files; signals are the truth, within the sensors' noise."""
+def test_the_lake_holds_the_recorded_frames_and_signals(
+    first: Finished, fleet: Path, lake: Path
+) -> None:
+    """Frames are those of the files; signals equal the truth up to the sensors' noise."""
     assert first.code == 0
     opened = Lake.open(str(lake))
     videos = opened.read("videos").to_pylist()
@@ -112,7 +113,7 @@ def test_the_time_of_every_job_is_that_of_its_steps(first: Finished) -> None:
         assert round(1000 * sum(job["time"].values())) == job["metrics"]["task_ms"]["sum"]
 
 
-def test_samples_are_whole_and_clips_span_their_windows(first: Finished, lake: Path) -> None:
+def test_clips_span_their_windows(first: Finished, lake: Path) -> None:
     """A clip decodes to exactly the frames of its window."""
     document = first.document["snapshot"]
     frames = Lake.open(str(lake)).read("frames").to_pylist()
@@ -143,7 +144,7 @@ def test_samples_are_whole_and_clips_span_their_windows(first: Finished, lake: P
 
 
 def test_duckdb_reads_the_snapshot(first: Finished) -> None:
-    """samples.parquet frames every sample of every shard; labels.parquet opens."""
+    """samples.parquet has the byte range of every sample; labels.parquet opens."""
     folder = first.document["snapshot"]["url"]
     con = duckdb.connect()
     for name in ("samples", "labels"):
@@ -159,7 +160,6 @@ def test_duckdb_reads_the_snapshot(first: Finished) -> None:
 
 
 def test_every_unit_reads_the_same_number_of_samples(first: Finished) -> None:
-    """The plan's promise, recomputed from its ranges."""
     plan = json.loads((Path(first.document["snapshot"]["url"]) / "plan.json").read_text())
     for split in plan["splits"].values():
         assert {sum(r[2] for r in unit) for unit in split["units"]} == {split["samples_per_unit"]}
@@ -177,10 +177,10 @@ def test_the_same_command_again_finds_nothing_new(
     assert Lake.open(str(lake)).versions == before
 
 
-def test_a_fleet_elsewhere_comes_to_the_same_root_hash(
+def test_a_fleet_in_another_folder_gives_the_same_root_hash(
     first: Finished, fleetmill: Fleetmill, fleet: Path, tmp_path: Path
 ) -> None:
-    """Neither where the inputs lie nor where the lake lies is in any byte of a snapshot."""
+    """No byte of a snapshot depends on the path of the inputs or of the lake."""
     shutil.copytree(fleet, tmp_path / "moved")
     done = fleetmill(
         "run", "--input", tmp_path / "moved", "--lake", tmp_path / "l", "--sweep-fps", "1", *RUN
@@ -221,7 +221,11 @@ def test_sweep_and_corpus_run_on_request() -> None:
 
 def test_a_flag_sets_its_key_in_every_job_that_has_it() -> None:
     flags = {"models": ["m"], "label_fps": 3.0, "sweep_fps": 0.5, "input_timeout": 9.0}
-    tables = {"label": {"crf": 30, "fps": 2.0}, "sweep": {"models": ["n"]}, "corpus": {"salt": "s"}}
+    tables: dict[str, dict[str, Any]] = {
+        "label": {"crf": 30, "fps": 2.0},
+        "sweep": {"models": ["n"]},
+        "corpus": {"salt": "s"},
+    }
     chosen = {job.name: config for job, config in configure_jobs(tables, {**flags, "corpus": "c"})}
     assert chosen["sweep"].models == chosen["label"].models == ("m",)
     assert (chosen["sweep"].fps, chosen["label"].fps, chosen["label"].crf) == (0.5, 3.0, 30)
