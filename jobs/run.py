@@ -22,7 +22,8 @@ JOBS: tuple[Job[Any], ...] = (INGEST, SWEEP, MINE, LABEL, CORPUS)
 HELP = """Ingest, sweep, mine, label and build a corpus in one go.
 
 Every job skips what an earlier run has done. Stop it at any time and run the same
-command again: it ends in the same bytes.
+command again: it ends in the same bytes. The sweep runs only with --sweep-fps, and a
+corpus is built only with --corpus (or with their tables in the --config file).
 
     fleetmill run --input drives --lake L --corpus first --topology dojo-tray
 """
