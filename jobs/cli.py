@@ -1,7 +1,7 @@
 """The console script: `fleetmill SUBCOMMAND`.
 
-Subcommands are imported when they are called, so that `fleetmill query` does not wait for
-Beam. Everything after `--` goes to Beam.
+A subcommand is one file, jobs/NAME.py, and one row of SUMMARIES. It is imported when it is
+called, so that `fleetmill --help` is quick. Everything after `--` goes to Beam.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class _Commands(TyperGroup):
     def get_command(self, _ctx: object, name: str) -> TyperCommand | None:
         if name not in SUMMARIES:
             return None
-        if name != STATE.command:  # one line of the overview: not worth an import
+        if name != STATE.command:  # the overview shows one line, which needs no import
             return TyperCommand(name=name, help=SUMMARIES[name], callback=lambda: None)
         app = typer.Typer(add_completion=False)
         app.command(name)(COMMANDS.load(name))
@@ -58,7 +58,7 @@ class _Commands(TyperGroup):
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Parts our arguments from Beam's, at the first `--`.
+    """Splits the arguments at the first `--` into ours and Beam's.
 
     >>> split_arguments(["mine", "--lake", "L", "--", "--runner=FlinkRunner"])
     (['mine', '--lake', 'L'], ['--runner=FlinkRunner'])
@@ -74,8 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code: 0, 1, 2 or 3 as in `--help`.
 
     Args:
-        arguments: the command line. None: the process's own, and the process ends with
-            the command's exit code whatever its threads are doing.
+        arguments: the command line. None: that of the process, which then ends with the
+            command's exit code without waiting for its native threads.
     """
     if arguments is not None:
         return _run(arguments)
@@ -86,11 +86,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _end_process() -> None:
-    """Ends the process here, before the interpreter is torn down.
+    """Ends the process before the interpreter is finalized.
 
-    Native threads of Arrow, DuckDB and others may still want to release a Python object.
-    One that asks for the interpreter's lock while the interpreter finalizes is unwound
-    through C++ frames that must not throw, which aborts a process whose work is done.
+    Native threads of Arrow, DuckDB and others may still release Python objects. A thread
+    that acquires the GIL during finalization is unwound through C++ frames that must not
+    throw, which aborts a process whose work is done.
     """
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
@@ -103,7 +103,7 @@ def _run(arguments: Sequence[str]) -> int:
     ours, beam = split_arguments(arguments)
     STATE.debug = "--debug" in ours
     if not STATE.debug:
-        # A worker's refusal is said in one line below; Beam would log its traceback too.
+        # An error of a worker is printed in one line below; Beam would log its traceback too.
         logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
         logging.getLogger().setLevel(logging.ERROR)
     ours = [argument for argument in ours if argument != "--debug"] or ["--help"]
@@ -113,9 +113,10 @@ def _run(arguments: Sequence[str]) -> int:
         name="fleetmill",
         help=(
             "Mills what a vehicle fleet records into what a trainer reads.\n\n"
-            "`--debug` shows tracebacks. What follows `--` goes to Beam. "
+            "`fleetmill COMMAND --help` lists the flags of a command. "
+            "`--debug` shows tracebacks. Everything after `--` goes to Beam. "
             "Exit codes: 0 done; 1 the job failed; 2 bad usage or configuration; "
-            "3 finished, but over the reject limit."
+            "3 finished, but more inputs were rejected than --max-reject-fraction allows."
         ),
         no_args_is_help=True,
     )
@@ -123,7 +124,7 @@ def _run(arguments: Sequence[str]) -> int:
         code = group.main(ours, prog_name="fleetmill", standalone_mode=False)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever read our output has seen enough; keep Python from failing at exit.
+        # The reader of our output has closed it; keep Python from failing at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
     except (UsageError, FleetError, TyperException) as error:
@@ -134,7 +135,7 @@ def _run(arguments: Sequence[str]) -> int:
         sys.stderr.write(f"fleetmill: {' '.join(text.split())}\n")
         return EXIT_USAGE if usage else EXIT_FAILED
     except (KeyboardInterrupt, typer.Abort):
-        sys.stderr.write("fleetmill: stopped; run the same command again to go on\n")
+        sys.stderr.write("fleetmill: stopped; run the same command again to continue\n")
         return EXIT_FAILED
     return int(code or 0)
 

@@ -1,60 +1,53 @@
-"""fleetmill corpus: samples to an immutable snapshot of shards."""
+"""Declares `fleetmill corpus`: samples to an immutable snapshot of shards."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from jobs.job import Job, StageRun
+from jobs.options import TOPOLOGIES, TOPOLOGY, Flag
+from jobs.results import snapshot_result
+from pipeline.config import CorpusConfig
+from pipeline.stages.corpus import plan_corpus
+from pipeline.stages.repack import plan_repack
+from pipeline.topologies import load_topology
 
-import typer
-
-from jobs.options import (
-    AsJson,
-    ConfigFile,
-    LakeUrl,
-    MaxRejects,
-    Payload,
-    TopologyDirs,
-    TopologyName,
-    ValFraction,
-    Where,
+NAME = Flag(
+    "NAME",
+    in_run=Flag(
+        "--corpus", "NAME", key="name", help="Build this corpus at the end.", requests=True
+    ),
 )
-from jobs.reporting import Reporter, exit_code, job_documents, show_jobs
-from jobs.results import show_snapshot, snapshot_document
-from jobs.steps import corpus_steps
-from pipeline.config import CorpusConfig, configure, read_file
 
 
-def corpus(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The corpus.")],
-    *,
-    lake: LakeUrl,
-    topology: TopologyName = None,
-    topologies: TopologyDirs = None,
-    where: Where = None,
-    payload: Payload = None,
-    val_fraction: ValFraction = None,
-    max_reject_fraction: MaxRejects = 0.05,
-    config: ConfigFile = None,
-    json: AsJson = False,
-) -> None:
-    """Build an immutable snapshot of shards for a training machine.
+def _check(config: CorpusConfig) -> tuple[str, ...]:
+    load_topology(config.topology, config.topologies)
+    return ()
+
+
+CORPUS = Job(
+    name="corpus",
+    help="""Build an immutable snapshot of shards for a training machine.
 
     The same samples, split and machine give the same bytes and the same root hash.
+    --where sees the columns of events, and vehicle_id, platform, format, log_name, payload,
+    cameras, privacy and duration_ns.
 
         fleetmill corpus brakes --lake L --topology dojo-tray --where "trigger = 'hard_brake'"
-    """
-    reporter = Reporter(json)
-    flags = {
-        "name": name,
-        "topology": topology,
-        "topologies": topologies,
-        "where": where,
-        "payload": payload,
-        "val_fraction": val_fraction,
-    }
-    settings = configure(CorpusConfig, read_file(config), flags)
-    reports = corpus_steps(reporter, lake, settings)
-    snapshot = snapshot_document(reports[-1])
-    show_jobs(reporter, reports)
-    show_snapshot(reporter, snapshot)
-    reporter.document({"jobs": job_documents(reports), "snapshot": snapshot})
-    raise typer.Exit(exit_code(reporter, reports, max_reject_fraction))
+    """,
+    config=CorpusConfig,
+    flags=(
+        NAME,
+        TOPOLOGY,
+        TOPOLOGIES,
+        Flag("--where", "SQL"),
+        Flag("--payload"),
+        Flag("--val-fraction", "F"),
+    ),
+    stages=(
+        # Samples are encoded as clips: another payload is made from these first.
+        StageRun("repack", plan_repack, when=lambda config: config.payload == "frames"),
+        StageRun("corpus", plan_corpus),
+    ),
+    check=_check,
+    show=snapshot_result,
+)
+corpus = CORPUS.command()

@@ -1,53 +1,38 @@
-"""fleetmill label: events to boxes, tracks, ego paths and samples."""
+"""Declares `fleetmill label`: events to boxes, tracks, ego paths and samples."""
 
 from __future__ import annotations
 
-import typer
-
-from jobs.options import (
-    AsJson,
-    ConfigFile,
-    InputTimeout,
-    LabelFps,
-    LakeUrl,
-    MaxRejects,
-    ModelDirs,
-    Models,
-    Privacy,
-)
-from jobs.reporting import Reporter, exit_code, job_documents, show_jobs
-from jobs.steps import step
-from pipeline.config import LabelConfig, configure, read_file
+from auto_label.models import load_models
+from jobs.job import Job, StageRun
+from jobs.options import INPUT_TIMEOUT, MODELS, MODELS_DIR, Flag
+from pipeline.config import LabelConfig
 from pipeline.stages.label import plan_label
 
 
-def label(
-    *,
-    lake: LakeUrl,
-    models: Models = None,
-    models_dir: ModelDirs = None,
-    label_fps: LabelFps = None,
-    privacy: Privacy = None,
-    input_timeout: InputTimeout = None,
-    max_reject_fraction: MaxRejects = 0.05,
-    config: ConfigFile = None,
-    json: AsJson = False,
-) -> None:
-    """Decode, label, blur and encode the events, each once.
+def _check(config: LabelConfig) -> tuple[str, ...]:
+    load_models(config.models, config.models_dir)
+    return ()
 
-    Weights are fetched once into FLEETMILL_MODELS (or the user's cache) and checked
-    against their hash. Where they cannot be had, the job says so and labels without.
-    """
-    reporter = Reporter(json)
-    flags = {
-        "models": models,
-        "models_dir": models_dir,
-        "fps": label_fps,
-        "privacy": privacy,
-        "input_timeout_s": input_timeout,
-    }
-    settings = configure(LabelConfig, read_file(config), flags)
-    reports = [step(reporter, lake, "label", settings, plan_label)]
-    show_jobs(reporter, reports)
-    reporter.document({"jobs": job_documents(reports)})
-    raise typer.Exit(exit_code(reporter, reports, max_reject_fraction))
+
+LABEL = Job(
+    name="label",
+    help="""Decode, label, blur and encode the events.
+
+    Every event is labelled once. Weights are downloaded once into FLEETMILL_MODELS (or the
+    user's cache) and checked against their hash. Where they cannot be had, the job says
+    so and labels without them.
+
+        fleetmill label --lake L --label-fps 2
+    """,
+    config=LabelConfig,
+    flags=(
+        MODELS,
+        MODELS_DIR,
+        Flag("--label-fps", "F", key="fps"),
+        Flag("--privacy"),
+        INPUT_TIMEOUT,
+    ),
+    stages=(StageRun("label", plan_label),),
+    check=_check,
+)
+label = LABEL.command()

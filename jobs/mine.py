@@ -1,38 +1,34 @@
-"""fleetmill mine: triggers over signals, joints, scene and annotations to events."""
+"""Declares `fleetmill mine`: triggers over signals, joints, scene and annotations to events."""
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
-from jobs.options import AsJson, ConfigFile, LakeUrl, MaxRejects, Triggers
-from jobs.reporting import Reporter, exit_code, job_documents, show_jobs
-from jobs.results import show_events
-from jobs.steps import step
-from pipeline.config import MineConfig, configure, read_file
-from pipeline.lake.tables import Lake
+from jobs.job import Job, StageRun
+from jobs.options import TRIGGERS, Flag
+from jobs.results import events_result
+from pipeline.config import MineConfig
 from pipeline.stages.mine import plan_mine
+from transforms.triggers import load_triggers
 
 
-def mine(
-    *,
-    lake: LakeUrl,
-    triggers: Triggers = None,
-    only: Annotated[
-        list[str] | None,
-        typer.Option("--only", metavar="NAME", help="Run this trigger alone; repeatable."),
-    ] = None,
-    max_reject_fraction: MaxRejects = 0.05,
-    config: ConfigFile = None,
-    json: AsJson = False,
-) -> None:
-    """Find events with triggers. A log is mined with a trigger once."""
-    reporter = Reporter(json)
-    flags = {"triggers": triggers, "only": only}
-    settings = configure(MineConfig, read_file(config), flags)
-    reports = [step(reporter, lake, "mine", settings, plan_mine)]
-    show_jobs(reporter, reports)
-    events = show_events(reporter, Lake.open(lake))
-    reporter.document({"jobs": job_documents(reports), "events": events})
-    raise typer.Exit(exit_code(reporter, reports, max_reject_fraction))
+def _check(config: MineConfig) -> tuple[str, ...]:
+    load_triggers(config.triggers, only=config.only, params=config.params)
+    return ()
+
+
+MINE = Job(
+    name="mine",
+    help="""Find events with triggers.
+
+    A log is mined with a trigger once; a changed trigger is mined again.
+    `fleetmill list triggers` shows them, the table `mine.params` of --config sets their
+    parameters.
+
+        fleetmill mine --lake L --only hard_brake
+    """,
+    config=MineConfig,
+    flags=(TRIGGERS, Flag("--only", "NAME")),
+    stages=(StageRun("mine", plan_mine),),
+    check=_check,
+    show=events_result,
+)
+mine = MINE.command()

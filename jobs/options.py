@@ -1,86 +1,177 @@
-"""The flags that several subcommands share."""
+"""The flags of the subcommands.
+
+A `Flag` sets one key of a job's configuration. Its type, its help, its choices and its default
+are those of the key, so they are stated once, in pipeline.config.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from pipeline.config import CorpusConfig, LabelConfig, MineConfig
+
+MAX_REJECTS = 0.05
 
 LakeUrl = Annotated[
     str, typer.Option("--lake", metavar="URL", help="The lake: a folder or an fsspec URL.")
 ]
 ConfigFile = Annotated[
     str | None,
-    typer.Option("--config", metavar="FILE", help="TOML with a table a job; flags win over it."),
+    typer.Option(
+        "--config", metavar="FILE", help="TOML file with one table per job; flags override it."
+    ),
 ]
 AsJson = Annotated[
-    bool, typer.Option("--json", help="One JSON document on stdout, and nothing else there.")
+    bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")
 ]
 MaxRejects = Annotated[
     float,
     typer.Option(
         "--max-reject-fraction",
         metavar="F",
-        help="Exit with 3 when more than this share of a stage's inputs is rejected.",
+        help="Exit with 3 if more than this fraction of a stage's inputs is rejected.",
     ),
 ]
-Inputs = Annotated[
-    list[str] | None,
-    typer.Option("--input", metavar="URL", help="A folder or file of logs; may be repeated."),
-]
-Format = Annotated[str | None, typer.Option("--format", help="Take every input for this format.")]
-Dbc = Annotated[
-    list[str] | None,
-    typer.Option("--dbc", metavar="URL", help="A CAN database for raw bus frames; repeatable."),
-]
-InputTimeout = Annotated[
-    float | None,
-    typer.Option(
-        "--input-timeout",
-        metavar="S",
-        help="An input that takes longer becomes a reject, and the next run tries it again.",
-    ),
-]
-Channels = Annotated[
-    bool | None, typer.Option("--channels", help="Keep native samples in the table channels.")
-]
-Triggers = Annotated[
-    list[str] | None,
-    typer.Option("--triggers", metavar="DIR", help="A folder of trigger .toml files; repeatable."),
-]
-Models = Annotated[
-    list[str] | None,
-    typer.Option("--models", metavar="NAME", help="A label model; repeatable."),
-]
-ModelDirs = Annotated[
-    list[str] | None,
-    typer.Option("--models-dir", metavar="DIR", help="A folder of model .toml files; repeatable."),
-]
-Privacy = Annotated[
-    str | None,
-    typer.Option("--privacy", help="blur faces and plates (the default), or none."),
-]
-LabelFps = Annotated[
-    float | None,
-    typer.Option("--label-fps", metavar="F", help="Labelled frames a second of an event."),
-]
-TopologyName = Annotated[
-    str | None, typer.Option("--topology", metavar="NAME", help="The machine to plan for.")
-]
-TopologyDirs = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--topologies", metavar="DIR", help="A folder of topology .toml files; repeatable."
-    ),
-]
-Where = Annotated[
-    str | None,
-    typer.Option("--where", metavar="SQL", help="Condition over the columns of the selection."),
-]
-Payload = Annotated[
-    str | None, typer.Option("--payload", help="What samples carry: clip or frames.")
-]
-ValFraction = Annotated[
-    float | None,
-    typer.Option("--val-fraction", metavar="F", help="Share of drives that go to val."),
-]
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """A flag that sets one key of a job's configuration.
+
+    Args:
+        name: the flag, such as `--label-fps`; a name without dashes is a positional argument.
+        metavar: stands for the value in the help. Default: the choices, or the type.
+        key: the configuration's key. Default: the name, `label_fps`.
+        help: default: the description of the key.
+        in_run: the flag of `fleetmill run` that sets the same key. Default: this one.
+        requests: `fleetmill run` leaves the job out unless this flag is given.
+    """
+
+    name: str
+    metavar: str | None = None
+    key: str = ""
+    help: str = ""
+    in_run: Flag | None = None
+    requests: bool = False
+
+    @property
+    def parameter(self) -> str:
+        """The name of the command's parameter."""
+        return self.name.removeprefix("--").replace("-", "_").lower()
+
+    def value(self, values: Mapping[str, Any]) -> Any:
+        """Returns the flag's value among those of a command, None if it was not given."""
+        value = values.get(self.parameter)
+        return None if value == [] else value
+
+    def field(self, config: type[BaseModel]) -> FieldInfo:
+        """Returns the configuration's field that the flag sets."""
+        return config.model_fields[self.key or self.parameter]
+
+    def option(
+        self, config: type[BaseModel], panel: str | None = None, *, default: bool = True
+    ) -> Any:
+        """Describes the flag to typer.
+
+        Args:
+            config: the job's configuration.
+            panel: the heading in the help. None: the general one.
+            default: show the default of the key.
+        """
+        field = self.field(config)
+        text = self.help or _sentence(field)
+        metavar = self.metavar or _choices(field)
+        if not self.name.startswith("--"):
+            return typer.Argument(metavar=self.name, help=text, rich_help_panel=panel)
+        shown: bool | str = (default and not self.requests and _default(field)) or False
+        return typer.Option(
+            self.name, metavar=metavar, help=text, show_default=shown, rich_help_panel=panel
+        )
+
+    def signature(self, config: type[BaseModel], panel: str | None = None) -> inspect.Parameter:
+        """Makes the parameter of a command's function; a flag that is not given is None."""
+        kind, option = _type(self.field(config)), self.option(config, panel)
+        if not self.name.startswith("--"):
+            return required(self.parameter, Annotated[kind, option])
+        return optional(self.parameter, Annotated[kind | None, option], None)
+
+
+def required(name: str, annotation: Any) -> inspect.Parameter:
+    """Makes a parameter without a default."""
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation)
+
+
+def optional(name: str, annotation: Any, default: object) -> inspect.Parameter:
+    """Makes a parameter with a default."""
+    return required(name, annotation).replace(default=default)
+
+
+def _kind(field: FieldInfo) -> Any:
+    """Returns the field's type without None."""
+    if get_origin(field.annotation) in {Union, UnionType}:
+        return next(kind for kind in get_args(field.annotation) if kind is not NoneType)
+    return field.annotation
+
+
+def _type(field: FieldInfo) -> Any:
+    """Returns the type that typer parses; the model validates the value later.
+
+    >>> _type(LabelConfig.model_fields["models"]), _type(LabelConfig.model_fields["privacy"])
+    (list[str], <class 'str'>)
+    """
+    kind = _kind(field)
+    origin = get_origin(kind)
+    if origin is tuple:
+        return list[get_args(kind)[0]]  # type: ignore[misc]  # known only at run time
+    return str if origin is Literal else kind
+
+
+def _choices(field: FieldInfo) -> str | None:
+    kind = _kind(field)
+    return f"<{'|'.join(get_args(kind))}>" if get_origin(kind) is Literal else None
+
+
+def _default(field: FieldInfo) -> str:
+    """Returns the default as the help shows it; empty if there is none.
+
+    >>> _default(LabelConfig.model_fields["models"]), _default(LabelConfig.model_fields["fps"])
+    ('yolox_nano', '5')
+    """
+    default = None if field.is_required() else field.default
+    if isinstance(default, tuple):
+        return ", ".join(default)
+    if isinstance(default, float):
+        return f"{default:g}"
+    return default if isinstance(default, str) else ""
+
+
+def _sentence(field: FieldInfo) -> str:
+    """Makes a sentence of a field's description.
+
+    >>> _sentence(MineConfig.model_fields["only"])
+    'Run this trigger alone. Repeatable.'
+    """
+    text = field.description or ""
+    repeatable = " Repeatable." if get_origin(_kind(field)) is tuple else ""
+    return f"{text[:1].upper()}{text[1:]}.{repeatable}"
+
+
+INPUT_TIMEOUT = Flag("--input-timeout", "S", key="input_timeout_s")
+TRIGGERS = Flag("--triggers", "DIR")
+MODELS = Flag("--models", "NAME")
+MODELS_DIR = Flag("--models-dir", "DIR")
+TOPOLOGY = Flag("--topology", "NAME")
+TOPOLOGIES = Flag("--topologies", "DIR")
+
+Triggers = Annotated[list[str] | None, TRIGGERS.option(MineConfig)]
+ModelDirs = Annotated[list[str] | None, MODELS_DIR.option(LabelConfig)]
+TopologyName = Annotated[str, TOPOLOGY.option(CorpusConfig, default=False)]
+TopologyDirs = Annotated[list[str] | None, TOPOLOGIES.option(CorpusConfig)]

@@ -1,4 +1,4 @@
-"""fleetmill plan: a published snapshot for another machine."""
+"""`fleetmill plan`: plans a published snapshot for another machine."""
 
 from __future__ import annotations
 
@@ -27,18 +27,20 @@ def plan(
     topologies: TopologyDirs = None,
     out: Annotated[
         str | None,
-        typer.Option("--out", metavar="FILE", help="The plan file [default: plan-TOPOLOGY.json]."),
+        typer.Option(
+            "--out", metavar="FILE", help="The plan file.", show_default="plan-TOPOLOGY.json"
+        ),
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """Plan a published snapshot again for another machine, writing one plan file.
+    """Plan a published snapshot again for another machine.
 
-    The shards stay as they are: units get ranges of them.
+    Writes one plan file and no shard: units get other ranges of the shards that are there.
 
         fleetmill plan L/corpora/first --topology gpu-8
     """
     reporter = Reporter(json)
-    machine = load_topology(topology or "", topologies or ())
+    machine = load_topology(topology, topologies or ())
     snapshot = snapshot_folder(corpus)
     document = replan(read(f"{snapshot}/samples.parquet"), machine)
     target = out or f"plan-{machine.name}.json"
@@ -51,10 +53,10 @@ def plan(
 
 
 def snapshot_folder(corpus: str) -> str:
-    """Finds the snapshot that a URL means: itself, or the latest of a corpus.
+    """Returns the URL of a snapshot, given its own or that of its corpus (the latest one).
 
     Raises:
-        UsageError: it is neither.
+        UsageError: the URL is neither a snapshot nor a corpus.
     """
     url = normal(corpus)
     inside = names(url)
@@ -64,5 +66,5 @@ def snapshot_folder(corpus: str) -> str:
         return f"{url}/{json_format.loads(get(f'{url}/latest.json'))['snapshot']}"
     raise UsageError(
         f"{corpus!r} is neither a snapshot (no manifest.json) nor a corpus (no latest.json); "
-        "corpora lie in LAKE/corpora/NAME"
+        "corpora are in LAKE/corpora/NAME"
     )

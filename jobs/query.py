@@ -1,4 +1,4 @@
-"""fleetmill query: the lake in SQL."""
+"""`fleetmill query`: answers SQL over the lake."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from transforms.parquet import encode
 
 
 class Format(StrEnum):
-    """What a query prints."""
+    """The format of the output."""
 
     TABLE = "table"
     CSV = "csv"
@@ -37,17 +37,19 @@ def query(
     lake: LakeUrl,
     name: Annotated[
         str | None,
-        typer.Option("--name", help="A named query instead (see fleetmill list queries)."),
+        typer.Option(
+            "--name", metavar="NAME", help="A named query instead; see `fleetmill list queries`."
+        ),
     ] = None,
     format: Annotated[  # noqa: A002 - the flag is --format
-        Format, typer.Option("--format", help="table, csv, json or parquet.")
+        Format, typer.Option("--format", help="The format of the output.")
     ] = Format.TABLE,
     json: AsJson = False,
 ) -> None:
     """Ask the lake in SQL.
 
     Every table of the lake is a view of its name, every corpus NAME the views
-    NAME_samples and NAME_labels. Nothing but these can be read, and nothing written.
+    NAME_samples and NAME_labels. Only these can be read, and nothing can be written.
 
         fleetmill query --lake L "SELECT trigger, count(*) FROM events GROUP BY 1"
     """
@@ -73,7 +75,7 @@ def write_rows(rows: pa.Table, format: Format) -> None:  # noqa: A002 - as the f
 
 
 def _flat(rows: pa.Table) -> pa.Table:
-    """Turns nested columns, which CSV cannot hold, into text."""
+    """Converts nested columns, which CSV cannot hold, to text."""
     for index, field in enumerate(rows.schema):
         if pa.types.is_nested(field.type):
             text = pa.array([str(value) for value in rows.column(index).to_pylist()])

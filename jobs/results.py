@@ -1,10 +1,10 @@
-"""What several commands show of a lake and its corpora."""
+"""What several commands print about a lake and its corpora."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jobs.reporting import Reporter
@@ -13,16 +13,26 @@ from pipeline.lake.tables import Lake
 from transforms.storage import get
 
 
-def show_events(reporter: Reporter, lake: Lake) -> dict[str, int]:
+def events_result(reporter: Reporter, lake: str, _: Sequence[JobReport]) -> dict[str, Any]:
     """Prints and returns the number of events in the lake by trigger."""
-    triggers = lake.read("events", columns=["trigger"])["trigger"].to_pylist()
+    triggers = Lake.open(lake).read("events", columns=["trigger"])["trigger"].to_pylist()
     found = dict(sorted(Counter(triggers).items()))
     reporter.table("events in the lake", ("trigger", "events"), list(found.items()))
-    return found
+    return {"events": found}
+
+
+def snapshot_result(reporter: Reporter, _: str, reports: Sequence[JobReport]) -> dict[str, Any]:
+    """Prints and returns what the last report's job, a corpus, published."""
+    snapshot = snapshot_document(reports[-1])
+    reporter.text(f"snapshot   {snapshot['url']}")
+    reporter.text(f"root hash  {snapshot['root']}")
+    reporter.text()
+    show_balance(reporter, snapshot)
+    return {"snapshot": snapshot}
 
 
 def snapshot_document(report: JobReport) -> dict[str, Any]:
-    """Reads what a corpus job published: where it lies, its root hash, its balance."""
+    """Reads what a corpus job published: its URL, its root hash, its balance."""
     folder = report.detail["folder"]
     manifest = json.loads(get(f"{folder}/manifest.json"))
     plan = json.loads(get(f"{folder}/plan.json"))
@@ -30,11 +40,11 @@ def snapshot_document(report: JobReport) -> dict[str, Any]:
 
 
 FEW_UNITS = 12
-"""A machine of so many units is shown unit by unit."""
+"""A topology of at most this many units is shown unit by unit."""
 
 
 def balance(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """Sums up a plan: samples and bytes a unit by split, and the worst imbalance."""
+    """Summarises a plan: samples and bytes per unit of each split, and the worst imbalance."""
     return {
         "topology": plan["topology"]["name"],
         "unit": plan["topology"]["unit"],
@@ -55,43 +65,33 @@ def balance(plan: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def show_snapshot(reporter: Reporter, snapshot: Mapping[str, Any]) -> None:
-    """Prints where a snapshot lies and how it fills its machine."""
-    reporter.text(f"snapshot   {snapshot['url']}")
-    reporter.text(f"root hash  {snapshot['root']}")
-    reporter.text()
-    show_balance(reporter, snapshot)
-
-
 def show_balance(reporter: Reporter, plan: Mapping[str, Any]) -> None:
-    """Prints what each unit of a machine reads."""
+    """Prints what each unit of a topology reads, given what `balance` returned."""
     unit = plan["unit"]
-    reporter.table(
-        f"balance on {plan['topology']}",
-        (
-            "split",
-            "samples",
-            f"{unit}s",
-            f"samples a {unit}",
-            "read twice",
-            f"bytes, least {unit}",
-            f"bytes, most {unit}",
-            "most over mean",
-        ),
-        [
-            (
-                name,
-                split["samples"],
-                split["units"],
-                split["samples_per_unit"],
-                split["read_twice"],
-                split["bytes_least"],
-                split["bytes_most"],
-                f"{split['imbalance']:.4f}",
-            )
-            for name, split in plan["splits"].items()
-        ],
+    columns: tuple[str, ...] = (
+        "split",
+        "samples",
+        f"{unit}s",
+        f"samples a {unit}",
+        "read twice",
+        f"bytes, least {unit}",
+        f"bytes, most {unit}",
+        "most over mean",
     )
+    rows: list[tuple[Any, ...]] = [
+        (
+            name,
+            split["samples"],
+            split["units"],
+            split["samples_per_unit"],
+            split["read_twice"],
+            split["bytes_least"],
+            split["bytes_most"],
+            f"{split['imbalance']:.4f}",
+        )
+        for name, split in plan["splits"].items()
+    ]
+    reporter.table(f"balance on {plan['topology']}", columns, rows)
     rows = [
         (name, number, split["samples_per_unit"], size, f"{size / mean:.4f}")
         for name, split in plan["splits"].items()

@@ -1,4 +1,4 @@
-"""What `main` takes off the command line before a subcommand sees it."""
+"""The state of the process that `main` sets from the command line before a subcommand runs."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ class State:
     """Set once, by `jobs.cli.main`."""
 
     command: str = ""
+    """The subcommand's name."""
     debug: bool = False
+    """Show tracebacks."""
     beam: tuple[str, ...] = ()
+    """The options for Beam: everything after `--`."""
     exit_code: int = 1
-    """Of the process, until its command ends with another."""
+    """The exit code of the process, until its command ends with another."""
 
 
 STATE = State()

@@ -1,49 +1,43 @@
-"""fleetmill sweep: keyframes of whole logs to the table scene."""
+"""Declares `fleetmill sweep`: keyframes of whole logs to the table `scene`."""
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
-from jobs.options import (
-    AsJson,
-    ConfigFile,
-    InputTimeout,
-    LakeUrl,
-    MaxRejects,
-    ModelDirs,
-    Models,
-)
-from jobs.reporting import Reporter, exit_code, job_documents, show_jobs
-from jobs.steps import step
-from pipeline.config import SweepConfig, configure, read_file
+from auto_label.models import load_models
+from jobs.job import Job, StageRun
+from jobs.options import INPUT_TIMEOUT, MODELS, MODELS_DIR, Flag
+from pipeline.config import SweepConfig
 from pipeline.stages.sweep import plan_sweep
 
+FPS = Flag(
+    "--fps",
+    "F",
+    in_run=Flag(
+        "--sweep-fps",
+        "F",
+        key="fps",
+        help="Sweep too, at most this many keyframes a second.",
+        requests=True,
+    ),
+)
 
-def sweep(
-    *,
-    lake: LakeUrl,
-    fps: Annotated[
-        float | None, typer.Option("--fps", metavar="F", help="Keyframes a second, at most.")
-    ] = None,
-    models: Models = None,
-    models_dir: ModelDirs = None,
-    input_timeout: InputTimeout = None,
-    max_reject_fraction: MaxRejects = 0.05,
-    config: ConfigFile = None,
-    json: AsJson = False,
-) -> None:
-    """Look at keyframes of whole logs, at a rate, for the triggers that need to see."""
-    reporter = Reporter(json)
-    flags = {
-        "fps": fps,
-        "models": models,
-        "models_dir": models_dir,
-        "input_timeout_s": input_timeout,
-    }
-    settings = configure(SweepConfig, read_file(config), flags)
-    reports = [step(reporter, lake, "sweep", settings, plan_sweep)]
-    show_jobs(reporter, reports)
-    reporter.document({"jobs": job_documents(reports)})
-    raise typer.Exit(exit_code(reporter, reports, max_reject_fraction))
+
+def _check(config: SweepConfig) -> tuple[str, ...]:
+    load_models(config.models, config.models_dir)
+    return ()
+
+
+SWEEP = Job(
+    name="sweep",
+    help="""Look at keyframes of whole logs, at a rate.
+
+    Writes the table `scene`, which triggers on brightness, sharpness and objects read.
+    Logs that were swept already are skipped.
+
+        fleetmill sweep --lake L --fps 0.5
+    """,
+    config=SweepConfig,
+    flags=(FPS, MODELS, MODELS_DIR, INPUT_TIMEOUT),
+    stages=(StageRun("sweep", plan_sweep),),
+    check=_check,
+)
+sweep = SWEEP.command()

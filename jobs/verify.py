@@ -1,4 +1,4 @@
-"""fleetmill verify: every promise of a corpus or a lake, recomputed."""
+"""`fleetmill verify`: recomputes the hashes, counts and references of a corpus or a lake."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ def verify(
     *,
     json: AsJson = False,
 ) -> None:
-    """Recompute every hash, count and promise of a corpus or a lake.
+    """Recompute everything that a corpus or a lake promises.
 
-    Exits with 1 and a line a problem if anything does not hold.
+    Checks every hash, count and reference. Prints one line per problem; the exit code is 1 if
+    there is any.
+
+        fleetmill verify L/corpora/first
     """
     reporter = Reporter(json)
     report = check(url)

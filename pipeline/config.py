@@ -22,40 +22,44 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from schemas.errors import UsageError
 
 
-class _Job(BaseModel):
+class JobConfig(BaseModel):
+    """What the configurations of all jobs share."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class _Reading(_Job):
+class _Reading(JobConfig):
     """What jobs share that read recordings."""
 
     input_timeout_s: float = Field(
-        default=900.0, gt=0, description="an input that takes longer becomes a reject"
+        default=900.0,
+        gt=0,
+        description="an input that takes longer becomes a reject, and the next run tries it again",
     )
 
 
 class IngestConfig(_Reading):
     """What ingest reads, and how."""
 
-    input: tuple[str, ...] = Field(default=(), description="folders or files, as fsspec URLs")
-    format: str | None = Field(default=None, description="take every input for this format")
-    dbc: tuple[str, ...] = Field(default=(), description="CAN databases for raw bus frames")
-    channels: bool = Field(default=False, description="keep native samples in `channels`")
+    input: tuple[str, ...] = Field(default=(), description="a folder or file of logs")
+    format: str | None = Field(default=None, description="read every input as this format")
+    dbc: tuple[str, ...] = Field(default=(), description="a CAN database for raw bus frames")
+    channels: bool = Field(default=False, description="keep native samples in the table channels")
 
 
 class SweepConfig(_Reading):
     """Which keyframes the sweep looks at, and with which models."""
 
     fps: float = Field(default=1.0, gt=0, description="keyframes a second, at most")
-    models: tuple[str, ...] = Field(default=("yolox_nano",), description="detectors")
-    models_dir: tuple[str, ...] = Field(default=(), description="folders of model .toml files")
+    models: tuple[str, ...] = Field(default=("yolox_nano",), description="a detector")
+    models_dir: tuple[str, ...] = Field(default=(), description="a folder of model .toml files")
 
 
-class MineConfig(_Job):
+class MineConfig(JobConfig):
     """Which triggers mine the lake."""
 
-    triggers: tuple[str, ...] = Field(default=(), description="folders of trigger .toml files")
-    only: tuple[str, ...] | None = Field(default=None, description="run these triggers alone")
+    triggers: tuple[str, ...] = Field(default=(), description="a folder of trigger .toml files")
+    only: tuple[str, ...] | None = Field(default=None, description="run this trigger alone")
     params: dict[str, dict[str, float]] = Field(
         default_factory=dict, description="trigger to parameter to value"
     )
@@ -64,27 +68,29 @@ class MineConfig(_Job):
 class LabelConfig(_Reading):
     """How events are decoded, labelled, blurred and encoded."""
 
-    models: tuple[str, ...] = Field(default=("yolox_nano",), description="detectors")
-    models_dir: tuple[str, ...] = Field(default=(), description="folders of model .toml files")
+    models: tuple[str, ...] = Field(default=("yolox_nano",), description="a detector")
+    models_dir: tuple[str, ...] = Field(default=(), description="a folder of model .toml files")
     fps: float = Field(default=5.0, ge=1, le=120, description="labelled frames a second")
-    privacy: Literal["blur", "none"] = Field(default="blur", description="what happens to faces")
+    privacy: Literal["blur", "none"] = Field(
+        default="blur", description="blur faces and plates, or not"
+    )
     crf: int = Field(default=25, ge=0, le=51, description="x264 quality, lower is better")
 
 
-class CorpusConfig(_Job):
+class CorpusConfig(JobConfig):
     """What a corpus selects, and how it is cut."""
 
     name: str = Field(description="the corpus", pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")
     topology: str = Field(default="dojo-tile", description="the machine to plan for")
-    topologies: tuple[str, ...] = Field(default=(), description="folders of topology .toml files")
-    where: str | None = Field(default=None, description="SQL condition over the events")
+    topologies: tuple[str, ...] = Field(default=(), description="a folder of topology .toml files")
+    where: str | None = Field(default=None, description="SQL condition over the selection")
     payload: Literal["clip", "frames"] = Field(default="clip", description="what samples carry")
     frames_fps: float = Field(default=5.0, ge=0.1, le=120, description="of the payload frames")
     val_fraction: float = Field(default=0.1, ge=0, lt=1, description="share of drives for val")
     salt: str = Field(default="fleetmill", description="what splits and orders are drawn with")
 
 
-SECTIONS: dict[str, type[_Job]] = {
+SECTIONS: dict[str, type[JobConfig]] = {
     "ingest": IngestConfig,
     "sweep": SweepConfig,
     "mine": MineConfig,
@@ -92,7 +98,7 @@ SECTIONS: dict[str, type[_Job]] = {
     "corpus": CorpusConfig,
 }
 
-C = TypeVar("C", bound=_Job)
+C = TypeVar("C", bound=JobConfig)
 
 
 def read_file(uri: str | None) -> dict[str, dict[str, Any]]:

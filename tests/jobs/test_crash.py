@@ -1,4 +1,4 @@
-"""Killed at any moment and started again, a run ends in the same bytes."""
+"""A run that is killed at any moment and started again ends in the same bytes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def arguments(fleet: Path, lake: Path) -> list[str]:
 
 
 def readable(lake: Path) -> dict[str, int]:
-    """Reads every table as a reader would, and checks that it is whole; rows by table."""
+    """Reads every table, checks references between them, and returns the rows by table."""
     try:
         opened = Lake.open(str(lake))
     except LakeError:
@@ -58,14 +58,14 @@ def snapshots(lake: Path) -> list[str]:
 def test_killed_at_random_moments_it_ends_in_the_same_root_hash(
     fleetmill: Fleetmill, tmp_path: Path
 ) -> None:
-    """SIGKILL at ten moments, all on one lake; a reader never sees half a run."""
+    """SIGKILL at ten moments, all on one lake; a reader never sees part of a run."""
     fleet, calm, rough = tmp_path / "fleet", tmp_path / "calm", tmp_path / "rough"
     size = ("--size", "160x120", "--cameras", "front", "--minutes", "0.6")
     assert fleetmill("synth", fleet, "--drives", "2", *size).code == 0
     start = time.perf_counter()
-    undisturbed = fleetmill(*arguments(fleet, calm))
+    uninterrupted = fleetmill(*arguments(fleet, calm))
     seconds = time.perf_counter() - start
-    assert undisturbed.code == 0, undisturbed.err
+    assert uninterrupted.code == 0, uninterrupted.err
     moments = random.Random(20261123)  # noqa: S311 - when to kill, and the same every time
     env = environment(FLEETMILL_MODELS=str(tmp_path / "none"), HTTPS_PROXY="http://127.0.0.1:9")
     killed = 0
@@ -87,13 +87,13 @@ def test_killed_at_random_moments_it_ends_in_the_same_root_hash(
         assert code == 0
         rows = readable(rough)
         if rows.get("samples") and snapshots(rough) and killed < MOMENTS:
-            shutil.rmtree(rough)  # it got to its end: the next moment is one of a new run
+            shutil.rmtree(rough)  # the run had finished: kill a new one next
     done = fleetmill(*arguments(fleet, rough))
     assert done.code == 0, done.err
-    assert done.document["snapshot"]["root"] == undisturbed.document["snapshot"]["root"]
+    assert done.document["snapshot"]["root"] == uninterrupted.document["snapshot"]["root"]
     rows = readable(rough)
     expected = readable(calm)
-    unlike = ("runs", "ledger")  # a run that was cut short and its rest are two runs
+    unlike = ("runs", "ledger")  # an interrupted run and its rest are two runs
     assert {n: rows[n] for n in rows if n not in unlike} == {
         n: expected[n] for n in expected if n not in unlike
     }

@@ -1,4 +1,4 @@
-"""Inputs that cannot be used: each is one reject with its reason; the rest comes through."""
+"""Inputs that cannot be used: each is one reject with its reason; the others are processed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ os.execv(sys.executable, [sys.executable, "-m", "jobs.cli", *sys.argv[1:]])
 def inputs(
     fleetmill: Fleetmill, data: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Path]:
-    """A good fleet with every kind of damage among it; by name, what was damaged."""
+    """A fleet with every kind of damage; the damaged path by name."""
     root = tmp_path_factory.mktemp("hostile")
     size = ("--size", "160x120", "--cameras", "front,back", "--minutes", "0.5")
     assert fleetmill("synth", root, "--drives", "3", *size).code == 0
@@ -63,10 +63,10 @@ def inputs(
     }
 
 
-def test_each_is_one_reject_and_everything_else_comes_through(
+def test_each_is_one_reject_and_everything_else_is_processed(
     inputs: dict[str, Path], tmp_path: Path
 ) -> None:
-    """As one for whom permissions count: root gives up the right to override them."""
+    """Runs as a user for whom permissions count: root drops the capability to override them."""
     lake = tmp_path / "lake"
     plan = ["--corpus", "c", "--label-fps", "1", "--max-reject-fraction", "0.9", "--json"]
     done = subprocess.run(
@@ -99,7 +99,7 @@ def test_each_is_one_reject_and_everything_else_comes_through(
 def test_over_the_limit_the_exit_code_is_three(
     inputs: dict[str, Path], fleetmill: Fleetmill, tmp_path: Path
 ) -> None:
-    """The work is done all the same, and the message says where to look."""
+    """The valid inputs are processed, and the message says where to look."""
     one = tmp_path / "one"
     one.mkdir()
     shutil.copy(inputs["text"], one)

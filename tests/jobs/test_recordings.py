@@ -1,4 +1,4 @@
-"""The main job on real recordings: three formats in one lake."""
+"""`fleetmill run` on real recordings: three formats in one lake."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_three_formats_share_a_lake(first: Finished, lake: Path) -> None:
 
 
 def test_the_highway_clip_has_boxes_of_cars(first: Finished, lake: Path) -> None:
-    """yolox_nano sees the traffic, within the picture."""
+    """yolox_nano detects cars, and boxes are within the picture."""
     assert first.code == 0
     opened = Lake.open(str(lake))
     (video,) = [row for row in opened.read("logs").to_pylist() if row["format"] == "video"]
@@ -64,7 +64,7 @@ def test_the_highway_clip_has_boxes_of_cars(first: Finished, lake: Path) -> None
 
 
 def test_every_can_frame_is_accounted_for(first: Finished) -> None:
-    """Decoded, left out or refused: together all of them."""
+    """Kept, filtered and rejected frames add up to all of them."""
     lines = [line for job in first.document["jobs"] for line in job["counts"]]
     (line,) = [line for line in lines if line["of"] == "CAN frames"]
     assert line["in"] == CAN_FRAMES == line["kept"] + line["filtered"] + line["rejected"]

@@ -1,4 +1,4 @@
-"""The main job end to end on a synthetic fleet: what comes out is what went in."""
+"""`fleetmill run` end to end on a synthetic fleet, compared with its truth."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ import pyarrow.parquet as pq
 import pytest
 import webdataset
 
+from jobs.run import configure_jobs
 from pipeline.lake.tables import Lake
+from schemas.errors import UsageError
 from tests.conftest import Finished, Fleetmill
+from tests.jobs.inprocess import call
 
 RUN = ("--corpus", "first", "--topology", "dojo-tray", "--label-fps", "1", "--json")
 
@@ -53,13 +56,13 @@ def shards(snapshot: str) -> Iterator[Path]:
 
 
 def counts(finished: Finished) -> dict[tuple[str, str], dict[str, Any]]:
-    """The balance of a run by stage and what is counted."""
+    """The balance of a run by stage and kind of input."""
     lines = [line for job in finished.document["jobs"] for line in job["counts"]]
     return {(line["stage"], line["of"]): line for line in lines}
 
 
 def test_the_balance_holds_by_stage(first: Finished) -> None:
-    """In = kept + filtered + rejected, and every stage saw what the one before kept."""
+    """In = kept + filtered + rejected, and the inputs of a stage are what the last one kept."""
     balance = counts(first)
     for line in balance.values():
         assert line["in"] == line["kept"] + line["filtered"] + line["rejected"]
@@ -71,14 +74,15 @@ def test_the_balance_holds_by_stage(first: Finished) -> None:
 
 
 def test_without_weights_the_run_says_so_and_labels_without(first: Finished, lake: Path) -> None:
-    """No network and no cache: samples without boxes, and a note."""
     assert "yolox_nano" in first.err
     assert Lake.open(str(lake)).read("boxes").num_rows == 0
     assert Lake.open(str(lake)).read("samples").num_rows > 0
 
 
-def test_the_lake_holds_what_was_recorded(first: Finished, fleet: Path, lake: Path) -> None:
-    """Frames are those of the files; signals are the truth, within the sensors' noise."""
+def test_the_lake_holds_the_recorded_frames_and_signals(
+    first: Finished, fleet: Path, lake: Path
+) -> None:
+    """Frames are those of the files; signals equal the truth up to the sensors' noise."""
     assert first.code == 0
     opened = Lake.open(str(lake))
     videos = opened.read("videos").to_pylist()
@@ -103,7 +107,13 @@ def test_the_lake_holds_what_was_recorded(first: Finished, fleet: Path, lake: Pa
         assert float(np.median(errors)) < 0.2
 
 
-def test_samples_are_whole_and_clips_span_their_windows(first: Finished, lake: Path) -> None:
+def test_the_time_of_every_job_is_that_of_its_steps(first: Finished) -> None:
+    for job in first.document["jobs"]:
+        assert job["time"]
+        assert round(1000 * sum(job["time"].values())) == job["metrics"]["task_ms"]["sum"]
+
+
+def test_clips_span_their_windows(first: Finished, lake: Path) -> None:
     """A clip decodes to exactly the frames of its window."""
     document = first.document["snapshot"]
     frames = Lake.open(str(lake)).read("frames").to_pylist()
@@ -134,7 +144,7 @@ def test_samples_are_whole_and_clips_span_their_windows(first: Finished, lake: P
 
 
 def test_duckdb_reads_the_snapshot(first: Finished) -> None:
-    """samples.parquet frames every sample of every shard; labels.parquet opens."""
+    """samples.parquet has the byte range of every sample; labels.parquet opens."""
     folder = first.document["snapshot"]["url"]
     con = duckdb.connect()
     for name in ("samples", "labels"):
@@ -150,18 +160,9 @@ def test_duckdb_reads_the_snapshot(first: Finished) -> None:
 
 
 def test_every_unit_reads_the_same_number_of_samples(first: Finished) -> None:
-    """The plan's promise, recomputed from its ranges."""
     plan = json.loads((Path(first.document["snapshot"]["url"]) / "plan.json").read_text())
     for split in plan["splits"].values():
         assert {sum(r[2] for r in unit) for unit in split["units"]} == {split["samples_per_unit"]}
-
-
-def test_verify_finds_nothing_wrong(first: Finished, fleetmill: Fleetmill, lake: Path) -> None:
-    """A lake and its corpus keep every promise."""
-    assert first.code == 0
-    for url in (lake, lake / "corpora" / "first"):
-        done = fleetmill("verify", url)
-        assert done.code == 0, done.out
 
 
 def test_the_same_command_again_finds_nothing_new(
@@ -176,10 +177,10 @@ def test_the_same_command_again_finds_nothing_new(
     assert Lake.open(str(lake)).versions == before
 
 
-def test_a_fleet_elsewhere_comes_to_the_same_root_hash(
+def test_a_fleet_in_another_folder_gives_the_same_root_hash(
     first: Finished, fleetmill: Fleetmill, fleet: Path, tmp_path: Path
 ) -> None:
-    """Neither where the inputs lie nor where the lake lies is in any byte of a snapshot."""
+    """No byte of a snapshot depends on the path of the inputs or of the lake."""
     shutil.copytree(fleet, tmp_path / "moved")
     done = fleetmill(
         "run", "--input", tmp_path / "moved", "--lake", tmp_path / "l", "--sweep-fps", "1", *RUN
@@ -204,29 +205,53 @@ def test_the_frames_payload_is_made_from_the_clips(
     assert sample[pictures[0]][:2] == b"\xff\xd8"
 
 
-@pytest.mark.parametrize("form", ["table", "csv", "json"])
-def test_query_answers_in_every_form(
-    first: Finished, fleetmill: Fleetmill, lake: Path, form: str
-) -> None:
-    """The same numbers, whatever they are printed as."""
-    sql = "SELECT trigger, count(*) FROM events GROUP BY 1"
-    done = fleetmill("query", "--lake", lake, sql, "--format", form)
-    assert done.code == 0, done.err
-    events = first.document["events"]
-    if form == "json":
-        assert {row["trigger"]: row["count_star()"] for row in done.document} == events
-    else:
-        assert all(trigger in done.out for trigger in events)
+def names(tables: dict[str, Any], **flags: object) -> list[str]:
+    """The jobs that `run` chooses, given a configuration file and flags."""
+    return [job.name for job, _ in configure_jobs(tables, flags)]
 
 
-def test_a_plan_for_another_machine_touches_no_shard(
-    first: Finished, fleetmill: Fleetmill, lake: Path, tmp_path: Path
-) -> None:
-    """One file is written; every one of its units reads equally many samples."""
-    assert first.code == 0
-    out = tmp_path / "eight.json"
-    done = fleetmill("plan", lake / "corpora" / "first", "--topology", "gpu-8", "--out", out)
+def test_sweep_and_corpus_run_on_request() -> None:
+    assert names({}) == ["ingest", "mine", "label"]
+    assert names({}, sweep_fps=2.0) == ["ingest", "sweep", "mine", "label"]
+    assert names({"sweep": {}}) == ["ingest", "sweep", "mine", "label"]
+    assert names({"corpus": {"val_fraction": 0.2}}) == ["ingest", "mine", "label"]
+    assert names({"corpus": {"name": "c"}}) == ["ingest", "mine", "label", "corpus"]
+    assert names({}, corpus="c") == ["ingest", "mine", "label", "corpus"]
+
+
+def test_a_flag_sets_its_key_in_every_job_that_has_it() -> None:
+    flags = {"models": ["m"], "label_fps": 3.0, "sweep_fps": 0.5, "input_timeout": 9.0}
+    tables: dict[str, dict[str, Any]] = {
+        "label": {"crf": 30, "fps": 2.0},
+        "sweep": {"models": ["n"]},
+        "corpus": {"salt": "s"},
+    }
+    chosen = {job.name: config for job, config in configure_jobs(tables, {**flags, "corpus": "c"})}
+    assert chosen["sweep"].models == chosen["label"].models == ("m",)
+    assert (chosen["sweep"].fps, chosen["label"].fps, chosen["label"].crf) == (0.5, 3.0, 30)
+    timeouts = {chosen[name].input_timeout_s for name in ("ingest", "sweep", "label")}
+    assert timeouts == {9.0}
+    assert (chosen["corpus"].name, chosen["corpus"].salt) == ("c", "s")
+
+
+def test_flags_of_a_job_that_does_not_run_are_refused() -> None:
+    with pytest.raises(UsageError, match="--topology and --where given without --corpus"):
+        names({}, topology="gpu-8", where="true", models=["m"])
+
+
+def test_a_name_that_the_last_job_cannot_use_stops_the_first(fleet: Path, tmp_path: Path) -> None:
+    plan = ("--corpus", "c", "--topology", "dojo")
+    done = call("run", "--input", fleet, "--lake", tmp_path / "lake", *plan)
+    assert done.code == 2
+    assert "gpu-8" in done.err
+    assert not (tmp_path / "lake").exists()
+
+
+def test_without_a_corpus_the_snapshot_is_null(tmp_path: Path) -> None:
+    short = ("--drives", 1, "--minutes", 0.1, "--no-video")
+    assert call("synth", tmp_path / "fleet", *short).code == 0
+    arguments = ("run", "--input", tmp_path / "fleet", "--lake", tmp_path / "lake")
+    done = call(*arguments, "--json")
     assert done.code == 0, done.err
-    for split in json.loads(out.read_text())["splits"].values():
-        assert len(split["units"]) == 8
-        assert {sum(r[2] for r in unit) for unit in split["units"]} == {split["samples_per_unit"]}
+    assert list(done.document) == ["jobs", "events", "snapshot"]
+    assert done.document["snapshot"] is None

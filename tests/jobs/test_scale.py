@@ -1,4 +1,4 @@
-"""Two thousand segments on one machine: memory does not grow with what was done."""
+"""Two thousand segments on one machine: memory does not grow with the tasks done."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ pytestmark = pytest.mark.slow
 SEGMENTS = 2000
 GROWTH = 1.10
 MEASURED = ("ingest", "label")
-"""The jobs that do something to every segment, a task at a time."""
+"""The jobs with tasks for every segment."""
 
 ALLOCATOR = {"MALLOC_ARENA_MAX": "2"}
-"""As in our image. Otherwise glibc spreads what threads free over eight heaps a core."""
+"""As in our image. By default glibc keeps memory freed by threads in eight heaps a core."""
 
 LINES = 40
 
 
 @dataclass(slots=True)
 class Watched:
-    """A command that ended: the resident memory of its process by time, job by job."""
+    """The resident memory of a finished command over time, and when its jobs began and ended."""
 
     seconds: list[float] = field(default_factory=list)
     mib: list[float] = field(default_factory=list)
@@ -56,7 +56,7 @@ def resident_mib(pid: int) -> float:
 
 
 def watch(arguments: list[str], folder: Path) -> Watched:
-    """Runs the command and looks at its memory ten times a second."""
+    """Runs the command and samples its memory ten times a second."""
     watched, log = Watched(), folder / "log"
     env = environment(
         FLEETMILL_MODELS=str(folder / "none"), HTTPS_PROXY="http://127.0.0.1:9", **ALLOCATOR

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pipeline.lake.tables import Lake
+from tests.jobs.conftest import Chain
+from tests.jobs.inprocess import call
+
+
+def test_every_log_of_the_fleet_is_in_the_lake(chain: Chain) -> None:
+    (job,) = chain.ended["ingest"].document["jobs"]
+    (logs,) = [line for line in job["counts"] if (line["stage"], line["of"]) == ("ingest", "logs")]
+    written = chain.ended["synth"].document["logs"]
+    assert (logs["in"], logs["kept"]) == (len(written), len(written))
+    assert sorted(Lake.open(str(chain.lake)).read("logs")["name"].to_pylist()) == sorted(written)
+
+
+def test_the_time_of_the_tasks_is_that_of_their_steps(chain: Chain) -> None:
+    (job,) = chain.ended["ingest"].document["jobs"]
+    assert job["time"]
+    assert round(1000 * sum(job["time"].values())) == job["metrics"]["task_ms"]["sum"]
+
+
+def test_over_the_limit_the_exit_code_is_three(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "notes.mp4").write_text("this is text\n" * 100)
+    arguments = ("ingest", "--input", tmp_path / "in", "--lake", tmp_path / "lake", "--json")
+    done = call(*arguments)
+    assert done.code == 3
+    assert "--max-reject-fraction 0.05" in done.err
+    (reject,) = Lake.open(str(tmp_path / "lake")).read("rejects").to_pylist()
+    assert reject["uri"] == str(tmp_path / "in" / "notes.mp4")
+    assert call(*arguments, "--max-reject-fraction", "1").code == 0
+
+
+def test_a_flag_overrides_the_file_which_overrides_the_default(
+    chain: Chain, tmp_path: Path
+) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text(f"[ingest]\ninput = [{json.dumps(str(chain.fleet))}]\ninput_timeout_s = 5\n")
+    arguments = ("ingest", "--lake", tmp_path / "lake", "--config", file, "--json")
+    assert call(*arguments, "--input-timeout", 7).code == 0
+    (run,) = Lake.open(str(tmp_path / "lake")).read("runs").to_pylist()
+    config = json.loads(run["config"])
+    assert config["input"] == [str(chain.fleet)]
+    assert config["input_timeout_s"] == 7
+    assert config["format"] is None

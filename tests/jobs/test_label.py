@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from pipeline.lake.tables import Lake
+from tests.jobs.conftest import Chain
+from tests.jobs.inprocess import call
+
+
+def test_every_event_has_a_blurred_sample(chain: Chain) -> None:
+    lake = Lake.open(str(chain.lake))
+    samples = [row for row in lake.read("samples").to_pylist() if row["payload"] == "clip"]
+    assert {row["event_id"] for row in samples} == set(lake.read("events")["event_id"].to_pylist())
+    assert all(row["privacy"].startswith("blur") for row in samples)
+
+
+def test_without_weights_it_says_so_and_labels_without(chain: Chain) -> None:
+    done = chain.ended["label"]
+    assert "yolox_nano" in done.err
+    (job,) = done.document["jobs"]
+    boxes = {line["of"]: line["kept"] for line in job["counts"]}
+    assert boxes["events"] > 0
+    assert boxes["boxes"] == 0 == Lake.open(str(chain.lake)).read("boxes").num_rows
+
+
+def test_the_time_of_the_tasks_is_that_of_their_steps(chain: Chain) -> None:
+    (job,) = chain.ended["label"].document["jobs"]
+    assert job["time"]
+    assert round(1000 * sum(job["time"].values())) == job["metrics"]["task_ms"]["sum"]
+
+
+def test_again_there_is_nothing_new(chain: Chain) -> None:
+    done = call("label", "--lake", chain.lake, "--label-fps", 1, "--json")
+    assert [job["tasks"] for job in done.document["jobs"]] == [0]
