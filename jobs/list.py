@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
-from auto_label.models import list_models
-from jobs.options import AsJson, ModelDirs, TopologyDirs, Triggers
+from auto_label.models import MODELS
+from jobs.options import AsJson, CanMaps, ModelDirs, TopologyDirs, Triggers
 from jobs.reporting import Reporter
 from pipeline.queries import list_queries, load_query
-from pipeline.topologies import list_topologies, load_topology
+from pipeline.topologies import TOPOLOGIES
+from transforms.can.maps import CAN_MAPS
+from transforms.definitions import Definition, Definitions
 from transforms.readers import FORMATS
-from transforms.triggers import load_triggers
+from transforms.triggers import TRIGGERS
 
 
 class Kind(StrEnum):
@@ -24,44 +26,54 @@ class Kind(StrEnum):
     TRIGGERS = "triggers"
     MODELS = "models"
     TOPOLOGIES = "topologies"
+    CAN_MAPS = "can-maps"
     QUERIES = "queries"
 
 
 def list(  # noqa: A001 - the subcommand's name
-    kind: Annotated[Kind, typer.Argument(help="formats, triggers, models, topologies, queries")],
+    kind: Annotated[Kind, typer.Argument(help=", ".join(Kind))],
     *,
     triggers: Triggers = None,
     models_dir: ModelDirs = None,
     topologies: TopologyDirs = None,
+    can_maps: CanMaps = None,
     json: AsJson = False,
 ) -> None:
-    """List formats, triggers, models, topologies or named queries."""
-    listings: dict[Kind, Callable[[], Any]] = {
+    """List formats, triggers, models, topologies, CAN maps or named queries.
+
+    Files of yours that are wrong are told on stderr; the others are listed.
+    """
+    reporter = Reporter(json)
+
+    def survey(
+        kind: Definitions[Any], folders: Sequence[str] | None, *keys: str
+    ) -> Sequence[dict[str, Any]]:
+        found, mistakes = kind.survey(folders or ())
+        for mistake in mistakes:
+            reporter.note(mistake)
+        return [_row(definition, keys) for definition in found]
+
+    listings: dict[Kind, Callable[[], Sequence[dict[str, Any]]]] = {
         Kind.FORMATS: lambda: [
             {"name": name, "description": _first_line(FORMATS.load(name))} for name in FORMATS
         ],
-        Kind.TRIGGERS: lambda: [
-            {"name": t.name, "version": t.version, "table": t.table, "description": t.description}
-            for t in load_triggers(triggers or ())
-        ],
-        Kind.MODELS: lambda: [
-            {"name": m.name, "family": m.family, "licence": m.licence}
-            for m in list_models(models_dir or ())
-        ],
-        Kind.TOPOLOGIES: lambda: [
-            {"name": t.name, "units": t.units, "unit": t.unit, "description": t.description}
-            for t in (load_topology(n, topologies or ()) for n in list_topologies(topologies or ()))
-        ],
+        Kind.TRIGGERS: lambda: survey(TRIGGERS, triggers, "version", "table", "description"),
+        Kind.MODELS: lambda: survey(MODELS, models_dir, "family", "licence", "description"),
+        Kind.TOPOLOGIES: lambda: survey(TOPOLOGIES, topologies, "units", "unit", "description"),
+        Kind.CAN_MAPS: lambda: survey(CAN_MAPS, can_maps, "description"),
         Kind.QUERIES: lambda: [
             {"name": name, "description": load_query(name).splitlines()[0].lstrip("- ")}
             for name in list_queries()
         ],
     }
     rows = listings[kind]()
-    reporter = Reporter(json)
     columns = tuple(rows[0]) if rows else ("name",)
     reporter.table(kind.value, columns, [tuple(row.values()) for row in rows])
     reporter.document(rows)
+
+
+def _row(definition: Definition, keys: Sequence[str]) -> dict[str, Any]:
+    return {key: getattr(definition, key) for key in ("name", *keys)}
 
 
 def _first_line(plugin: Any) -> str:

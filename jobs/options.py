@@ -16,7 +16,7 @@ import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from pipeline.config import CorpusConfig, LabelConfig, MineConfig
+from pipeline.config import CorpusConfig, IngestConfig, LabelConfig, MineConfig
 
 MAX_REJECTS = 0.05
 
@@ -142,8 +142,8 @@ def _choices(field: FieldInfo) -> str | None:
 def _default(field: FieldInfo) -> str:
     """Returns the default as the help shows it; empty if there is none.
 
-    >>> _default(LabelConfig.model_fields["models"]), _default(LabelConfig.model_fields["fps"])
-    ('yolox_nano', '5')
+    >>> _default(CorpusConfig.model_fields["topology"]), _default(LabelConfig.model_fields["fps"])
+    ('dojo-tile', '5')
     """
     default = None if field.is_required() else field.default
     if isinstance(default, tuple):
@@ -165,12 +165,14 @@ def _sentence(field: FieldInfo) -> str:
 
 
 INPUT_TIMEOUT = Flag("--input-timeout", "S", key="input_timeout_s")
+CAN_MAPS = Flag("--can-maps", "DIR")
 TRIGGERS = Flag("--triggers", "DIR")
 MODELS = Flag("--models", "NAME")
 MODELS_DIR = Flag("--models-dir", "DIR")
 TOPOLOGY = Flag("--topology", "NAME")
 TOPOLOGIES = Flag("--topologies", "DIR")
 
+CanMaps = Annotated[list[str] | None, CAN_MAPS.option(IngestConfig)]
 Triggers = Annotated[list[str] | None, TRIGGERS.option(MineConfig)]
 ModelDirs = Annotated[list[str] | None, MODELS_DIR.option(LabelConfig)]
 TopologyName = Annotated[str, TOPOLOGY.option(CorpusConfig, default=False)]

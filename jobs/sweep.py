@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from auto_label.models import load_models
 from jobs.job import Job, StageRun
 from jobs.options import INPUT_TIMEOUT, MODELS, MODELS_DIR, Flag
 from pipeline.config import SweepConfig
+from pipeline.stages.models import ready_models
 from pipeline.stages.sweep import plan_sweep
 
 FPS = Flag(
@@ -22,8 +22,7 @@ FPS = Flag(
 
 
 def _check(config: SweepConfig) -> tuple[str, ...]:
-    load_models(config.models, config.models_dir)
-    return ()
+    return ready_models(config.models, config.models_dir)[1]
 
 
 SWEEP = Job(

@@ -1,4 +1,4 @@
-"""Configuration of the jobs: one model a job, read from TOML, overridden by flags.
+"""Configuration of the jobs: one pydantic model a job, read from TOML, overridden by flags.
 
 A file has one table a job, so one file configures a whole run:
 
@@ -12,14 +12,16 @@ A file has one table a job, so one file configures a whole run:
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
-import fsspec
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from schemas.errors import UsageError
+from transforms.definitions import MAX_FILE_BYTES, choices, mistake, parse_toml
+from transforms.storage import get
+
+_MODELS = "a detector; default: yolox_nano, left out where its weights cannot be had"
 
 
 class JobConfig(BaseModel):
@@ -44,6 +46,7 @@ class IngestConfig(_Reading):
     input: tuple[str, ...] = Field(default=(), description="a folder or file of logs")
     format: str | None = Field(default=None, description="read every input as this format")
     dbc: tuple[str, ...] = Field(default=(), description="a CAN database for raw bus frames")
+    can_maps: tuple[str, ...] = Field(default=(), description="a folder of CAN map .toml files")
     channels: bool = Field(default=False, description="keep native samples in the table channels")
 
 
@@ -51,7 +54,7 @@ class SweepConfig(_Reading):
     """Which keyframes the sweep looks at, and with which models."""
 
     fps: float = Field(default=1.0, gt=0, description="keyframes a second, at most")
-    models: tuple[str, ...] = Field(default=("yolox_nano",), description="a detector")
+    models: tuple[str, ...] | None = Field(default=None, description=_MODELS)
     models_dir: tuple[str, ...] = Field(default=(), description="a folder of model .toml files")
 
 
@@ -68,7 +71,7 @@ class MineConfig(JobConfig):
 class LabelConfig(_Reading):
     """How events are decoded, labelled, blurred and encoded."""
 
-    models: tuple[str, ...] = Field(default=("yolox_nano",), description="a detector")
+    models: tuple[str, ...] | None = Field(default=None, description=_MODELS)
     models_dir: tuple[str, ...] = Field(default=(), description="a folder of model .toml files")
     fps: float = Field(default=5.0, ge=1, le=120, description="labelled frames a second")
     privacy: Literal["blur", "none"] = Field(
@@ -110,27 +113,24 @@ def read_file(uri: str | None) -> dict[str, dict[str, Any]]:
     if uri is None:
         return {}
     try:
-        with fsspec.open(uri, "rb") as file:
-            tables = tomllib.loads(file.read().decode("utf-8"))
-    except (OSError, ValueError) as error:
+        tables = parse_toml(get(uri, 0, MAX_FILE_BYTES + 1))
+    except (OSError, ValueError, ImportError) as error:
         raise UsageError(f"--config {uri}: {error}") from error
     for name, table in tables.items():
         if name not in SECTIONS or not isinstance(table, dict):
-            raise UsageError(
-                f"--config {uri}: unknown table [{name}]; choose from: {', '.join(SECTIONS)}"
-            )
+            raise UsageError(f"--config {uri}: unknown table [{name}]; {choices(SECTIONS)}")
     return tables
 
 
 def configure(
     model: type[C], tables: Mapping[str, Mapping[str, Any]], flags: Mapping[str, Any]
 ) -> C:
-    """Makes one job's configuration: its defaults, the file over them, the flags on top.
+    """Makes one job's configuration: flags override the file, which overrides the defaults.
 
     Args:
         model: the job's model.
-        tables: what `read_file` gave.
-        flags: flag values by key; None, or an empty list, is a flag that was not given.
+        tables: what `read_file` returned.
+        flags: flag values by key; None, or an empty list, counts as not given.
 
     Raises:
         UsageError: a key is unknown or a value is not allowed; names both.
@@ -140,11 +140,4 @@ def configure(
     try:
         return model.model_validate({**tables.get(section, {}), **given})
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        choices = ""
-        if first["type"] == "extra_forbidden":
-            choices = f"; choose from: {', '.join(model.model_fields)}"
-        raise UsageError(
-            f"[{section}] {key} = {first['input']!r}: {first['msg'].lower()}{choices}"
-        ) from error
+        raise UsageError(f"[{section}] {mistake(error, model)}") from error

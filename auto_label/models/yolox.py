@@ -1,5 +1,13 @@
 """YOLOX: anchor-free detectors, here as ONNX with raw outputs.
 
+Keys of a model's .toml beside those of every model:
+
+    width = 416                   # of the model's input, pixels
+    height = 416
+    score_threshold = 0.1         # boxes below are not reported
+    nms_iou = 0.5                 # boxes of one class that overlap more are one object
+    classes = ["person", ...]     # in the order of the model's output
+
 Input: BGR 0 to 255 float32[1, 3, h, w], the image scaled to fit the top left corner and
 the rest filled with 114. Output: float32[1, a, 5 + classes] over the cells of grids of
 strides 8, 16 and 32: centre = (xy + cell) * stride, size = exp(wh) * stride, score =
@@ -11,16 +19,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Annotated, ClassVar
 
 import cv2
 import numpy as np
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as errors
+from pydantic import Field
 
 from auto_label.models import Detections, ModelSpec
 from auto_label.overlap import nms
 from schemas.arrays import Float32Array, FloatArray, Image
 from schemas.errors import FleetError
+from transforms.definitions import Text
 
 _BAD_MODEL = (errors.InvalidProtobuf, errors.InvalidArgument, errors.InvalidGraph, errors.Fail)
 _STRIDES = (8, 16, 32)
@@ -29,6 +40,20 @@ _MAX_CANDIDATES = 1000
 """The best cells that go to suppression, which is quadratic; a busy street has about 300."""
 _MAX_LOG_SIZE = 8.0
 """exp(8) * 32 is 95,000 px, beyond any image: a wild output must not overflow."""
+
+
+Side = Annotated[int, Field(ge=32, le=4096)]
+"""Width or height of an input, pixels."""
+
+
+class YoloxSpec(ModelSpec):
+    """A YOLOX model. Sizes in pixels, thresholds from 0 to 1."""
+
+    width: Side
+    height: Side
+    score_threshold: float = Field(gt=0, lt=1)
+    nms_iou: float = Field(gt=0, le=1)
+    classes: tuple[Text, ...] = Field(min_length=1, strict=False)
 
 
 class Yolox:
@@ -43,7 +68,9 @@ class Yolox:
         FleetError: the file is not a YOLOX of the size and classes that the spec says.
     """
 
-    def __init__(self, spec: ModelSpec, weights: Path, threads: int = 1) -> None:
+    spec_type: ClassVar[type[ModelSpec]] = YoloxSpec
+
+    def __init__(self, spec: YoloxSpec, weights: Path, threads: int = 1) -> None:
         self.spec = spec
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -76,7 +103,7 @@ class Yolox:
 
 
 def decode(
-    output: Float32Array, spec: ModelSpec, scale: float, size: tuple[int, int]
+    output: Float32Array, spec: YoloxSpec, scale: float, size: tuple[int, int]
 ) -> Detections:
     """Turns raw cells into boxes of the image, one a cell at most, and suppresses doubles.
 

@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import fsspec
 import pyarrow as pa
@@ -25,6 +25,8 @@ from schemas.errors import DataError, TimeLimitError, UsageError
 from schemas.ids import digest
 from schemas.recording import Recording
 from schemas.records import Count, LogRef, Reject
+from transforms.can.dbc import Database
+from transforms.can.maps import car_map, load_can_maps
 from transforms.readers import FORMATS, ReadOptions
 from transforms.readers.discover import discover
 from transforms.timing import step
@@ -108,30 +110,59 @@ def _content(uri: str) -> str:
     try:
         with fsspec.open(uri, "rb") as file:
             return hashlib.sha256(file.read()).hexdigest()
-    except OSError as error:
+    except (OSError, ValueError, ImportError) as error:
         raise UsageError(f"--dbc {uri}: cannot be read: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How logs are read: options, what a stage digest holds of them, and notes."""
+
+    options: ReadOptions
+    identity: dict[str, Any]
+    notes: tuple[str, ...] = ()
+
+
+def reading(config: IngestConfig) -> Reading:
+    """Reads and checks the files that the configuration names.
+
+    Raises:
+        UsageError: a format is unknown, or a CAN database or map cannot be used.
+    """
+    if config.format is not None and config.format not in FORMATS:
+        raise UsageError(f"--format {config.format!r}: choose one of: {', '.join(FORMATS)}")
+    identity: dict[str, Any] = {
+        "dbc": [_content(uri) for uri in config.dbc],
+        "channels": config.channels,
+    }
+    maps = load_can_maps(config.can_maps)
+    database = Database.load(config.dbc)
+    options = ReadOptions(dbc=tuple(config.dbc), can_maps=maps, native=config.channels)
+    if not config.can_maps:
+        return Reading(options, identity)
+    if not config.dbc:
+        raise UsageError("[ingest] can_maps: name the CAN databases that they are for with --dbc")
+    used = car_map(database, maps)
+    if used in maps:
+        identity["can_map"] = used.digest
+        return Reading(options, identity)
+    other = f"; the CAN map {used.name} does" if used else ""
+    return Reading(options, identity, (f"no map of --can-maps fits the databases best{other}",))
 
 
 def plan_ingest(lake: Lake, config: IngestConfig) -> Work:
     """Discovers the inputs and leaves out the logs that the lake already has.
 
     Raises:
-        UsageError: an input does not exist, a format is unknown, a DBC cannot be read.
+        UsageError: an input does not exist, or see `reading`.
     """
     if not config.input:
         raise UsageError("[ingest] input: name at least one folder or file with --input")
-    if config.format is not None and config.format not in FORMATS:
-        raise UsageError(f"--format {config.format!r}: choose one of: {', '.join(FORMATS)}")
-    databases = [_content(uri) for uri in config.dbc]
+    how = reading(config)
     found = discover(config.input, only=config.format)
     formats = sorted({log.format for log in found.logs})
     digests = {
-        name: stage_digest(
-            version=VERSION,
-            reader=FORMATS.load(name).version,
-            dbc=databases,
-            channels=config.channels,
-        )
+        name: stage_digest(version=VERSION, reader=FORMATS.load(name).version, **how.identity)
         for name in formats
     }
     done = done_subjects(lake, "ingest")
@@ -151,11 +182,7 @@ def plan_ingest(lake: Lake, config: IngestConfig) -> Work:
         "they stay so. To read them again, ingest them into a new lake"
     )
     return Work(
-        stage=IngestStage(
-            ReadOptions(dbc=tuple(config.dbc), native=config.channels),
-            digests,
-            config.input_timeout_s,
-        ),
+        stage=IngestStage(how.options, digests, config.input_timeout_s),
         tasks=tasks,
         expected={("ingest", "logs"): len(found.logs)},
         known=(
@@ -163,5 +190,5 @@ def plan_ingest(lake: Lake, config: IngestConfig) -> Work:
             Count("ingest", "logs", filtered=len(old) - rejected, rejected=rejected),
         ),
         rejects=found.rejects,
-        notes=(note,) if stale else (),
+        notes=(*how.notes, note) if stale else how.notes,
     )

@@ -178,7 +178,7 @@ def plan_label(lake: Lake, config: LabelConfig) -> Work:
     """Finds the events that have no sample of this label specification.
 
     Raises:
-        UsageError: a model is unknown.
+        UsageError: a model is unknown, or one that is named has no weights.
     """
     models, notes = ready_models(config.models, config.models_dir)
     spec = LabelSpec(

@@ -1,23 +1,43 @@
-"""Which models a job can use: those whose weights are at hand or can be fetched."""
+"""Models of a job: which can be used, with their weights fetched."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from auto_label.models import ModelSpec, load_models
-from auto_label.weights import available_models
+from auto_label.weights import available_models, fetch
+from schemas.errors import FleetError, UsageError
+
+DEFAULT_MODELS = ("yolox_nano",)
+"""The models of a job for which none are named."""
 
 
 def ready_models(
-    names: Sequence[str], dirs: Sequence[str]
+    names: Sequence[str] | None, dirs: Sequence[str]
 ) -> tuple[tuple[ModelSpec, ...], tuple[str, ...]]:
-    """Loads models by name, and leaves out, with a note, those without weights.
+    """Loads models and fetches their weights.
+
+    Args:
+        names: the models; None takes the default ones, without those that have no weights.
+        dirs: folders of model files of the user's.
 
     Returns:
-        The models that are ready, and a note for each that is not.
+        The models that are ready, and a note for each default one that is left out.
 
     Raises:
-        UsageError: a name is unknown.
+        UsageError: a name is unknown, a file is wrong, or the weights of a named model
+            cannot be had.
+        FleetError: weights of a default model have another hash than it names.
     """
-    ready, notes = available_models(load_models(tuple(names), tuple(dirs)))
-    return tuple(ready), tuple(notes)
+    if names is None:
+        ready, missing = available_models(load_models(DEFAULT_MODELS, dirs))
+        return ready, tuple(f"{why}; going on without this model" for why in missing)
+    models = load_models(names, dirs)
+    for model in models:
+        try:
+            fetch(model)
+        except UsageError:
+            raise
+        except FleetError as error:
+            raise UsageError(str(error)) from error
+    return models, ()

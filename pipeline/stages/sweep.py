@@ -106,7 +106,7 @@ def plan_sweep(lake: Lake, config: SweepConfig) -> Work:
     A log is swept once: a second rate or model would leave two rows an instant.
 
     Raises:
-        UsageError: a model is unknown.
+        UsageError: a model is unknown, or one that is named has no weights.
     """
     models, notes = ready_models(config.models, config.models_dir)
     key = stage_digest(version=scene.VERSION, fps=config.fps, models=[m.identity for m in models])

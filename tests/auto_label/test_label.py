@@ -18,6 +18,7 @@ import pytest
 
 from auto_label.label import Labelled, LabelSpec, label_event, sample_members
 from auto_label.models import Detections, ModelSpec, load_models, open_detector
+from auto_label.models.yolox import YoloxSpec
 from schemas.arrays import Image
 from schemas.records import Event, VideoFile
 from schemas.tables import TABLES
@@ -77,6 +78,7 @@ class Red:
     """A detector of red: its boxes are known to the pixel."""
 
     def __init__(self, spec: ModelSpec) -> None:
+        assert isinstance(spec, YoloxSpec)
         self.spec = spec
 
     def detect(self, images: Sequence[Image]) -> list[Detections]:
@@ -253,7 +255,7 @@ def test_without_detectors_there_are_clips_and_no_boxes(log: _Log) -> None:
 
 
 def test_two_models_count_their_tracks_on(log: _Log, red: Red) -> None:
-    other = Red(dataclasses.replace(red.spec, name="other", sha256="1" * 64))
+    other = Red(red.spec.replace(name="other", sha256="1" * 64))
     both = _label(log, [red, other])
     front = [row for row in both.tracks.to_pylist() if row["camera"] == "front"]
     assert [(row["track_id"], row["source"]) for row in front] == [(1, "yolox_nano"), (2, "other")]
@@ -302,7 +304,7 @@ def test_the_digest_follows_everything_that_changes_the_labels(red: Red) -> None
         LabelSpec(privacy="none"),
         LabelSpec(crf=30),
         LabelSpec(models=(red.spec.identity,)),
-        LabelSpec(models=(dataclasses.replace(red.spec, sha256="0" * 64).identity,)),
+        LabelSpec(models=(red.spec.replace(sha256="0" * 64).identity,)),
     ]
     assert len({spec.digest for spec in specs}) == len(specs)
 

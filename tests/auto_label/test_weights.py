@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import socket
 import threading
@@ -40,8 +39,8 @@ def spec(tmp_path: Path) -> ModelSpec:
     """Gives the spec."""
     source = tmp_path / "source.onnx"
     source.write_bytes(BYTES)
-    return dataclasses.replace(
-        load_models(["yolox_nano"])[0],
+    (spec,) = load_models(["yolox_nano"])
+    return spec.replace(
         url=str(source),
         sha256=hashlib.sha256(BYTES).hexdigest(),
     )
@@ -76,7 +75,7 @@ def server() -> Iterator[str]:
 def test_a_download_lands_in_the_cache_and_is_not_repeated(
     cache: Path, spec: ModelSpec, server: str
 ) -> None:
-    spec = dataclasses.replace(spec, url=f"{server}/w.onnx")
+    spec = spec.replace(url=f"{server}/w.onnx")
     _Page.hits = 0
     path = fetch(spec)
     assert path == cache / "yolox_nano" / "yolox_nano.onnx"
@@ -94,7 +93,7 @@ def test_any_address_that_fsspec_opens_is_fetched(
     url = f"{protocol}{spec.url}"
     with fsspec.open(url, "wb") as file:
         file.write(BYTES)
-    assert fetch(dataclasses.replace(spec, url=url)).is_relative_to(cache)
+    assert fetch(spec.replace(url=url)).is_relative_to(cache)
 
 
 def test_a_wrong_cached_file_is_refused_and_left(cache: Path, spec: ModelSpec) -> None:
@@ -124,7 +123,7 @@ def test_a_wrong_download_is_never_kept(cache: Path, spec: ModelSpec) -> None:
 def test_no_network_is_said_within_seconds(cache: Path, spec: ModelSpec, url: str) -> None:
     start = time.monotonic()
     with pytest.raises(WeightsUnavailable, match=r"put yolox_nano\.onnx into"):
-        fetch(dataclasses.replace(spec, url=url))
+        fetch(spec.replace(url=url))
     assert time.monotonic() - start < 6
     assert list(cache.rglob("*.onnx*")) == []
 
@@ -141,7 +140,7 @@ def test_a_host_that_never_answers_is_given_up_on(cache: Path, spec: ModelSpec) 
             filler.connect_ex(("127.0.0.1", port))
         start = time.monotonic()
         with pytest.raises(WeightsUnavailable):
-            fetch(dataclasses.replace(spec, url=f"http://127.0.0.1:{port}/w.onnx"))
+            fetch(spec.replace(url=f"http://127.0.0.1:{port}/w.onnx"))
         assert time.monotonic() - start < 6
         for filler in fillers:
             filler.close()
@@ -149,7 +148,7 @@ def test_a_host_that_never_answers_is_given_up_on(cache: Path, spec: ModelSpec) 
 
 
 def test_what_is_ready_is_told_from_what_is_not(cache: Path, spec: ModelSpec) -> None:
-    gone = dataclasses.replace(spec, name="gone", url="/no/such/file.onnx")
+    gone = spec.replace(name="gone", url="/no/such/file.onnx")
     ready, messages = available_models([gone, spec])
     assert ready == (spec,)
     assert len(messages) == 1
@@ -167,7 +166,7 @@ def test_no_message_shows_a_secret(cache: Path, spec: ModelSpec, server: str) ->
     ]
     for url in urls:
         with pytest.raises((WeightsUnavailable, UsageError)) as refusal:
-            fetch(dataclasses.replace(spec, url=url))
+            fetch(spec.replace(url=url))
         error: BaseException | None = refusal.value
         assert "hunter2" not in str(error)
         assert refusal.value.__suppress_context__

@@ -18,7 +18,7 @@ from tests.jobs.conftest import Chain
 
 EVERY_JOB = {"--lake", "--max-reject-fraction", "--config", "--json", "--help"}
 SETS = {
-    "ingest": {"--input", "--format", "--dbc", "--channels", "--input-timeout"},
+    "ingest": {"--input", "--format", "--dbc", "--can-maps", "--channels", "--input-timeout"},
     "sweep": {"--fps", "--models", "--models-dir", "--input-timeout"},
     "mine": {"--triggers", "--only"},
     "label": {"--models", "--models-dir", "--label-fps", "--privacy", "--input-timeout"},

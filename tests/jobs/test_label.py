@@ -14,7 +14,7 @@ def test_every_event_has_a_blurred_sample(chain: Chain) -> None:
 
 def test_without_weights_it_says_so_and_labels_without(chain: Chain) -> None:
     done = chain.ended["label"]
-    assert "yolox_nano" in done.err
+    assert done.err.startswith("model yolox_nano: no weights in")
     (job,) = done.document["jobs"]
     boxes = {line["of"]: line["kept"] for line in job["counts"]}
     assert boxes["events"] > 0
@@ -25,6 +25,13 @@ def test_the_time_of_the_tasks_is_that_of_their_steps(chain: Chain) -> None:
     (job,) = chain.ended["label"].document["jobs"]
     assert job["time"]
     assert round(1000 * sum(job["time"].values())) == job["metrics"]["task_ms"]["sum"]
+
+
+def test_a_model_that_is_named_has_to_have_its_weights(chain: Chain) -> None:
+    done = call("label", "--lake", chain.lake, "--models", "yolox_nano")
+    assert done.code == 2
+    (line,) = done.err.splitlines()
+    assert line.startswith("fleetmill: model yolox_nano: no weights in")
 
 
 def test_again_there_is_nothing_new(chain: Chain) -> None:

@@ -28,5 +28,5 @@ def test_only_runs_the_named_triggers(chain: Chain, tmp_path: Path) -> None:
 def test_an_unknown_trigger_is_refused_before_the_lake_is_opened(tmp_path: Path) -> None:
     done = call("mine", "--lake", tmp_path / "none", "--only", "hard_brakx")
     assert done.code == 2
-    assert "'hard_brakx'" in done.err
+    assert 'trigger "hard_brakx": unknown' in done.err
     assert "hard_brake," in done.err

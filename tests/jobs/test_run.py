@@ -74,7 +74,7 @@ def test_the_balance_holds_by_stage(first: Finished) -> None:
 
 
 def test_without_weights_the_run_says_so_and_labels_without(first: Finished, lake: Path) -> None:
-    assert "yolox_nano" in first.err
+    assert first.err.splitlines()[0].startswith("model yolox_nano: no weights in")
     assert Lake.open(str(lake)).read("boxes").num_rows == 0
     assert Lake.open(str(lake)).read("samples").num_rows > 0
 
@@ -245,6 +245,47 @@ def test_a_name_that_the_last_job_cannot_use_stops_the_first(fleet: Path, tmp_pa
     assert done.code == 2
     assert "gpu-8" in done.err
     assert not (tmp_path / "lake").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--models", "yolox_nano"), "model yolox_nano: no weights in"),
+        (("--config", "{tmp}/label.ini"), "model yolox_nano: no weights in"),
+        (("--config", "{tmp}/sweep.ini"), "model yolox_nano: no weights in"),
+        (("--triggers", "{tmp}"), "trigger {tmp}/broken.toml: not TOML"),
+        (("--dbc", "{tmp}/none.dbc"), "--dbc {tmp}/none.dbc: cannot be read"),
+        (("--can-maps", "{tmp}/none"), "CAN map {tmp}/none: no such folder"),
+        (("--models-dir", "{tmp}/none"), "model {tmp}/none: no such folder"),
+        (
+            ("--corpus", "c", "--topologies", "{tmp}/none"),
+            "topology {tmp}/none: no such folder",
+        ),
+    ],
+)
+def test_what_is_named_and_cannot_be_had_is_refused_before_the_first_job(
+    fleet: Path, tmp_path: Path, flags: tuple[str, ...], words: str
+) -> None:
+    """Exit code 2, one line, and no lake."""
+    (tmp_path / "broken.toml").write_text("=")
+    for job in ("label", "sweep"):
+        (tmp_path / f"{job}.ini").write_text(f'[{job}]\nmodels = ["yolox_nano"]\n')
+    given = [flag.format(tmp=tmp_path) for flag in flags]
+    lake = tmp_path / "lake"
+    done = call("run", "--input", fleet, "--lake", lake, *given)
+    assert done.code == 2, done.err
+    (line,) = done.err.splitlines()
+    assert words.format(tmp=tmp_path) in line
+    assert not lake.exists()
+
+
+def test_no_models_is_what_an_empty_list_says(fleet: Path, tmp_path: Path) -> None:
+    """Nothing is fetched, and nothing is missed."""
+    config = tmp_path / "c.toml"
+    config.write_text("[label]\nmodels = []\n[mine]\nonly = ['hard_brake']\n")
+    done = call("run", "--input", fleet, "--lake", tmp_path / "lake", "--config", config)
+    assert done.code == 0, done.err
+    assert "no weights" not in done.err
 
 
 def test_without_a_corpus_the_snapshot_is_null(tmp_path: Path) -> None:

@@ -18,11 +18,18 @@ def test_it_looks_at_keyframes_at_the_rate(chain: Chain) -> None:
 
 def test_without_weights_it_says_so(chain: Chain) -> None:
     done = chain.ended["sweep"]
-    assert "yolox_nano" in done.err
+    assert done.err.startswith("model yolox_nano: no weights in")
     (job,) = done.document["jobs"]
     assert job["counts"][0] == {
         "stage": "sweep", "of": "logs", "in": 2, "kept": 2, "filtered": 0, "rejected": 0
     }  # fmt: skip
+
+
+def test_a_model_that_is_named_has_to_have_its_weights(chain: Chain) -> None:
+    done = call("sweep", "--lake", chain.lake, "--models", "yolox_nano")
+    assert done.code == 2
+    (line,) = done.err.splitlines()
+    assert line.startswith("fleetmill: model yolox_nano: no weights in")
 
 
 def test_again_there_is_nothing_new(chain: Chain) -> None:

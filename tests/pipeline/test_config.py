@@ -29,10 +29,11 @@ def test_parameters_of_triggers_come_from_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("[labels]\nfps = 1\n", r"unknown table \[labels\]; choose from: ingest, sweep"),
+        ("[labels]\nfps = 1\n", r"unknown table \[labels\]; choose one of: corpus, ingest"),
         ("fps = 1\n", r"unknown table \[fps\]"),
         ("[label\n", "c.toml"),
-        ("\xff", "c.toml"),
+        ("\xff", r"c\.toml: not UTF-8: byte 0 is 0xff"),
+        ("a = " + "[" * 9000, r"c\.toml: not TOML: nested too deeply"),
     ],
 )
 def test_a_file_that_is_wrong_is_named(tmp_path: Path, text: str, words: str) -> None:
@@ -46,10 +47,10 @@ def test_a_file_that_is_wrong_is_named(tmp_path: Path, text: str, words: str) ->
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"fsp": 1.0}, r"\[label\] fsp = 1.0: .*choose from: .*models"),
-        ({"fps": 0.0}, r"\[label\] fps = 0.0"),
-        ({"privacy": "maybe"}, r"\[label\] privacy = 'maybe': .*'blur' or 'none'"),
-        ({"crf": 99}, r"\[label\] crf = 99"),
+        ({"fsp": 1.0}, r"\[label\] fsp: unknown key; choose one of: crf, fps, .*models"),
+        ({"fps": 0.0}, r"\[label\] fps = 0.0: must be at least 1"),
+        ({"privacy": "maybe"}, r'\[label\] privacy = "maybe": choose one of: blur, none'),
+        ({"crf": 99}, r"\[label\] crf = 99: must be at most 51"),
     ],
 )
 def test_a_wrong_key_or_value_is_named_with_its_choices(
@@ -65,3 +66,10 @@ def test_a_corpus_name_is_a_plain_folder_name(name: str) -> None:
     """It becomes a path and the name of a view."""
     with pytest.raises(UsageError, match=r"\[corpus\] name"):
         configure(CorpusConfig, {}, {"name": name})
+
+
+def test_no_models_are_told_from_models_that_were_not_named() -> None:
+    assert configure(LabelConfig, {}, {"models": None}).models is None
+    assert configure(LabelConfig, {}, {"models": []}).models is None
+    assert configure(LabelConfig, {"label": {"models": []}}, {}).models == ()
+    assert configure(LabelConfig, {"label": {"models": []}}, {"models": ["a"]}).models == ("a",)

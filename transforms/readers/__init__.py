@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from fsspec.spec import AbstractFileSystem
 
@@ -16,6 +16,9 @@ from schemas.errors import UnreadableError
 from schemas.recording import Recording
 from schemas.records import LogRef
 from schemas.registry import Registry
+
+if TYPE_CHECKING:  # at run time this would import cantools for every format
+    from transforms.can.maps import CarMap
 
 FORMATS = Registry(
     "format",
@@ -48,9 +51,16 @@ def is_encrypted(path: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """Options of `read`: `dbc` are URIs of CAN databases, `native` keeps native samples."""
+    """How to read.
+
+    Args:
+        dbc: URIs of CAN databases.
+        can_maps: CAN maps of the user's, besides ours.
+        native: keep native samples.
+    """
 
     dbc: tuple[str, ...] = ()
+    can_maps: tuple[CarMap, ...] = ()
     native: bool = False
 
 

@@ -20,7 +20,7 @@ from schemas.recording import Channel, Recording, Video
 from schemas.records import Count, LogRef, Member, Reject
 from schemas.times import NS_PER_S
 from transforms.can.dbc import Database, Decoded
-from transforms.can.maps import car_map
+from transforms.can.maps import CarMap, car_map
 from transforms.npy import load_npy
 from transforms.readers import Claim, ReadOptions, Tree
 from transforms.readers.comma2k19_signals import (
@@ -94,7 +94,8 @@ class Comma2k19:
         if segment.can is not None:
             decoded, t_ns = segment.can.decode(database, origin_s)
             counts = (_count(decoded, len(segment.can.bus)),)
-            signals = _with_can(signals, database, decoded, t_ns)
+            map_ = car_map(database, options.can_maps)
+            signals = _with_can(signals, map_, decoded, t_ns)
             native += _native_can(decoded, t_ns) if options.native else []
         drive_id, vehicle_id = _drive(log)
         return Recording(
@@ -299,10 +300,9 @@ def _count(decoded: Decoded, total: int) -> Count:
 
 
 def _with_can(
-    signals: dict[str, Channel], database: Database, decoded: Decoded, t_ns: IntArray
+    signals: dict[str, Channel], map_: CarMap | None, decoded: Decoded, t_ns: IntArray
 ) -> dict[str, Channel]:
     """Replaces signals by those decoded from CAN, except for the yaw rate."""
-    map_ = car_map(database)
     if map_ is None:
         return signals
     from_can = {channel.name: channel for channel in map_.channels(decoded, t_ns)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from pathlib import Path
 
@@ -10,21 +9,23 @@ import cv2
 import numpy as np
 import pytest
 
-from auto_label.models import Detections, ModelSpec, load_models, open_detector
-from auto_label.models.yolox import Yolox, decode, letterbox
+from auto_label.models import Detections, load_models, open_detector
+from auto_label.models.yolox import Yolox, YoloxSpec, decode, letterbox
 from auto_label.overlap import iou
 from schemas.arrays import Float32Array, FloatArray, Image
 from schemas.errors import FleetError
 
 
 @pytest.fixture(scope="module")
-def spec() -> ModelSpec:
+def spec() -> YoloxSpec:
     """Gives the spec."""
-    return load_models(["yolox_nano"])[0]
+    (spec,) = load_models(["yolox_nano"])
+    assert isinstance(spec, YoloxSpec)
+    return spec
 
 
 @pytest.fixture(scope="module")
-def weights(data: Path, spec: ModelSpec) -> Path:
+def weights(data: Path, spec: YoloxSpec) -> Path:
     """Gives the weights."""
     return data / "models" / spec.name / spec.file
 
@@ -35,16 +36,16 @@ def _still(data: Path, name: str) -> Image:
     return image.astype(np.uint8)
 
 
-def _random_output(spec: ModelSpec, seed: int) -> Float32Array:
+def _random_output(spec: YoloxSpec, seed: int) -> Float32Array:
     rng = np.random.default_rng(seed)
     output = rng.normal(0, 1, (3549, 5 + len(spec.classes)))
     output[:, 4:] = rng.beta(0.3, 3.0, (3549, 1 + len(spec.classes)))
     return output.astype(np.float32)
 
 
-def test_decode_agrees_with_a_plain_loop(spec: ModelSpec) -> None:
+def test_decode_agrees_with_a_plain_loop(spec: YoloxSpec) -> None:
     output = _random_output(spec, 1)
-    found = decode(output, dataclasses.replace(spec, nms_iou=1.0), 0.5, (800, 600))
+    found = decode(output, spec.replace(nms_iou=1.0), 0.5, (800, 600))
     wanted = []
     row = 0
     for stride in (8, 16, 32):
@@ -74,7 +75,7 @@ def test_decode_agrees_with_a_plain_loop(spec: ModelSpec) -> None:
     np.testing.assert_allclose(ours, sorted(wanted), rtol=1e-9)
 
 
-def test_decode_survives_wild_numbers(spec: ModelSpec) -> None:
+def test_decode_survives_wild_numbers(spec: YoloxSpec) -> None:
     output = _random_output(spec, 2)
     output[:, 2:4] = 1e30
     output[: 3549 // 2, 4:] = 1.0
@@ -107,7 +108,7 @@ def _cars(seen: Detections) -> FloatArray:
     ],
 )
 def test_cars_are_found_where_a_person_sees_them(
-    data: Path, spec: ModelSpec, weights: Path, still: str, car: tuple[int, ...]
+    data: Path, spec: YoloxSpec, weights: Path, still: str, car: tuple[int, ...]
 ) -> None:
     image = _still(data, still)
     detector = open_detector(spec, weights)
@@ -119,7 +120,7 @@ def test_cars_are_found_where_a_person_sees_them(
     assert (np.diff(seen.score) <= 0).all()
 
 
-def test_a_model_gives_the_same_bytes_each_time(data: Path, spec: ModelSpec, weights: Path) -> None:
+def test_a_model_gives_the_same_bytes_each_time(data: Path, spec: YoloxSpec, weights: Path) -> None:
     image = _still(data, "solidYellowLeft")
     one, two = (Yolox(spec, weights).detect([image])[0] for _ in range(2))
     assert one.xywh.tobytes() == two.xywh.tobytes()
@@ -127,18 +128,18 @@ def test_a_model_gives_the_same_bytes_each_time(data: Path, spec: ModelSpec, wei
     assert len(one)
 
 
-def test_an_image_of_one_pixel_has_nothing_on_it(spec: ModelSpec, weights: Path) -> None:
+def test_an_image_of_one_pixel_has_nothing_on_it(spec: YoloxSpec, weights: Path) -> None:
     (seen,) = Yolox(spec, weights).detect([np.zeros((1, 1, 3), np.uint8)])
     assert seen.xywh.shape == (len(seen), 4)
 
 
-def test_weights_of_another_shape_are_refused(spec: ModelSpec, weights: Path) -> None:
+def test_weights_of_another_shape_are_refused(spec: YoloxSpec, weights: Path) -> None:
     with pytest.raises(FleetError, match="correct width, height or classes"):
-        Yolox(dataclasses.replace(spec, classes=spec.classes[:3]), weights)
+        Yolox(spec.replace(classes=spec.classes[:3]), weights)
 
 
 @pytest.mark.parametrize("raw", [b"", b"not a model", bytes(range(256)) * 8])
-def test_a_file_that_is_no_model_is_refused(tmp_path: Path, spec: ModelSpec, raw: bytes) -> None:
+def test_a_file_that_is_no_model_is_refused(tmp_path: Path, spec: YoloxSpec, raw: bytes) -> None:
     path = tmp_path / "m.onnx"
     path.write_bytes(raw)
     with pytest.raises(FleetError, match="not an ONNX model"):

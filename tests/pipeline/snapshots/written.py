@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from schemas.ids import digest
 from transforms.corpora.pack import END_OF_ARCHIVE, tar_members
 from transforms.storage import put
 
-TRAY = replace(load_topology("dojo-tray"), shard_target_bytes=20_000)
+TRAY = load_topology("dojo-tray").replace(shard_target_bytes=20_000)
 METADATA: Mapping[str, Any] = {"where": "score > 1 | `x`", "privacy": ["blur"], "salt": "s"}
 
 

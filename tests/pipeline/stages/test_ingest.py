@@ -9,7 +9,7 @@ import pytest
 from pipeline.config import IngestConfig
 from pipeline.graph.execute import execute
 from pipeline.lake.tables import Lake
-from pipeline.stages.ingest import plan_ingest
+from pipeline.stages.ingest import plan_ingest, reading
 from schemas.errors import UsageError
 
 
@@ -47,3 +47,56 @@ def test_a_dbc_that_is_not_there_is_bad_usage(tmp_path: Path) -> None:
     config = IngestConfig(input=(str(tmp_path),), dbc=(str(tmp_path / "none.dbc"),))
     with pytest.raises(UsageError, match=r"--dbc .*none\.dbc"):
         plan_ingest(lake, config)
+
+
+DBC = 'BU_: X\n\nBO_ 37 SPEED: 8 X\n SG_ SPEED : 7|16@0+ (0.01,0) [0|0] "" X\n'
+CAN_MAP = """
+name = "mine"
+description = "one of the user's"
+[[row]]
+signal = "speed_mps"
+message = "SPEED"
+terms = ["SPEED"]
+unit = "km/h"
+"""
+
+
+def test_the_can_map_that_is_used_is_part_of_how_a_log_is_read(tmp_path: Path) -> None:
+    """An edited map is another reading; one that is not used, or its description, is not."""
+    dbc, maps = tmp_path / "a.dbc", tmp_path / "maps"
+    dbc.write_text(DBC)
+    maps.mkdir()
+    alone = reading(IngestConfig(dbc=(str(dbc),))).identity
+    assert set(alone) == {"dbc", "channels"}, "as it was before there were maps of the user's"
+    config = IngestConfig(dbc=(str(dbc),), can_maps=(str(maps),))
+    identities = []
+    for text in (CAN_MAP, CAN_MAP.replace("km/h", "deg"), CAN_MAP.replace("user's", "fleet's")):
+        (maps / "mine.toml").write_text(text)
+        how = reading(config)
+        assert [used.name for used in how.options.can_maps] == ["mine"]
+        assert not how.notes
+        identities.append(how.identity)
+    first, edited, described = identities
+    assert first == described != edited
+    assert first.keys() - alone.keys() == {"can_map"}
+    (maps / "mine.toml").write_text(CAN_MAP.replace('"SPEED"', '"ABSENT"'))
+    how = reading(config)
+    assert how.identity == alone
+    assert "no map of --can-maps fits" in how.notes[0]
+
+
+def test_can_maps_that_cannot_be_used_are_bad_usage(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(CAN_MAP)
+    with pytest.raises(UsageError, match=r"\[ingest\] can_maps: .*--dbc"):
+        reading(IngestConfig(can_maps=(str(tmp_path),)))
+    (tmp_path / "broken.toml").write_text("name = 3")
+    with pytest.raises(UsageError, match=r"CAN map .*broken\.toml: name = 3: must be text"):
+        reading(IngestConfig(can_maps=(str(tmp_path),)))
+
+
+def test_a_file_that_is_not_a_dbc_is_bad_usage_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "a.dbc").write_text("PNG")
+    with pytest.raises(UsageError, match=r"a\.dbc"):
+        reading(IngestConfig(dbc=(str(tmp_path / "a.dbc"),)))
+    with pytest.raises(UsageError, match="--dbc nosuch://a: cannot be read"):
+        reading(IngestConfig(dbc=("nosuch://a",)))

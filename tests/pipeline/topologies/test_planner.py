@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -93,7 +92,7 @@ def test_bytes_balance_with_fifty_samples_a_unit(sigma: float, extra: int) -> No
 def test_shards_are_cut_near_their_target_and_framed() -> None:
     table = samples(3000, 0.5)
     total = sum(table["length"].to_pylist())
-    topology = replace(TRAY, shard_target_bytes=total // 60)
+    topology = TRAY.replace(shard_target_bytes=total // 60)
     planned = plan(table, topology, "salt")
     shards: dict[str, list[dict[str, Any]]] = {}
     for row in planned.placements.to_pylist():
@@ -152,9 +151,9 @@ def test_bad_samples_are_a_bug() -> None:
 @pytest.mark.parametrize("n", [1, 7, 100, 3001])
 @pytest.mark.parametrize("units", [1, 2, 16, 48])
 def test_replanning_reads_the_shards_that_are_there(n: int, units: int) -> None:
-    topology = replace(TRAY, shard_target_bytes=10_000_000)
+    topology = TRAY.replace(shard_target_bytes=10_000_000)
     placed = plan(pa.concat_tables([samples(n), samples(9, split="val")]), topology, "s").placements
-    other = replace(topology, name="other", units=units, units_per_host=1)
+    other = topology.replace(name="other", units=units, units_per_host=1)
     document = replan(placed.drop_columns(["unit", "row"]), other)
     check(document, "train", placed, units)
     check(document, "val", placed, units)

@@ -12,9 +12,7 @@ import pytest
 from cantools.database.errors import DecodeError
 
 from schemas.errors import UsageError
-from schemas.times import NS_PER_S
 from transforms.can.dbc import Database, Decoded
-from transforms.can.maps import car_map
 
 SCALES = ((1, 0), (0.01, -67.67), (3, -7), (1e-7, 0), (-0.5, 12))
 CYCLE = (
@@ -254,58 +252,3 @@ def test_damaged_databases_load_or_are_usage_errors(tmp_path: Path) -> None:
         else:
             database.decode(np.full(4, 1), np.full((4, 8), 255, dtype=np.uint8))
     assert 0 < refused < 150
-
-
-def test_a_car_map_joins_scales_and_names_signals(tmp_path: Path) -> None:
-    """A DBC with the names of the Toyota map yields vehicle signals in SI units."""
-    text = (
-        "BU_: X\n\nBO_ 37 STEER_ANGLE_SENSOR: 8 X\n"
-        ' SG_ STEER_ANGLE : 3|12@0- (1.5,0) [0|0] "deg" X\n'
-        ' SG_ STEER_FRACTION : 39|4@0- (0.1,0) [0|0] "deg" X\n\nBO_ 956 GEAR_PACKET: 8 X\n'
-        ' SG_ GEAR : 13|6@0+ (1,0) [0|63] "" X\n'
-    )
-    database = load(tmp_path, text)
-    family = car_map(database)
-    assert family is not None
-    assert family.name == "toyota_2017"
-    payload = np.zeros((4, 8), dtype=np.uint8)
-    payload[0] = [0x0F, 0xFE, 0, 0, 0x30, 0, 0, 0]  # -2 * 1.5 + 3 * 0.1 degrees
-    payload[1:, 1] = [32, 8, 63]
-    decoded = database.decode(np.array([37, 956, 956, 956]), payload)
-    angle, gear = family.channels(decoded, np.array([0, 5, 6, 7]) * NS_PER_S)
-    assert (angle.name, gear.name) == ("steering_angle_rad", "gear")
-    np.testing.assert_allclose(angle.values, np.radians([-2.7]), rtol=1e-15)
-    assert gear.t_ns.tolist() == [
-        5 * NS_PER_S,
-        11 * NS_PER_S // 2,
-        6 * NS_PER_S,
-        13 * NS_PER_S // 2,
-        7 * NS_PER_S,
-    ]
-    assert gear.values.tolist() == ["park", "park", "neutral", "neutral", None]
-
-
-def test_every_row_of_a_public_map_is_in_its_database(data: Path) -> None:
-    """Each map matches the public databases of its make, and no others."""
-    for name in DBCS:
-        database = Database.load([str(data / name)])
-        known = {(m.name, s.name) for m in database.messages.values() for s in m.signals}
-        family = car_map(database)
-        assert family is not None
-        assert family.name == Path(name).stem
-        assert {(row.message, term) for row in family.rows for term in row.terms} <= known
-
-
-def test_terms_that_never_meet_make_no_signal(tmp_path: Path) -> None:
-    """A forged database may put the terms of one signal under different multiplexer values."""
-    text = (
-        'BU_: X\n\nBO_ 37 STEER_ANGLE_SENSOR: 8 X\n SG_ which M : 0|8@1+ (1,0) [0|0] "" X\n'
-        ' SG_ STEER_ANGLE m0 : 8|8@1- (1.5,0) [0|0] "deg" X\n'
-        ' SG_ STEER_FRACTION m1 : 8|8@1- (0.1,0) [0|0] "deg" X\n'
-    )
-    database = load(tmp_path, text)
-    payload = np.zeros((3, 8), dtype=np.uint8)
-    payload[0, 0] = 1
-    family = car_map(database)
-    assert family is not None
-    assert family.channels(database.decode(np.full(3, 37), payload), np.arange(3)) == ()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +17,18 @@ from transforms.triggers import engine, load_triggers
 from transforms.triggers.engine import Miner
 from transforms.triggers.spec import Trigger
 
-FAST = Trigger("fast", 3, "", "signals", "speed_mps > 20", None, "speed_mps", 0, 0, 1, 2, {})
+FAST = Trigger(
+    name="fast",
+    version=3,
+    description="a test's",
+    table="signals",
+    when="speed_mps > 20",
+    score="speed_mps",
+    for_s=0,
+    merge_s=0,
+    pre_s=1,
+    post_s=2,
+)
 
 
 def _rows(speeds: Sequence[float | None]) -> pa.Table:
@@ -88,7 +98,7 @@ def test_windows_are_clipped_to_the_log() -> None:
 def test_unknown_is_off() -> None:
     """Null and NaN neither start an island nor extend one, although `until` never holds."""
     speeds = [10.0, 25.0, 15.0, 15.0, None, 15.0, float("nan"), 15.0]
-    held = replace(FAST, until="speed_mps < 12")
+    held = FAST.replace(until="speed_mps < 12")
     (event,) = Miner([held], "signals").mine(_rows(speeds), _logs(1, "log"))
     evidence = json.loads(event.evidence)
     assert (evidence["start_ns"], evidence["end_ns"]) == (20_000_000, 60_000_000)
@@ -101,7 +111,7 @@ def test_a_gap_breaks_an_island(gap_steps: int, events: int) -> None:
         {"log_id": ["log"] * 2, "t_ns": [0, gap_steps * 20_000_000], "speed_mps": [25.0, 25.0]}
     )
     assert len(Miner([FAST], "signals").mine(table, _logs(1, "log"))) == events
-    merged = replace(FAST, merge_s=1.0)
+    merged = FAST.replace(merge_s=1.0)
     assert len(Miner([merged], "signals").mine(table, _logs(1, "log"))) == 1
 
 
@@ -135,7 +145,7 @@ def test_triggers_are_independent() -> None:
 
 def test_reads_only_what_it_needs() -> None:
     """`columns` are sufficient; other columns may be absent or present."""
-    miner = Miner([replace(FAST, when="speed_mps > 11")], "signals")
+    miner = Miner([FAST.replace(when="speed_mps > 11")], "signals")
     assert miner.columns == ("log_id", "t_ns", "speed_mps")
     table, logs = _fleet(1)
     assert miner.mine(table.select(miner.columns), logs) == miner.mine(table, logs) != []
@@ -156,7 +166,7 @@ def test_scene_is_by_camera() -> None:
             "source_version": ["1"] * 20,
         }
     )
-    dim = replace(FAST, name="dim", table="scene", when="brightness < 10", score="-brightness")
+    dim = FAST.replace(name="dim", table="scene", when="brightness < 10", score="-brightness")
     events = Miner([dim], "scene").mine(table, _logs(10, "log"))
     facts = sorted((json.loads(e.evidence)["camera"], e.anchor_ns, e.score) for e in events)
     assert facts == [("back", 4 * NS_PER_S, -5.0), ("front", 5 * NS_PER_S, -8.0)]
@@ -175,9 +185,9 @@ def test_refusals() -> None:
         Miner([FAST], "frames")
     table = _rows([25.0]).append_column("gear", pa.array(["drive"]))
     with pytest.raises(UsageError, match="fast"):
-        Miner([replace(FAST, when="gear::INTEGER > 1")], "signals").mine(table, _logs(1, "log"))
+        Miner([FAST.replace(when="gear::INTEGER > 1")], "signals").mine(table, _logs(1, "log"))
     with pytest.raises(ValueError, match="'log'"):
         Miner([FAST], "signals").mine(_rows([25.0]), _logs(1, "other"))
-    huge = replace(FAST, when="length(repeat('x', 1000000000 + (speed_mps * 1e9)::BIGINT)) > 1")
+    huge = FAST.replace(when="length(repeat('x', 1000000000 + (speed_mps * 1e9)::BIGINT)) > 1")
     with pytest.raises(UsageError, match="fast"):
         Miner([huge], "signals").mine(_rows([25.0]), _logs(1, "log"))

@@ -18,7 +18,19 @@ from transforms.triggers.expressions import (
 )
 from transforms.triggers.spec import Trigger
 
-SOURCE = Source(Trigger("t", 1, "", "signals", "true", None, "1", 0, 0, 1, 1, {}), "when")
+TRIGGER = Trigger(
+    name="t",
+    version=1,
+    description="a test's",
+    table="signals",
+    when="true",
+    score="1",
+    for_s=0,
+    merge_s=0,
+    pre_s=1,
+    post_s=1,
+)
+SOURCE = Source(TRIGGER, "when")
 
 
 @pytest.fixture(scope="module")

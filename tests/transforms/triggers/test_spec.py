@@ -1,15 +1,15 @@
-"""Trigger files: what is accepted, and what the refusals say."""
+"""Trigger files: what is accepted, what the refusals say, and what a digest names."""
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
-import fsspec
 import pytest
 
 from schemas.errors import UsageError
-from transforms.triggers import load_triggers
-from transforms.triggers.spec import parse_trigger
+from transforms.triggers import TRIGGERS
+from transforms.triggers.spec import Trigger
 
 GOOD = """
 name = "fast"
@@ -27,9 +27,13 @@ least = 30
 """
 
 
+def parsed(text: str) -> Trigger:
+    """Makes a trigger of a file's text."""
+    return Trigger.model_validate(tomllib.loads(text))
+
+
 def test_reads_every_key() -> None:
-    """What the file says is what the trigger holds."""
-    trigger = parse_trigger(GOOD, "fast.toml")
+    trigger = parsed(GOOD)
     assert (trigger.name, trigger.version, trigger.table) == ("fast", 2, "signals")
     assert (trigger.when, trigger.until, trigger.score) == ("speed_mps > $least", None, "speed_mps")
     assert (trigger.for_s, trigger.merge_s, trigger.pre_s, trigger.post_s) == (1.0, 2.5, 3.0, 4.0)
@@ -39,41 +43,43 @@ def test_reads_every_key() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ('table = "signals"', 'table = "frames"', "signals, joints, scene, annotations, ticks"),
-        ("for_s = 1", "for_s = -1", "for_s"),
-        ("for_s = 1", "for_s = nan", "for_s"),
-        ("for_s = 1", "for_s = true", "for_s"),
-        ("for_s = 1", "", "'for_s' is missing"),
-        ("post_s = 4.0", "post_s = 0", "post_s"),
-        ("post_s = 4.0", "post_s = 1e9", "post_s"),
-        ("version = 2", "version = 0", "version"),
-        ("version = 2", "version = true", "version"),
-        ("version = 2", "version = 2\nfor = 3", "'for'"),
-        ('name = "fast"', 'name = "../fast"', "name"),
-        ('when = "speed_mps > $least"', "when = 3", "when must be text"),
-        ('when = "speed_mps > $least"', f'when = "{"(" * 5000}"', "longer than"),
-        ("least = 30", 'least = "30"', "params.least"),
-        ("least = 30", "least = inf", "params.least"),
-        ("least = 30", f"least = 1{'0' * 400}", "params.least"),
-        ("least = 30", '"a b" = 1', "'a b'"),
+        ('table = "signals"', 'table = "frames"', "annotations, joints, scene, signals, ticks"),
+        ("for_s = 1", "for_s = -1", "for_s = -1: must be at least 0"),
+        ("for_s = 1", "for_s = nan", "for_s = nan: must be a finite number"),
+        ("for_s = 1", "for_s = true", "for_s = true: must be a number"),
+        ("for_s = 1", "", "for_s: missing"),
+        ("post_s = 4.0", "post_s = 0", "post_s = 0: must be above 0"),
+        ("post_s = 4.0", "post_s = 1e9", "post_s = 1000000000.0: must be at most 600"),
+        ("version = 2", "version = 0", "version = 0: must be at least 1"),
+        ("version = 2", "version = true", "version = true: must be a whole number"),
+        ("version = 2", "version = 2\nfor = 3", "for: unknown key"),
+        ('name = "fast"', 'name = "../fast"', 'name = "../fast": must be small letters'),
+        ('when = "speed_mps > $least"', "when = 3", "when = 3: must be text"),
+        ('when = "speed_mps > $least"', 'when = " "', 'when = " ": must not be empty'),
+        ('when = "speed_mps > $least"', f'when = "{"(" * 5000}"', "longer than 4000"),
+        ("least = 30", 'least = "30"', 'params.least = "30": must be a number'),
+        ("least = 30", "least = inf", "params.least = inf: must be a finite number"),
+        ("least = 30", f"least = 1{'0' * 400}", "params.least = a number of "),
+        ("least = 30", '"a b" = 1', 'params.a b = "a b": must be small letters'),
         ("[params]", "[params", "not TOML"),
         ("least = 30", f"least = {'[' * 3000}", "not TOML"),
     ],
 )
-def test_refuses(old: str, new: str, says: str) -> None:
-    """Every mistake is a UsageError that names the file and the key or the choices."""
+def test_refuses(tmp_path: Path, old: str, new: str, says: str) -> None:
     assert old in GOOD
+    path = tmp_path / "fast.toml"
+    path.write_text(GOOD.replace(old, new))
     with pytest.raises(UsageError) as caught:
-        parse_trigger(GOOD.replace(old, new), "folder/fast.toml")
-    assert "folder/fast.toml" in str(caught.value)
+        TRIGGERS.load(str(path))
+    assert str(caught.value).startswith(f"trigger {path}: ")
     assert says in str(caught.value)
 
 
 def test_digest_names_what_decides() -> None:
     """Parameters, texts and times change the digest; the description and 30 as 30.0 do not."""
-    trigger = parse_trigger(GOOD, "")
+    trigger = parsed(GOOD)
     changed = {
-        parse_trigger(GOOD.replace(old, new), "").params_digest
+        parsed(GOOD.replace(old, new)).params_digest
         for old, new in [
             ("least = 30", "least = 31"),
             ("> $least", ">= $least"),
@@ -85,56 +91,12 @@ def test_digest_names_what_decides() -> None:
     same = GOOD.replace("least = 30", "least = 30.0").replace(
         'description = "fast"', 'description = "x"'
     )
-    assert parse_trigger(same, "").params_digest == trigger.params_digest
+    assert parsed(same).params_digest == trigger.params_digest
     assert trigger.override({"least": 31}).params_digest in changed
 
 
-def test_ships_at_least_thirteen() -> None:
-    """The built-in folder holds the library, sorted, each name like its file."""
-    names = [trigger.name for trigger in load_triggers()]
-    files = sorted(p.stem for p in Path(load_triggers.__code__.co_filename).parent.glob("*.toml"))
-    assert names == files
-    assert len(names) >= 13
-
-
-def test_user_folders_add_and_override(tmp_path: Path) -> None:
-    """A folder's trigger is added; one with a built-in name takes its place; memory:// too."""
-    (tmp_path / "fast.toml").write_text(GOOD)
-    (tmp_path / "notes.txt").write_text("no trigger")
-    fs = fsspec.filesystem("memory")
-    fs.pipe("/more/aeb.toml", GOOD.replace("fast", "aeb").encode())
-    mine = {t.name: t for t in load_triggers([str(tmp_path), "memory:///more"])}
-    assert mine["fast"].version == 2
-    assert mine["aeb"].table == "signals"
-    assert set(mine) == {t.name for t in load_triggers()} | {"fast"}
-
-
-def test_only_and_params() -> None:
-    """`only` keeps some, `params` sets numbers anew."""
-    (brake,) = load_triggers(only=["hard_brake"], params={"hard_brake": {"on_mps2": 6}})
-    assert brake.params["on_mps2"] == 6.0
-    for keywords, says in [
-        ({"only": ["hard_break"]}, "hard_brake"),
-        ({"params": {"hard_break": {}}}, "hard_brake"),
-        ({"params": {"hard_brake": {"on": 1}}}, "off_mps2, on_mps2"),
-        ({"params": {"hard_brake": {"on_mps2": float("nan")}}}, "finite"),
-        ({"dirs": ["/no/such/folder"]}, "/no/such/folder"),
-        ({"dirs": ["nosuch://folder"]}, "nosuch"),
-    ]:
-        with pytest.raises(UsageError, match=says):
-            load_triggers(**keywords)  # type: ignore[arg-type]  # the table is of mixed keywords
-
-
-def test_refuses_hostile_files(tmp_path: Path) -> None:
-    """A huge file, bytes that are no text, and two files of one name."""
-    path = tmp_path / "fast.toml"
-    path.write_text(GOOD + "#" * 100_000)
-    with pytest.raises(UsageError, match="longer than"):
-        load_triggers([str(tmp_path)])
-    path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UsageError, match="cannot read"):
-        load_triggers([str(tmp_path)])
-    path.write_text(GOOD)
-    (tmp_path / "other.toml").write_text(GOOD)
-    with pytest.raises(UsageError, match="also in"):
-        load_triggers([str(tmp_path)])
+def test_the_digest_of_a_shipped_trigger_stays() -> None:
+    """Another value would mine every log of every lake again."""
+    digests = {trigger.name: trigger.params_digest for trigger in TRIGGERS.load_all()}
+    assert digests["hard_brake"] == "92f95b7b9e787f524239"
+    assert digests["uniform_sample"] == "0cac3389b47d1b23f741"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import duckdb
 import numpy as np
@@ -16,7 +15,19 @@ from transforms.triggers.spec import Trigger
 from transforms.triggers.sql import SERIES, Query
 from transforms.triggers.windows import Rows
 
-TRIGGER = Trigger("t", 1, "", "signals", "true", None, "1", 0, 0, 1, 1, {"a": 2.0, "b": -0.5})
+TRIGGER = Trigger(
+    name="t",
+    version=1,
+    description="a test's",
+    table="signals",
+    when="true",
+    score="1",
+    for_s=0,
+    merge_s=0,
+    pre_s=1,
+    post_s=1,
+    params={"a": 2.0, "b": -0.5},
+)
 
 
 def _values(text: str, speeds: Sequence[float | None], key: str = "when") -> list[object]:
@@ -153,7 +164,7 @@ def test_names_what_is_wrong() -> None:
 
 def test_parameters_are_values() -> None:
     """Parameters are inserted as numbers, never as SQL."""
-    tiny = replace(TRIGGER, params={"a": 5e-324, "b": -1.7976931348623157e308})
+    tiny = TRIGGER.replace(params={"a": 5e-324, "b": -1.7976931348623157e308})
     query = Query(TABLES["signals"].schema, 1)
     query.add(tiny, "when", "$a > 0 and $b < -1.7e308")
     assert _values("$a = 2.0 and $b = -0.5", [1.0]) == [True]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from auto_label.models import (
     load_models,
     open_detector,
 )
+from auto_label.models.yolox import YoloxSpec
 from schemas.errors import UsageError
 
 GOOD = """
@@ -40,6 +41,12 @@ def _written(folder: Path, text: str | bytes, name: str = "mine.toml") -> list[s
     return [str(folder)]
 
 
+def _yolox(name: str, dirs: Sequence[str] = ()) -> YoloxSpec:
+    (spec,) = load_models([name], dirs)
+    assert isinstance(spec, YoloxSpec)
+    return spec
+
+
 @pytest.mark.parametrize("spec", list_models(), ids=lambda spec: spec.name)
 def test_every_model_of_ours_has_a_family_and_a_licence(spec: ModelSpec) -> None:
     (again,) = load_models([spec.name])
@@ -50,7 +57,7 @@ def test_every_model_of_ours_has_a_family_and_a_licence(spec: ModelSpec) -> None
 
 
 def test_yolox_nano_knows_the_classes_of_coco() -> None:
-    (spec,) = load_models(["yolox_nano"])
+    spec = _yolox("yolox_nano")
     assert len(set(spec.classes)) == 80
     assert (spec.classes[0], spec.classes[2], spec.classes[-1]) == ("person", "car", "toothbrush")
     assert spec.version == "695e750a5d57"
@@ -60,20 +67,30 @@ def test_a_users_folder_adds_a_model_and_wins_over_ours(tmp_path: Path) -> None:
     dirs = _written(tmp_path, GOOD)
     assert [spec.name for spec in list_models(dirs)] == ["mine", "yolox_nano"]
     _written(tmp_path, GOOD.replace('"mine"', '"yolox_nano"'), "yolox_nano.toml")
-    (spec,) = load_models(["yolox_nano"], dirs)
+    spec = _yolox("yolox_nano", dirs)
     assert (spec.width, spec.height, spec.nms_iou) == (64, 32, 1.0)
 
 
 def test_the_identity_follows_the_labels_and_not_the_address(tmp_path: Path) -> None:
-    (spec,) = load_models(["mine"], _written(tmp_path, GOOD))
-    assert dataclasses.replace(spec, url="https://elsewhere").identity == spec.identity
-    assert dataclasses.replace(spec, score_threshold=0.3).identity != spec.identity
-    assert dataclasses.replace(spec, classes=("car", "person")).identity != spec.identity
+    spec = _yolox("mine", _written(tmp_path, GOOD))
+    assert spec.replace(url="https://elsewhere", description="other").identity == spec.identity
+    assert spec.replace(score_threshold=0.3).identity != spec.identity
+    assert spec.replace(classes=("car", "person")).identity != spec.identity
     assert spec.identity.startswith("mine@")
 
 
+def test_the_identity_of_a_shipped_model_stays() -> None:
+    """Another value would label every event of every lake again."""
+    assert _yolox("yolox_nano").identity == "yolox_nano@2b8a3d6f836b3e1056eb"
+
+
+def test_models_are_keys_of_what_a_worker_has_open(tmp_path: Path) -> None:
+    spec = _yolox("mine", _written(tmp_path, GOOD))
+    assert {spec: 1}[_yolox("mine", [str(tmp_path)])] == 1
+
+
 def test_an_unknown_model_lists_the_choices() -> None:
-    with pytest.raises(UsageError, match=r"unknown model 'yolo'; choose one of: yolox_nano"):
+    with pytest.raises(UsageError, match='model "yolo": unknown; choose one of: yolox_nano'):
         load_models(["yolo"])
 
 
@@ -87,17 +104,24 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     [
         ('file = "mine.onnx"', 'file = "../../mine.onnx"', "plain file name"),
         ('file = "mine.onnx"', 'file = ".."', "plain file name"),
-        ('name = "mine"', 'name = "other"', "'mine'"),
+        ('name = "mine"', 'name = "other"', 'name = "other": must be "mine"'),
         ('sha256 = "0000', 'sha256 = "ZZZZ', "64 lower-case hex"),
-        ('family = "yolox"', 'family = "resnet"', "one of: yolox"),
-        ("width = 64", "width = 1000000000", "must lie in"),
-        ("width = 64", "width = true", "must be a int"),
-        ("width = 64", 'width = "64"', "must be a int"),
+        ('family = "yolox"', 'family = "resnet"', "choose one of: yolox"),
+        ("width = 64", "width = 1000000000", "width = 1000000000: must be at most 4096"),
+        ("width = 64", "width = true", "must be a whole number"),
+        ("width = 64", 'width = "64"', "must be a whole number"),
         ("score_threshold = 0.25", "score_threshold = nan", "score_threshold"),
         ("score_threshold = 0.25", "score_threshold = inf", "score_threshold"),
+        ("score_threshold = 0.25", "score_threshold = 1", "must be below 1"),
+        ("nms_iou = 1", "nms_iou = 0", "must be above 0"),
         ('["person", "car"]', "[]", "classes"),
-        ('["person", "car"]', '["person", 3]', "classes"),
-        ("licence", "license", "license"),
+        ('["person", "car"]', '["person", 3]', r"classes\[1\] = 3: must be text"),
+        ('["person", "car"]', '["person", ""]', r"classes\[1\]"),
+        ("licence", "license", "license: unknown key; choose one of: classes, description"),
+        ("family", "famliy", "famliy: unknown key; choose one of: classes, description"),
+        ('family = "yolox"', "", "family: missing"),
+        ('family = "yolox"', "family = 3", "family = 3: must be text"),
+        ("https://example.org/mine.onnx", "pypi:foo", "url = .*: must be pypi:NAME==VERSION#"),
         ("licence", "= =", "not TOML"),
     ],
 )
@@ -122,7 +146,7 @@ def test_hostile_bytes_are_refused(tmp_path: Path, raw: bytes) -> None:
 def test_a_family_opens_through_its_row(tmp_path: Path) -> None:
     (spec,) = load_models(["mine"], _written(tmp_path, GOOD))
     with pytest.raises(UsageError, match="unknown model family 'none'"):
-        open_detector(dataclasses.replace(spec, family="none"), tmp_path)
+        open_detector(spec.model_copy(update={"family": "none"}), tmp_path)
 
 
 def test_detections_are_picked_by_class() -> None:

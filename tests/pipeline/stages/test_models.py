@@ -1,0 +1,38 @@
+"""Models of a job: what is named has to be there, and only the default may be left out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.stages.models import DEFAULT_MODELS, ready_models
+from schemas.errors import FleetError, UsageError
+
+
+@pytest.fixture
+def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache, and no network to fill it from."""
+    monkeypatch.setenv("FLEETMILL_MODELS", str(tmp_path / "cache"))
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    return tmp_path / "cache"
+
+
+def test_only_the_default_may_be_left_out(offline: Path) -> None:
+    models, notes = ready_models(None, [])
+    assert models == ()
+    assert [name for name in DEFAULT_MODELS if name in notes[0]] == ["yolox_nano"]
+    with pytest.raises(UsageError, match=r"yolox_nano: no weights in .*; put yolox_nano\.onnx"):
+        ready_models(["yolox_nano"], [])
+    assert ready_models([], []) == ((), ())
+    assert not list(offline.rglob("*.onnx"))
+
+
+def test_weights_of_another_hash_are_never_passed_over(offline: Path) -> None:
+    path = offline / "yolox_nano" / "yolox_nano.onnx"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"other")
+    with pytest.raises(FleetError, match="SHA-256"):
+        ready_models(None, [])
+    with pytest.raises(UsageError, match="SHA-256"):
+        ready_models(["yolox_nano"], [])
