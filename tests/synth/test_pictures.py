@@ -77,7 +77,7 @@ def test_projection_is_a_pinhole() -> None:
     """Two metres to the right at ten metres is a fifth of the focal length."""
     eye = Pinhole(1.0, 2.0, 1.5, np.pi / 2, 500.0, 640, 480)
     right_ahead = np.array([1.0 + 2.0, 2.0 + 10.0, 1.5])
-    assert eye.project(eye.see(right_ahead)) == pytest.approx([320 + 100, 240])
+    assert eye.project(eye.to_camera(right_ahead)) == pytest.approx([320 + 100, 240])
 
 
 def test_a_lead_vehicle_is_seen_at_its_distance(day: Drive) -> None:
