@@ -12,7 +12,7 @@ from functools import cache
 import cv2
 import numpy as np
 
-from schemas.arrays import FloatArray, Image
+from schemas.arrays import AnyArray, FloatArray, Image
 from synth.camera import NEAR_M, Pinhole, clip_near
 from synth.traffic import SIZES_M, Actor, Class
 
@@ -66,15 +66,17 @@ def fill_polygons(picture: Image, polygons: Sequence[FloatArray], colour: Colour
     cv2.fillPoly(picture, [fixed_point(p) for p in polygons], colour, cv2.LINE_8, SUBPIXEL_BITS)
 
 
-def fixed_point(pixels: FloatArray) -> np.ndarray[tuple[int, ...], np.dtype[np.int32]]:
-    """Converts pixels to OpenCV's fixed-point coordinates, limited to what it draws safely.
+def fixed_point(pixels: FloatArray) -> AnyArray:
+    """Converts pixels to the fixed-point coordinates, int32[..., 2], that OpenCV draws with.
+
+    Far points are limited to a range in which it does not overflow.
 
     >>> fixed_point(np.array([[1.5, -1e9]])).tolist()
     [[24, -262144]]
     """
     scaled = pixels * (1 << SUBPIXEL_BITS)
     limited = np.minimum(np.maximum(scaled, -_COORDINATE_LIMIT), _COORDINATE_LIMIT)
-    return limited.round().astype(np.int32)
+    return np.asarray(limited.round(), np.int32)
 
 
 def draw_vehicle(

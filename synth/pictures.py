@@ -72,7 +72,7 @@ class Painter:
         self._grain = dice.integers(0, 21, self._back.shape, np.uint8)
         self._light = _headlights(spec.width, spec.height, camera) if drive.dark else None
 
-    def film(
+    def frame_renderer(
         self, t_s: FloatArray, boxes: list[Boxes], shown_s: float = 0.0
     ) -> Callable[[int], Image]:
         """Returns what draws frame k of the given times; appends a table of what they show.
