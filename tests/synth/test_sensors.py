@@ -74,7 +74,7 @@ def test_slow_noise_is_slow(motion: Motion) -> None:
 
 
 def test_wrapped_angles_point_the_same_way() -> None:
-    angle = np.linspace(-20, 20, 999)
+    angle = np.asarray(np.linspace(-20, 20, 999), np.float64)
     wrapped = wrap(angle)
     assert wrapped.min() > -np.pi
     assert wrapped.max() <= np.pi
