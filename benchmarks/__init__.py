@@ -1,7 +1,7 @@
-"""What `make bench` runs: each measure beside a peer or a limit taken in the same run.
+"""Benchmarks: every measure is compared with a peer, or a limit, in the same run.
 
-A module here defines `measure()`, which yields its measures; `python -m benchmarks` runs
-them all, `python -m benchmarks mine plan` some.
+Every module defines `measure()`, which yields its measures. `python -m benchmarks` runs all
+modules, `python -m benchmarks mine plan` only those named.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from time import perf_counter
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """One result: ours against a peer, in `unit`; the ratio is above 1 where we are better.
+    """One result: our value and the peer's, in `unit`.
 
-    `lower_is_better` is for times and errors: there the ratio is the peer's over ours.
+    `lower_is_better` is for times and errors, whose ratio is the peer's over ours.
     """
 
     name: str
@@ -29,15 +29,15 @@ class Measure:
 
     @property
     def ratio(self) -> float:
-        """How many times better we are than the peer."""
+        """How many times better than the peer: above 1 where ours is better."""
         return self.peer / self.ours if self.lower_is_better else self.ours / self.peer
 
 
 def interleaved(actions: Sequence[Callable[[], object]], repeats: int = 5) -> list[float]:
-    """Times several actions in turn, A B A B …, so that a drifting machine hits them alike.
+    """Times actions in turn, A B A B …, so that a drift of the machine affects all alike.
 
     Returns:
-        The median wall seconds of each action, after one warm-up of each.
+        The median wall time of each action in seconds, after one warm-up run of each.
     """
     for action in actions:
         action()

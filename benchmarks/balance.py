@@ -1,4 +1,7 @@
-"""balance: 1.005 over the worst unit's bytes over the mean, the worst of many plans."""
+"""balance: the largest unit of a plan over the mean unit, in bytes, against a limit of 1.005.
+
+The worst of several plans counts.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ SEEDS = 5
 
 
 def measure() -> Iterator[Measure]:
-    """Plans lognormal sizes with 50 samples a unit and a split, and replans for 8 GPUs."""
+    """Plans samples of lognormal sizes, 50 per unit and split, and replans them for 8 GPUs."""
     pod, gpus = load_topology("dojo-exapod"), load_topology("gpu-8")
     worst = 0.0
     for seed in range(SEEDS):

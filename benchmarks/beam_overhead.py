@@ -1,4 +1,4 @@
-"""Beam: the same tasks through the local runner and in a plain loop."""
+"""beam_overhead: label tasks run by Beam's local runner, against a plain Python loop."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def measure() -> Iterator[Measure]:
 
 
 def _beam(lake: Lake, config: LabelConfig, turn: Iterator[int]) -> None:
-    # Another name each time: a run that is committed is not run again.
+    # A new name each time, because a committed run is not repeated.
     execute(lake, f"label-{next(turn)}", {}, plan_label(lake, config))
 
 

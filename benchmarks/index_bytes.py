@@ -1,4 +1,4 @@
-"""Bytes of an MP4 for every byte read from it to index its frames."""
+"""index_bytes: bytes of an MP4 file per byte read from it to index its frames."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from transforms.video.demux import read_video_track
 
 
 class _Counted(io.FileIO):
-    """A file that counts what is read from the system, the buffer's excess included."""
+    """A raw file that counts the bytes read, including what a buffer reads ahead."""
 
     bytes_read = 0
 
@@ -24,7 +24,7 @@ class _Counted(io.FileIO):
 
 
 def measure() -> Iterator[Measure]:
-    """Indexes one minute of video through a file that counts."""
+    """Indexes one minute of video through a counting file."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "front.mp4"
         write_minute(path)

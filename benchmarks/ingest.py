@@ -1,4 +1,4 @@
-"""Ingest: driven seconds per core-second, four cameras of TeslaCam with telemetry."""
+"""ingest: driven seconds ingested per core-second, four TeslaCam cameras with telemetry."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MINUTES = 20.0
 
 
 def measure() -> Iterator[Measure]:
-    """Ingests a drive into a lake: discovery, demuxing, alignment, Parquet."""
+    """Ingests a drive: discovery, demuxing, alignment and writing Parquet; the median of three."""
     with tempfile.TemporaryDirectory() as folder:
         fleet = Path(folder) / "fleet"
         write_fleet(FleetSpec(drives=1, minutes=MINUTES, seed=3, video=False), str(fleet), False)

@@ -1,4 +1,4 @@
-"""Detecting on frames beside a bare `session.run` loop over tensors that are ready."""
+"""label: frames detected per second, against a bare `session.run` loop on prepared tensors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIZE = (960, 1280)
 
 
 def measure() -> Iterator[Measure]:
-    """Looks at textured frames of 1280x960; without the model's weights there is no measure."""
+    """Detects on textured frames; yields nothing where the model's weights are not available."""
     ready, _ = available_models(load_models(["yolox_nano"]))
     yield from map(_measure, ready)
 

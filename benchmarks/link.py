@@ -1,4 +1,4 @@
-"""Linking 20 objects, in frames a second, beside what a label job wants."""
+"""link: frames of 20 objects linked and smoothed per second, against a target rate."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WANTED_FPS = 2000.0
 
 
 def measure() -> Iterator[Measure]:
-    """Links and smooths objects that wander about, with a tenth of their boxes missing."""
+    """Links moving objects of which a tenth of the boxes is missing."""
     rng = np.random.default_rng(11)
     t_ns = np.arange(FRAMES) * (NS_PER_S // FPS)
     across, down = np.meshgrid(np.linspace(100, 1700, 5), np.linspace(100, 900, 4))
@@ -35,7 +35,7 @@ def measure() -> Iterator[Measure]:
         "link",
         FRAMES / taken,
         WANTED_FPS,
-        "the rate wanted",
+        "the target",
         "frames/s",
         f"{OBJECTS} objects, {FRAMES} frames, {tracks} tracks; filter, assignment and smoother",
     )

@@ -1,4 +1,4 @@
-"""Mining: how many driven seconds a core mines in a second, from Parquet to events."""
+"""mine: driven seconds mined per core-second, from Parquet files to events."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ REPEATS = 5
 
 
 def measure() -> Iterator[Measure]:
-    """Mines four driven hours with every trigger that reads signals or ticks."""
+    """Mines four driven hours with every trigger on signals or ticks."""
     triggers = load_triggers()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "signals.parquet"
@@ -48,12 +48,12 @@ def measure() -> Iterator[Measure]:
         "real time",
         "driven s per core-second",
         f"{LOGS} logs of {LOG_S:g} s, {len(triggers)} triggers, {events} events; "
-        f"{100 * reading / taken:.0f}% of it reads Parquet",
+        f"{100 * reading / taken:.0f}% of the time reads Parquet",
     )
 
 
 def _fleet() -> tuple[pa.Table, pa.Table]:
-    """Makes signals of cars that speed up, brake and bend at random, with noise."""
+    """Generates noisy signals of cars that accelerate, brake and turn at random, and their logs."""
     tables, ids = [], [f"log-{k:04d}" for k in range(LOGS)]
     for k, log_id in enumerate(ids):
         rng = np.random.default_rng(k)

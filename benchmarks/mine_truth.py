@@ -1,8 +1,8 @@
-"""Mining against the truth: F1 of every trigger on drives whose events are known.
+"""mine_truth: mean F1 score of the triggers on synthetic drives with known events.
 
-Triggers on signals are scored on TeslaCam folders without pictures, read back; vru_near on
-pictures, one a second, of other drives, through the detector. Without its weights (see
-FLEETMILL_MODELS) vru_near is left out, and the detail says so.
+Triggers on signals are scored on TeslaCam folders without pictures, read back. vru_near is
+scored on other drives, through the detector on one picture per second. Where its weights are
+not available (see FLEETMILL_MODELS), vru_near is left out and the detail says so.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ MODEL = "yolox_nano"
 
 
 def measure() -> Iterator[Measure]:
-    """Mines fleets whose truth is known, and scores the events."""
+    """Mines fleets with known events and scores what is found."""
     with tempfile.TemporaryDirectory() as folder:
         spec = FleetSpec(drives=DRIVES, minutes=MINUTES, seed=SEED, video=False)
         write_fleet(spec, folder, True)
@@ -65,13 +65,13 @@ def measure() -> Iterator[Measure]:
         "mean F1",
         f"{DRIVES} drives of {MINUTES:g} min; worst: "
         + ", ".join(f"{s.trigger} {s.f1:.3f}" for s in sorted(scores, key=lambda s: s.f1)[:2])
-        + "; cut_in with the lead of the truth, which no TeslaCam file carries"
+        + "; cut_in with the true lead vehicle, which TeslaCam files do not carry"
         + "".join(f"; vru_near left out: {note}" for note in missing),
     )
 
 
 def seen(detector: Detector, drives: int, seed: int) -> Score:
-    """Draws a picture a second of some drives, sweeps and mines them, and scores vru_near."""
+    """Scores vru_near: draws one picture per second of some drives, sweeps and mines them."""
     spec = FleetSpec(
         drives=drives,
         minutes=SEEN_MINUTES,
@@ -109,7 +109,7 @@ def seen(detector: Detector, drives: int, seed: int) -> Score:
 
 
 def mined(folder: str) -> tuple[Score, ...]:
-    """Reads TeslaCam folders with their truth, mines their signals and scores the events."""
+    """Scores the triggers on signals and annotations of the TeslaCam folders in `folder`."""
     truth_signals = pq.read_table(
         f"{folder}/truth/signals.parquet",
         columns=["log_name", "t_ns", "lead_distance_m", "lead_speed_mps"],

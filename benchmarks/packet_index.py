@@ -1,4 +1,4 @@
-"""Frames indexed a second, against ffmpeg reading the same MP4 without decoding it."""
+"""packet_index: frames indexed per second, against ffmpeg's stream copy of the same MP4."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FPS = 36
 
 
 def write_minute(path: Path) -> None:
-    """Writes one minute of dashcam-like video: 36 frames a second, about 15 KB each."""
+    """Writes one minute of dashcam-like video at 36 frames/s, about 15 KB per frame."""
     subprocess.run(
         [
             imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", "-f", "lavfi",
@@ -30,7 +30,7 @@ def write_minute(path: Path) -> None:
 
 
 def measure() -> Iterator[Measure]:
-    """Times our index and ffmpeg's stream copy to nothing, in turn."""
+    """Times our index and ffmpeg's stream copy to the null muxer."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "front.mp4"
         write_minute(path)
@@ -51,5 +51,5 @@ def measure() -> Iterator[Measure]:
             frames / peer_s,
             "ffmpeg -c copy -f null",
             "frames/s",
-            f"{frames} frames, {path.stat().st_size / 1e6:.0f} MB, ffmpeg's start included",
+            f"{frames} frames, {path.stat().st_size / 1e6:.0f} MB, ffmpeg's start-up included",
         )

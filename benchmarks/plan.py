@@ -1,4 +1,4 @@
-"""plan: 30 s over the time to plan ten million samples for an ExaPOD."""
+"""plan: time to plan ten million samples for an ExaPOD, against a limit of 30 s."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ LIMIT_S = 30.0
 
 
 def sizes(n: int, seed: int) -> pa.Array:
-    """Draws lognormal sizes, about 1 MB in the middle, in whole tar blocks."""
+    """Draws lognormal sizes in bytes, median about 1 MB, rounded up to tar blocks."""
     drawn = np.random.default_rng(seed).lognormal(14, 1, n)
     return pa.array((np.ceil(drawn / 512) * 512).astype(np.int64))
 
 
 def samples(n: int, seed: int = 0) -> pa.Table:
-    """Makes samples, one in ten of them for validation."""
+    """Generates samples, one in ten of them in the validation split."""
     ids = np.char.mod("%020x", np.arange(n) * 7919)
     split = pa.array(["train", "val"]).take(pa.array((np.arange(n) % 10 == 9).astype(np.int8)))
     return pa.table({"event_id": pa.array(ids), "length": sizes(n, seed), "split": split})
 
 
 def measure() -> Iterator[Measure]:
-    """Plans once; a plan this long needs no repeats."""
+    """Plans once: at this duration repeats add nothing."""
     table, topology = samples(SAMPLES), load_topology("dojo-exapod")
     start = perf_counter()
     plan(table, topology, "salt")

@@ -1,7 +1,7 @@
-"""queries: 1 s over the slowest named query.
+"""queries: time of the slowest named query, against a limit of 1 s.
 
-FLEETMILL_BENCH_ROWS sets the rows of `signals`; 10 million by default, 100 million is what
-the limit is meant for. A tenth as many events, tracks and samples lie beside them.
+FLEETMILL_BENCH_ROWS sets the rows of `signals`: 10 million by default; the limit is meant for
+100 million. There are a tenth as many events, tracks and samples.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LIMIT_S = 1.0
 
 
 def column(field: pa.Field, n: int, dice: np.random.Generator) -> pa.Array:
-    """Draws a column: few distinct texts, or ids that grow."""
+    """Draws a column: 20 distinct texts, rising ids and times, random numbers."""
     if field.name.endswith(("event_id", "log_id")):
         return pa.array(np.char.mod("%020x", np.arange(n) // 3000))
     if pa.types.is_string(field.type):
@@ -62,7 +62,7 @@ def fill(lake: Lake) -> None:
 
 
 def measure() -> Iterator[Measure]:
-    """Runs every named query, opening the catalog each time as a fresh analyst would."""
+    """Runs every named query, opening the catalog anew each time as a first query would."""
     with tempfile.TemporaryDirectory() as folder:
         lake = Lake.create(folder)
         fill(lake)

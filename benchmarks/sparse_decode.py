@@ -1,7 +1,7 @@
-"""Sparse decoding beside `ffmpeg -ss -t -f null`, the same windows with the same threads.
+"""sparse_decode: frames of short windows decoded per second, against `ffmpeg -ss -t -f null`.
 
-The peer throws its pictures away as the decoder left them; ours are BGR arrays. The detail
-gives the rate of the peer when it, too, converts to BGR.
+Both use the same windows and threads. The peer discards its frames in the decoder's pixel
+format, ours are converted to BGR arrays. The detail gives the peer's rate with that conversion.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def measure() -> Iterator[Measure]:
             "frames/s",
             f"{count} frames of {len(windows)} windows of {WINDOW_S} s, {WIDTH}x{HEIGHT}, "
             f"{THREADS} thread; ours are BGR arrays, the peer's stay 4:2:0; "
-            f"with -pix_fmt bgr24 it makes {count / bgr_s:.0f} frames/s",
+            f"with -pix_fmt bgr24 the peer decodes {count / bgr_s:.0f} frames/s",
         )
 
 
@@ -69,7 +69,7 @@ def _ffmpeg(path: Path, start_s: float, *convert: str) -> None:
 
 
 def _write(path: Path) -> None:
-    """Writes a textured picture that pans under sensor noise, at a dashcam's 4 Mbit/s."""
+    """Writes a panning texture with sensor noise at 4 Mbit/s, a dashcam's bit rate."""
     rng = np.random.default_rng(5)
     canvas = np.full((HEIGHT, 2 * WIDTH, 3), 128.0, np.float32)
     for scale in (4, 16, 64):
@@ -92,7 +92,7 @@ def _write(path: Path) -> None:
 
 
 def _index(path: Path) -> tuple[VideoFile, pa.Table]:
-    """Demuxes the file into its record and its rows of `frames`."""
+    """Demuxes a file into its record and its rows of the `frames` table."""
     with av.open(str(path)) as container:
         stream: Any = container.streams.video[0]
         base = stream.time_base

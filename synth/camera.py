@@ -61,23 +61,39 @@ class Pinhole:
     width: int
     height: int
 
-    def see(self, points: FloatArray) -> FloatArray:
-        """Turns map points float64[..., 3] into (depth ahead, left, up) of the camera, m."""
+    def to_camera(self, points: FloatArray) -> FloatArray:
+        """Transforms map points float64[..., 3] to the camera's frame: depth, left, up in m."""
         cos, sin = np.cos(self.heading_rad), np.sin(self.heading_rad)
         x, y = points[..., 0] - self.x_m, points[..., 1] - self.y_m
-        return np.stack([x * cos + y * sin, y * cos - x * sin, points[..., 2] - self.z_m], axis=-1)
+        out = np.empty_like(points)  # np.stack would take most of the time of a few points
+        out[..., 0] = x * cos + y * sin
+        out[..., 1] = y * cos - x * sin
+        out[..., 2] = points[..., 2] - self.z_m
+        return out
 
-    def project(self, seen: FloatArray) -> FloatArray:
-        """Projects points with depth > 0 to pixels, float64[..., 2].
+    def project(self, points: FloatArray) -> FloatArray:
+        """Projects points of the camera's frame, of depth > 0, to pixels float64[..., 2].
 
-        >>> eye = Pinhole(0, 0, 1.5, 0, 100.0, 64, 48)
-        >>> eye.project(eye.see(np.array([10.0, 0.0, 0.0]))).tolist()
+        >>> camera = Pinhole(0, 0, 1.5, 0, 100.0, 64, 48)
+        >>> camera.project(camera.to_camera(np.array([10.0, 0.0, 0.0]))).tolist()
         [32.0, 39.0]
         """
-        scale = self.focal_px / seen[..., 0]
-        u = self.width / 2 - seen[..., 1] * scale
-        v = self.height / 2 - seen[..., 2] * scale
-        return np.stack([u, v], axis=-1)
+        scale = self.focal_px / points[..., 0]
+        out = np.empty((*points.shape[:-1], 2))
+        out[..., 0] = self.width / 2 - points[..., 1] * scale
+        out[..., 1] = self.height / 2 - points[..., 2] * scale
+        return out
+
+    def may_show(self, x_m: float, y_m: float, radius_m: float) -> bool:
+        """Tells whether an upright cylinder reaches into the horizontal field of view.
+
+        Conservative by two pixels; True also for a cylinder above or below the picture.
+        """
+        depth, left, _ = self.to_camera(np.array([x_m, y_m, 0.0])).tolist()
+        if depth + radius_m < NEAR_M:
+            return False
+        slope = (self.width / 2 + 2) / self.focal_px
+        return bool(abs(left) - depth * slope <= radius_m * np.hypot(1, slope))
 
 
 def pinhole(
@@ -105,6 +121,8 @@ def clip_near(polygon: FloatArray) -> FloatArray:
     ahead = polygon[:, 0] >= NEAR_M
     if ahead.all():
         return polygon
+    if not ahead.any():
+        return polygon[:0]
     before = np.roll(polygon, 1, axis=0)
     cut = ahead != np.roll(ahead, 1)
     share = (NEAR_M - before[:, 0]) / np.where(cut, polygon[:, 0] - before[:, 0], 1.0)

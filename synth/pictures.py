@@ -10,13 +10,21 @@ import numpy as np
 
 from schemas.arrays import FloatArray, Image
 from schemas.times import NS_PER_S
-from synth.bodies import Outline, draw_person, draw_vehicle
+from synth.bodies import (
+    SUBPIXEL_BITS,
+    Lamp,
+    Outline,
+    draw_person,
+    draw_vehicle,
+    fill_polygons,
+    fixed_point,
+)
 from synth.camera import MOUNTS, NEAR_M, Pinhole, Road, clip_near, pinhole
 from synth.profiles import SIM_HZ
 from synth.recorded import Drive
 from synth.script import LANE_M
 from synth.spec import FleetSpec, rng
-from synth.traffic import KERB_M, Actor
+from synth.traffic import KERB_M, SIZES_M, Actor
 
 Boxes = dict[str, list[Any]]
 """Columns of synth.truth.BOXES less drive and log_name."""
@@ -24,8 +32,16 @@ Boxes = dict[str, list[Any]]
 FAR_M = 110.0
 SMALLEST_PX = 3.0
 _LEFT_EDGE_M = 3.5 * LANE_M + 0.6
-_SUBPIXEL = 4
 _GRASS, _PAVEMENT, _ASPHALT, _PAINT = (70, 110, 90), (150, 155, 155), (82, 80, 78), (225, 228, 228)
+_LINES_M = (-LANE_M / 2, 1.5 * LANE_M, 1.5 * LANE_M + 0.4)
+_STRIPS = (
+    ((KERB_M - 2.4, _LEFT_EDGE_M + 2.4), _PAVEMENT),
+    ((KERB_M, _LEFT_EDGE_M), _ASPHALT),
+    *(((d - 0.12 / 2, d + 0.12 / 2), _PAINT) for d in _LINES_M),
+)
+"""Right and left edge, m left of the first lane's middle, and colour, bottom layer first."""
+_REACH_M = {kind: float(np.hypot(*size[:2])) / 2 + 0.5 for kind, size in SIZES_M.items()}
+"""Radius that holds an actor of a class with its limbs, lamps and shadow."""
 _BOX_COLUMNS = (
     "camera",
     "t_ns",
@@ -56,7 +72,7 @@ class Painter:
         self._grain = dice.integers(0, 21, self._back.shape, np.uint8)
         self._light = _headlights(spec.width, spec.height, camera) if drive.dark else None
 
-    def film(
+    def frame_renderer(
         self, t_s: FloatArray, boxes: list[Boxes], shown_s: float = 0.0
     ) -> Callable[[int], Image]:
         """Returns what draws frame k of the given times; appends a table of what they show.
@@ -91,7 +107,7 @@ class Painter:
         picture = np.empty_like(self._back) if canvas is None else canvas
         np.copyto(picture, self._back)
         self._draw_road(picture, eye, s)
-        lamps: list[tuple[FloatArray, float, tuple[int, int, int]]] = []
+        lamps: list[Lamp] = []
         drawn: list[tuple[Actor, Outline]] = []
         for actor, pose in self._in_sight(eye, t_s, s):
             if actor.track_id == without:
@@ -110,12 +126,12 @@ class Painter:
             for centre, radius, colour in lamps:
                 cv2.circle(
                     picture,
-                    _fixed(centre),
-                    max(1, round(radius * (1 << _SUBPIXEL))),
+                    fixed_point(centre).tolist(),
+                    max(1, round(radius * (1 << SUBPIXEL_BITS))),
                     colour,
                     -1,
                     cv2.LINE_8,
-                    _SUBPIXEL,
+                    SUBPIXEL_BITS,
                 )
         return picture, self._rows(drawn, t_s)
 
@@ -144,7 +160,8 @@ class Painter:
             places, headings = self._road.at(np.array([actor_s]), np.array([actor_d]))
             heading = float(headings[0]) + (0.0 if actor.facing >= 0 else np.pi)
             away = float(np.hypot(places[0, 0] - eye.x_m, places[0, 1] - eye.y_m))
-            if away < FAR_M:
+            reach_m = _REACH_M[actor.kind]
+            if away < FAR_M and eye.may_show(places[0, 0], places[0, 1], reach_m):
                 found.append((away, actor, np.append(places[0], heading)))
         found.sort(key=lambda entry: (-entry[0], entry[1].track_id))
         return [entry[1:] for entry in found]
@@ -154,10 +171,12 @@ class Painter:
             [np.arange(0, 12, 0.5), np.arange(12, 40, 2.0), np.arange(40, 131, 6)]
         )
         along = s + np.concatenate([-reach[:0:-1], reach])
-        self._strip(picture, eye, along, (KERB_M - 2.4, _LEFT_EDGE_M + 2.4), _PAVEMENT)
-        self._strip(picture, eye, along, (KERB_M, _LEFT_EDGE_M), _ASPHALT)
-        for d, width in ((-LANE_M / 2, 0.12), (1.5 * LANE_M, 0.12), (1.5 * LANE_M + 0.4, 0.12)):
-            self._strip(picture, eye, along, (d - width / 2, d + width / 2), _PAINT)
+        edges = np.array([span for span, _ in _STRIPS])
+        sides = self._ground(eye, along, edges[..., None])
+        for (right, left), (_, colour) in zip(sides, _STRIPS, strict=True):
+            outline = clip_near(np.concatenate([right, left[::-1]]))
+            if len(outline) > 2:
+                fill_polygons(picture, [eye.project(outline)], colour)
         dashes = np.arange(np.floor((s - 40) / 9), np.ceil((s + 90) / 9)) * 9.0
         for d in (LANE_M / 2, 2.5 * LANE_M + 0.6):
             corners_s = dashes[:, None] + np.array([0.0, 3.0, 3.0, 0.0])
@@ -165,24 +184,11 @@ class Painter:
             seen = self._ground(eye, corners_s, corners_d)
             whole = seen[(seen[..., 0] > NEAR_M).all(axis=1)]
             if len(whole):
-                _fill(picture, list(eye.project(whole)), _PAINT)
+                fill_polygons(picture, list(eye.project(whole)), _PAINT)
 
     def _ground(self, eye: Pinhole, s: FloatArray, d: FloatArray) -> FloatArray:
         places, _ = self._road.at(s, d)
-        return eye.see(np.concatenate([places, np.zeros((*places.shape[:-1], 1))], axis=-1))
-
-    def _strip(
-        self,
-        picture: Image,
-        eye: Pinhole,
-        along: FloatArray,
-        span: tuple[float, float],
-        colour: tuple[int, int, int],
-    ) -> None:
-        sides = [self._ground(eye, along, np.full(len(along), d)) for d in span]
-        seen = clip_near(np.concatenate([sides[0], sides[1][::-1]]))
-        if len(seen) > 2:
-            _fill(picture, [eye.project(seen)], colour)
+        return eye.to_camera(np.concatenate([places, np.zeros((*places.shape[:-1], 1))], axis=-1))
 
     def _rows(self, drawn: list[tuple[Actor, Outline]], t_s: float) -> list[tuple[Any, ...]]:
         """Lists the boxes of drawn actors, farthest first in and nearest last."""
@@ -198,19 +204,6 @@ class Painter:
             t_ns = round(t_s * NS_PER_S)
             rows.append((self._camera, t_ns, actor.track_id, actor.kind, *size, hidden))
         return rows
-
-
-def _fixed(point: FloatArray) -> tuple[int, int]:
-    u, v = np.clip(point * (1 << _SUBPIXEL), -(1 << 18), 1 << 18).round().astype(int)
-    return int(u), int(v)
-
-
-def _fill(picture: Image, polygons: list[FloatArray], colour: tuple[int, int, int]) -> None:
-    fixed = [
-        np.clip(p * (1 << _SUBPIXEL), -(1 << 18), 1 << 18).round().astype(np.int32)
-        for p in polygons
-    ]
-    cv2.fillPoly(picture, fixed, colour, cv2.LINE_8, _SUBPIXEL)
 
 
 def _hidden(box: FloatArray, nearer: list[FloatArray]) -> float:

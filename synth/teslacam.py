@@ -57,7 +57,7 @@ def write_teslacam(spec: FleetSpec, drive: Drive, fs: AbstractFileSystem, root: 
             )
             t_s = start_s + frames.t_s
             begun = (drive.start + timedelta(seconds=start_s)).strftime("%Y-%m-%d_%H-%M-%S")
-            draw = painter.film(t_s, boxes, float(start_s)) if painter else None
+            draw = painter.frame_renderer(t_s, boxes, float(start_s)) if painter else None
             telemetry = _telemetry(drive, t_s, gaps)
             with fs.open(f"{folder}/{begun}-{camera}.mp4", "wb") as out:
                 write_clip(out, frames, telemetry, draw, (spec.width, spec.height))

@@ -21,7 +21,7 @@ def write_video(spec: FleetSpec, drive: Drive, fs: AbstractFileSystem, root: str
     boxes: list[Boxes] = []
     draw = None
     if spec.video:
-        draw = Painter(spec, drive, "front").film(frames.t_s, boxes)
+        draw = Painter(spec, drive, "front").frame_renderer(frames.t_s, boxes)
     fs.makedirs(f"{root}/{drive.vehicle}", exist_ok=True)
     with fs.open(f"{root}/{name}", "wb") as out:
         write_clip(out, frames, [b""] * len(frames.ticks), draw, (spec.width, spec.height))

@@ -1,28 +1,17 @@
-"""Pictures against their boxes and their geometry."""
+"""Pictures against their boxes, and against the truth that they show."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from synth.camera import NEAR_M, Pinhole, Road, clip_near
-from synth.encode import H264
-from synth.pictures import Painter
+from synth.pictures import FAR_M, SMALLEST_PX, Painter
 from synth.recorded import Drive, simulate
-from synth.spec import FleetSpec
-
-SPEC = FleetSpec(drives=2, minutes=3.0, seed=4, width=320, height=240)
-
-
-@pytest.fixture(scope="module")
-def day() -> Drive:
-    """Simulates a drive by day."""
-    return simulate(SPEC, 0)
+from tests.synth.conftest import PICTURED as SPEC
 
 
 @pytest.mark.parametrize("camera", SPEC.cameras)
 def test_a_box_holds_the_pixels_of_its_actor(day: Drive, camera: str) -> None:
-    """Leaving an actor out changes pixels, all of them inside its box."""
     painter = Painter(SPEC, day, camera)
     checked = 0
     for t_s in np.arange(10.0, 170.0, 8.0):
@@ -43,7 +32,6 @@ def test_a_box_holds_the_pixels_of_its_actor(day: Drive, camera: str) -> None:
 
 
 def test_dark_drives_are_dark(day: Drive) -> None:
-    """Nights are below 35 of 255 on every camera."""
     night = simulate(SPEC, 1)
     assert (day.dark, night.dark) == (False, True)
     for camera in SPEC.cameras:
@@ -53,35 +41,7 @@ def test_dark_drives_are_dark(day: Drive) -> None:
         assert dark < 35
 
 
-def test_the_lane_is_under_the_car(day: Drive) -> None:
-    """The road at the car's distance and offset is where the car is."""
-    motion = day.motion
-    steps = np.arange(0, len(motion.t_s), 37)
-    places, headings = Road(motion).at(motion.s_m[steps], motion.offset_m[steps])
-    assert np.abs(places[:, 0] - motion.x_m[steps]).max() < 0.3
-    assert np.abs(places[:, 1] - motion.y_m[steps]).max() < 0.3
-    assert np.abs(headings - motion.road_heading_rad[steps]).max() < 0.1
-
-
-def test_clip_near_keeps_what_lies_ahead() -> None:
-    """A square across the near plane is cut at it; one behind vanishes."""
-    square = np.array([[-5.0, -1, 0], [5.0, -1, 0], [5.0, 1, 0], [-5.0, 1, 0]])
-    cut = clip_near(square)
-    assert cut[:, 0].min() == pytest.approx(NEAR_M)
-    assert cut[:, 0].max() == 5.0
-    assert len(cut) == 4
-    assert len(clip_near(square - [20, 0, 0])) == 0
-
-
-def test_projection_is_a_pinhole() -> None:
-    """Two metres to the right at ten metres is a fifth of the focal length."""
-    eye = Pinhole(1.0, 2.0, 1.5, np.pi / 2, 500.0, 640, 480)
-    right_ahead = np.array([1.0 + 2.0, 2.0 + 10.0, 1.5])
-    assert eye.project(eye.see(right_ahead)) == pytest.approx([320 + 100, 240])
-
-
 def test_a_lead_vehicle_is_seen_at_its_distance(day: Drive) -> None:
-    """The lead's width in pixels agrees with the truth's distance."""
     gap = day.traffic.lead_distance_m
     bend = np.convolve(np.abs(day.motion.yaw_rate_radps), np.full(800, 1 / 800), "same")
     steps = np.flatnonzero((gap > 8) & (gap < 25) & (bend < 0.01))[::300]
@@ -97,10 +57,51 @@ def test_a_lead_vehicle_is_seen_at_its_distance(day: Drive) -> None:
     assert agreed >= 0.8 * len(steps)
 
 
-def test_keyframes_come_once_a_second() -> None:
-    """One slice a picture, an IDR every 36."""
-    encoder = H264(64, 48)
-    rng = np.random.default_rng(1)
-    coded = [encoder.encode(rng.integers(0, 255, (48, 64, 3), np.uint8)) for _ in range(80)]
-    assert [k for k, frame in enumerate(coded) if frame.is_keyframe] == [0, 36, 72]
-    assert {frame.nal[0] & 0x1F for frame in coded} == {1, 5}
+def test_a_reused_canvas_holds_the_same_picture(day: Drive) -> None:
+    painter = Painter(SPEC, day, "front")
+    canvas = np.full((SPEC.height, SPEC.width, 3), 99, np.uint8)
+    fresh, rows = painter.draw(30.0)
+    drawn, same_rows = painter.draw(30.0, canvas=canvas)
+    assert drawn is canvas
+    np.testing.assert_array_equal(drawn, fresh)
+    assert rows == same_rows
+
+
+def test_nearer_actors_hide_farther_ones(day: Drive) -> None:
+    """Counts the share of a box that boxes drawn later cover, pixel by pixel."""
+    painter = Painter(SPEC, day, "front")
+    partly = 0
+    for t_s in np.arange(5.0, 175.0, 2.0):
+        _, rows = painter.draw(float(t_s))
+        for k, row in enumerate(rows):
+            covered = np.zeros((SPEC.height * 4, SPEC.width * 4), np.bool_)
+            for x, y, w, h in (other[4:8] for other in rows[k + 1 :]):
+                covered[round(4 * y) : round(4 * (y + h)), round(4 * x) : round(4 * (x + w))] = True
+            x, y, w, h = (round(4 * value) for value in row[4:8])
+            share = covered[y : y + h, x : x + w].mean()
+            assert row[8] == pytest.approx(share, abs=0.15)
+            partly += 0.1 < row[8] < 0.9
+    assert partly > 5
+
+
+def test_boxes_have_a_least_size_and_a_last_distance(day: Drive) -> None:
+    painter = Painter(SPEC, day, "front")
+    focal = 160 / np.tan(np.radians(33))
+    rows = [row for t_s in range(5, 175, 3) for row in painter.draw(float(t_s))[1]]
+    assert len(rows) > 50
+    for row in rows:
+        assert min(row[6:8]) >= SMALLEST_PX
+        if row[3] == "person" and row[5] > 0 and row[5] + row[7] < SPEC.height:
+            assert row[7] > 0.9 * 1.75 * focal / FAR_M
+
+
+def test_a_frame_renderer_lists_only_frames_that_are_shown(day: Drive) -> None:
+    painter = Painter(SPEC, day, "front")
+    t_s = np.array([19.9, 20.0, 20.1])
+    tables: list[dict[str, list[object]]] = []
+    draw = painter.frame_renderer(t_s, tables, shown_s=20.0)
+    for k in range(3):
+        np.testing.assert_array_equal(draw(k), painter.draw(float(t_s[k]))[0])
+    (table,) = tables
+    assert set(table["t_ns"]) == {20_000_000_000, 20_100_000_000}
+    assert {len(column) for column in table.values()} == {len(table["t_ns"])}
