@@ -1,1 +1,1 @@
-"""Labels made offline: models, linking, smoothing, blurring."""
+"""Offline labelling: detection, tracking, the ego path, and blurring."""

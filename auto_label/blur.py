@@ -1,10 +1,10 @@
-"""Blurring: faces and licence plates go before a pixel is written.
+"""Privacy: blurs faces, heads and licence plates before a frame is encoded.
 
-Haar cascades that ship with OpenCV look over a small grey copy of the whole image, which
-bounds the cost whatever its size; inside vehicles, plates are looked for at a finer scale;
-and the upper third of every person goes, seen face or not. A region is first averaged to
-a few cells and only then smoothed, so nothing is left to sharpen. No cascade, no pixels:
-opening a Blurrer without its files fails.
+Regions come from Haar cascades on a downscaled grey copy of the image, so that the cost does
+not depend on its size; from plate cascades on crops of large vehicles, at a finer scale; and
+from the upper third of every person box, whether or not a face is found. A region is averaged
+to a few cells before it is smoothed, so that sharpening cannot recover it. A Blurrer without
+its cascade files cannot be opened: no frame is written unblurred.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from schemas.errors import FleetError
 from transforms.video.decode import Frame
 
 VERSION = 1
-"""Goes up when the same images are blurred differently."""
+"""Increases when the same images are blurred differently."""
 
 
 _NO_BOXES: FloatArray = np.empty((0, 4))
@@ -30,7 +30,7 @@ _NO_BOXES: FloatArray = np.empty((0, 4))
 
 @dataclass(frozen=True, slots=True)
 class _Cascade:
-    """One detector: its file, the copy it looks at, and how much a find is grown."""
+    """One cascade: file, width in pixels of the image that it searches, and growth of regions."""
 
     file: str
     width: int
@@ -47,23 +47,23 @@ _PLATES = (
 )
 _SCALE_STEP = 1.3
 _NEIGHBOURS = 2
-"""Finds that must agree; low, for a needless blur costs less than a face."""
+"""Overlapping hits that make a region; low, as a needless blur costs less than a missed face."""
 _HEAD_FRAC = 1 / 3
 _HEAD_GROW = 0.1
 _VEHICLES = 4
-"""Vehicles searched for plates at a finer scale, the largest first: their plates are legible."""
+"""How many vehicles are searched for plates at a finer scale: the largest, with legible plates."""
 _VEHICLE_WIDTH = 256
 _CELLS = 6
-"""Cells along the longer side of a blurred region: a face of 6 cells is nobody's."""
+"""Cells along the longer side of a blurred region: too few to recognise a face."""
 _BETWEEN = 1.0
-"""Two regions of neighbouring label frames are one if their gap is below this many sizes."""
+"""Regions of successive label frames belong together if their gap is below this many sizes."""
 
 
 class Blurrer:
-    """Finds what must not be seen.
+    """Finds the regions of an image that have to be blurred.
 
     Args:
-        folder: where the cascade files are; OpenCV's own if None.
+        folder: of the cascade files; OpenCV's own if None.
 
     Raises:
         FleetError: a cascade file is missing or broken.
@@ -77,15 +77,15 @@ class Blurrer:
     def regions(
         self, bgr: Image, person_boxes: FloatArray, vehicle_boxes: FloatArray = _NO_BOXES
     ) -> FloatArray:
-        """Finds the regions to blur.
+        """Finds the regions to blur in one image.
 
         Args:
             bgr: uint8[h, w, 3].
-            person_boxes: float64[n, 4] xywh in pixels, from a detector; may be empty.
+            person_boxes: float64[n, 4] xywh in pixels, as detected; may be empty.
             vehicle_boxes: float64[m, 4] likewise.
 
         Returns:
-            float64[k, 4] xywh in pixels, in a fixed order.
+            float64[k, 4] xywh in pixels, sorted.
         """
         grey = _grey(bgr)
         found = [_heads(person_boxes)]
@@ -93,7 +93,7 @@ class Blurrer:
             small, scale = _shrink(grey, spec.width)
             found.append(_find(cascade, small, spec.grow) / scale)
             if spec.file.startswith("haarcascade_profile"):
-                # It knows left profiles only; a mirror shows it the right ones.
+                # The cascade is trained on left profiles; the mirrored image has the right ones.
                 mirrored = _find(cascade, small[:, ::-1].copy(), spec.grow)
                 mirrored[:, 0] = small.shape[1] - mirrored[:, 0] - mirrored[:, 2]
                 found.append(mirrored / scale)
@@ -106,16 +106,17 @@ class Blurrer:
                 for spec, cascade in self._plates:
                     found.append(_find(cascade, small, spec.grow) / scale + [left, top, 0, 0])
         every = np.concatenate(found)
-        # The cascades' threads finish in any order.
+        # Sorted, because the cascades' threads finish in any order.
         return np.asarray(np.unique(every, axis=0))
 
 
 class BlurStream:
-    """Blurs the frames of one camera: looks at label frames, blurs every frame.
+    """Blurs every frame of one camera, with regions that are found on label frames only.
 
-    A frame between two label frames gets the regions of both, and what lies between a
-    region and its neighbour in the other one. Frames wait for the label frame after them;
-    the last frame of all is looked at too. Memory: the frames of one label interval.
+    A frame between two label frames gets the regions of both, and the hulls of regions that
+    belong together, which cover the motion in between. Frames are held back until the next
+    label frame; regions are also found on the last frame of all. Holds the frames of one
+    label interval in memory.
     """
 
     def __init__(self, blurrer: Blurrer) -> None:
@@ -128,15 +129,15 @@ class BlurStream:
     def push(
         self, frame: Frame, persons: FloatArray | None, vehicles: FloatArray = _NO_BOXES
     ) -> Iterator[Frame]:
-        """Takes a frame and yields those that are ready, blurred, in order.
+        """Takes the next frame and yields, in order, the blurred frames that are ready.
 
         Args:
-            frame: the next frame; its image is changed in place.
+            frame: the next frame; its image is modified in place.
             persons: float64[n, 4] boxes of persons on a label frame; None on any other.
             vehicles: float64[m, 4] boxes of vehicles on a label frame.
 
         Raises:
-            ValueError: the first frame is no label frame.
+            ValueError: the first frame is not a label frame.
         """
         if persons is None:
             if not self._started:
@@ -155,7 +156,7 @@ class BlurStream:
         yield frame
 
     def close(self) -> Iterator[Frame]:
-        """Yields what still waits."""
+        """Yields the frames that are held back, blurred."""
         if not self._waiting:
             return
         after = self._blurrer.regions(self._waiting[-1].image, self._persons)
@@ -167,7 +168,7 @@ class BlurStream:
 
 
 def blur(bgr: Image, regions: FloatArray) -> None:
-    """Blurs regions in place, for good.
+    """Blurs regions in place, irreversibly.
 
     Args:
         bgr: uint8[h, w, 3].
@@ -190,8 +191,8 @@ def blur(bgr: Image, regions: FloatArray) -> None:
 def _open(path: Path) -> cv2.CascadeClassifier:
     if not path.is_file():
         raise FleetError(
-            f"blurring needs {path}, which is not there: reinstall opencv-python-headless, "
-            "or say --privacy none"
+            f"blurring needs {path}, which does not exist: reinstall opencv-python-headless, "
+            "or pass --privacy none"
         )
     cascade = cv2.CascadeClassifier()
     try:
@@ -199,7 +200,9 @@ def _open(path: Path) -> cv2.CascadeClassifier:
     except cv2.error:
         loaded = False
     if not loaded:
-        raise FleetError(f"blurring needs {path}, which is no cascade: reinstall OpenCV")
+        raise FleetError(
+            f"blurring needs {path}, which is not a cascade: reinstall opencv-python-headless"
+        )
     return cascade
 
 
@@ -208,7 +211,7 @@ def _grey(bgr: Image) -> Image:
 
 
 def _shrink(grey: Image, width: int) -> tuple[Image, float]:
-    """Scales a grey image down to a width, never up; returns the scale."""
+    """Downscales a grey image to a width, never up; returns it with the scale."""
     scale = min(1.0, width / grey.shape[1])
     size = (max(1, round(grey.shape[1] * scale)), max(1, round(grey.shape[0] * scale)))
     small = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
@@ -216,7 +219,7 @@ def _shrink(grey: Image, width: int) -> tuple[Image, float]:
 
 
 def _find(cascade: cv2.CascadeClassifier, grey: Image, grow: float) -> FloatArray:
-    """Returns what a cascade finds as float64[n, 4], each side moved out by `grow` sizes."""
+    """Detects with a cascade: float64[n, 4] xywh, each side moved out by `grow` sizes."""
     window = cascade.getOriginalWindowSize()
     if grey.shape[1] < window[0] or grey.shape[0] < window[1]:
         return np.empty((0, 4))
@@ -239,7 +242,7 @@ def _grown(boxes: FloatArray, grow: float) -> FloatArray:
 
 
 def _join(before: FloatArray, after: FloatArray) -> FloatArray:
-    """Regions for the frames between two label frames: both sets, near pairs as their hull."""
+    """Joins the regions of two label frames for those between: both, and hulls of near pairs."""
     if not len(before) or not len(after):
         return np.concatenate([before, after])
     ends = before[:, :2] + before[:, 2:], after[:, :2] + after[:, 2:]

@@ -1,10 +1,10 @@
-"""The ego path: where the vehicle was around an event, from its own signals.
+"""The ego path: poses of the vehicle around an event, estimated from its own signals.
 
-An extended Kalman filter runs over the 50 Hz grid and a Rauch-Tung-Striebel smoother back
-over it. State: x, y, heading, speed, yaw rate, yaw-rate bias; model: constant turn rate
-and velocity, both random walks. Measured: speed, yaw rate (else the steering wheel through
-a bicycle model), heading and position where they are known. The result is moved into the
-frame of the pose at the anchor: x forward, y left.
+An extended Kalman filter over the 50 Hz grid, followed by a Rauch-Tung-Striebel smoother.
+State: x, y, heading, speed, yaw rate, yaw-rate bias. Motion model: constant turn rate and
+velocity (CTRV), with both as random walks. Measurements: speed; yaw rate, or the steering
+wheel angle through a kinematic bicycle model; course and position where available. The path
+is given in the frame of the pose at the anchor: x forward, y left.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from schemas.tables import TABLES
 from schemas.times import NS_PER_S, Span
 
 VERSION = 1
-"""Goes up when the same signals give a different path."""
+"""Increases when the same signals give a different path."""
 
 
 STEP_NS = NS_PER_S // 10
@@ -28,7 +28,7 @@ STEP_NS = NS_PER_S // 10
 
 _X, _Y, _HEADING, _SPEED, _YAW, _BIAS = range(6)
 
-# Standard deviations; units in the names, rates of the random walks per square root of s.
+# Standard deviations, units in the names; those of random walks per square root of s.
 _SPEED_WALK_MPS = 1.0
 _YAW_WALK_RADPS = 0.3
 _HEADING_WALK_RAD = 0.001
@@ -42,26 +42,26 @@ _HEADING_RAD = 0.03
 _POSITION_M = 2.0
 
 _FIX_S = 1.0
-"""Positions and courses count once a second: their errors last longer than a grid step.
+"""Interval of the positions and courses that are used: their errors correlate over seconds.
 
-Where nothing else tells of turns, courses count with every row of the path.
+Without a yaw rate or steering angle, courses are used once per row of the path instead.
 """
 _STANDING_MPS = 0.1
 _COURSE_MPS = 2.0
-"""Below this speed a course over ground says nothing about the heading."""
+"""Below this speed the course over ground does not give the heading."""
 _GATE = 16.0
-"""A fix more than 4 standard deviations off is an outlier."""
+"""Innovation gate, in variances: beyond 4 standard deviations a measurement is an outlier."""
 
 _FIXED = 1e-4
-"""Metres or radians: what is given, but not so exactly that a matrix turns singular."""
+"""Standard deviation in m or rad of a fixed origin; above 0, so that no matrix is singular."""
 
 _STEERING_RATIO = 14.5
 _WHEELBASE_M = 2.85
-"""Of a typical passenger car: used only where the yaw rate is not measured."""
+"""Those of a typical passenger car; used only where the yaw rate is not measured."""
 
 _EARTH_A_M = 6_378_137.0
 _EARTH_E2 = 6.694379990141316e-3
-"""WGS 84: semi-major axis, and first eccentricity squared."""
+"""WGS 84: semi-major axis in m, and squared first eccentricity."""
 
 _NAMES = ("t_ns", "x_m", "y_m", "heading_rad", "speed_mps", "sigma_m")
 _COLUMNS = pa.schema([TABLES["ego_path"].schema.field(name) for name in _NAMES])
@@ -69,9 +69,10 @@ _COLUMNS = pa.schema([TABLES["ego_path"].schema.field(name) for name in _NAMES])
 
 @dataclass(frozen=True, slots=True)
 class _Measured:
-    """What the signals say on the grid, NaN where nothing: float64[n] each.
+    """Measurements on the grid, float64[n] each, NaN where there is none.
 
-    `yaw_sigma` is the error of `yaw`; `course` and x, y are thinned out to one each `_FIX_S`.
+    `yaw_sigma` is the standard deviation of `yaw`; `course`, `x` and `y` are thinned out to one
+    in `_FIX_S`.
     """
 
     t_ns: IntArray
@@ -84,17 +85,17 @@ class _Measured:
 
 
 def ego_path(signals: pa.Table, span: Span, anchor_ns: int) -> pa.Table:
-    """Finds the path of the vehicle through an event.
+    """Estimates the path of the vehicle through an event.
 
     Args:
-        signals: rows of `signals` of one log, by t_ns; those outside `span` are ignored.
+        signals: rows of `signals` of one log, ordered by t_ns; rows outside `span` are ignored.
         span: the event's window.
-        anchor_ns: the instant whose pose is the origin; its nearest row inside the span.
+        anchor_ns: the origin is the pose at the row of the span nearest to this time.
 
     Returns:
-        Columns t_ns, x_m, y_m, heading_rad (against the anchor's, not wrapped), speed_mps
-        (negative in reverse) and sigma_m (standard error of the position against the
-        anchor's, 0 there), each 100 ms. Empty where neither speed nor position is known.
+        One row each 100 ms: t_ns, x_m, y_m, heading_rad (relative to the anchor, not wrapped),
+        speed_mps (negative in reverse) and sigma_m (standard error of the position relative to
+        the anchor, 0 there). Empty where neither speed nor position is known.
     """
     measured = _measure(signals, span)
     if not (np.isfinite(measured.speed).any() or np.isfinite(measured.x).sum() >= 2):
@@ -145,13 +146,13 @@ def _measure(signals: pa.Table, span: Span) -> _Measured:
 
 
 def _thin(t_ns: IntArray, step_ns: int) -> BoolArray:
-    """Marks the first instant of each step of a log's time."""
+    """Marks the first row of every interval of `step_ns` of the log's time."""
     step = t_ns // step_ns
     return np.asarray(np.diff(step, prepend=step[:1] - 1) > 0)
 
 
 def _plane(lat_deg: FloatArray, lon_deg: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Projects onto the plane that touches WGS 84 at the first position: east, north in m."""
+    """Projects to the plane tangent to WGS 84 at the first position: east, north in m."""
     known = np.flatnonzero(np.isfinite(lat_deg) & np.isfinite(lon_deg))
     if not len(known):
         return np.full_like(lat_deg, np.nan), np.full_like(lat_deg, np.nan)
@@ -163,10 +164,10 @@ def _plane(lat_deg: FloatArray, lon_deg: FloatArray) -> tuple[FloatArray, FloatA
 
 
 def _start(measured: _Measured) -> tuple[FloatArray, FloatArray]:
-    """The state before the first instant, and its covariance.
+    """Returns the state before the first row, and its covariance.
 
-    Without positions the origin is free, so it is fixed; without a course the heading is
-    the direction to the first position 5 m away, else free and fixed too.
+    Without positions the origin is arbitrary and set to 0. Without a course the heading is the
+    direction to the first position 5 m away, or else arbitrary and set to 0.
     """
     mean, sigma = np.zeros(6), np.array([_FIXED, _FIXED, _FIXED, 30.0, 1.0, _BIAS_RADPS])
     known = np.flatnonzero(np.isfinite(measured.speed))
@@ -191,7 +192,7 @@ def _start(measured: _Measured) -> tuple[FloatArray, FloatArray]:
 
 
 def _smooth(measured: _Measured) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Filters forward and smooths backward (Särkkä, 2013, algorithms 5.4 and 9.1).
+    """Runs the extended Kalman filter and smoother (Särkkä, 2013, algorithms 5.4 and 9.1).
 
     Returns:
         mean float64[n, 6], cov float64[n, 6, 6], and the smoother's gains float64[n - 1, 6, 6].
@@ -222,7 +223,7 @@ def _smooth(measured: _Measured) -> tuple[FloatArray, FloatArray, FloatArray]:
 def _predict(
     mean: FloatArray, cov: FloatArray, dt: float
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Moves on by dt along the chord of the arc; also returns the Jacobian."""
+    """Predicts dt seconds ahead, along the chord of the arc; also returns the Jacobian."""
     x, y, heading, speed, yaw, bias = mean.tolist()
     along = heading + yaw * dt / 2
     cos, sin = np.cos(along), np.sin(along)
@@ -243,7 +244,7 @@ def _predict(
 def _correct(
     mean: FloatArray, cov: FloatArray, row: list[float], yaw_sigma: float
 ) -> tuple[FloatArray, FloatArray]:
-    """Takes in what one instant measured, one number after the other."""
+    """Updates with the measurements of one row, one scalar after the other."""
     speed, yaw, course, x, y = row
     standing = abs(speed) < _STANDING_MPS
     if math.isfinite(speed):
@@ -270,7 +271,16 @@ def _scalar(
     *,
     gate: float = np.inf,
 ) -> tuple[FloatArray, FloatArray]:
-    """Corrects by one number that measures the sum of `states`, `off` from what was thought."""
+    """Updates with a scalar that measures the sum of `states`.
+
+    Args:
+        mean: float64[6].
+        cov: float64[6, 6].
+        states: indexes into the state.
+        off: innovation: measured less predicted.
+        sigma: standard deviation of the measurement.
+        gate: squared innovations above so many variances are ignored.
+    """
     column = cov[:, states].sum(axis=1)
     total = column[list(states)].sum() + sigma * sigma
     if off * off > gate * total:
@@ -282,13 +292,13 @@ def _scalar(
 def _relative(
     mean: FloatArray, cov: FloatArray, gains: FloatArray, anchor: int
 ) -> tuple[FloatArray, FloatArray]:
-    """Moves positions into the anchor's frame, with their standard errors against it.
+    """Transforms positions to the anchor's frame, with standard errors relative to the anchor.
 
-    The error of a pose against the anchor's needs how they vary together; a smoother's
-    gains give it: Cov(k, n) = G[k] ... G[n-1] P[n] for k < n.
+    These need the cross-covariance of two poses, which follows from the smoother's gains:
+    Cov(k, n) = G[k] ... G[n-1] P[n] for k < n.
 
     Returns:
-        float64[n, 2] in metres, and float64[n] the root of the summed variances.
+        Positions float64[n, 2] in m, and float64[n], the root of the summed variances in m.
     """
     count = len(mean)
     cross = np.empty((count, 6, 6))
@@ -304,6 +314,7 @@ def _relative(
     heading = mean[anchor, _HEADING]
     turn = np.array([[np.cos(heading), np.sin(heading)], [-np.sin(heading), np.cos(heading)]])
     local = (mean[:, :2] - mean[anchor, :2]) @ turn.T
+    # Jacobians of the relative position by the pose itself, and by the anchor's pose.
     here = np.zeros((count, 2, 6))
     here[:, :, :2] = turn
     there = -here

@@ -1,11 +1,9 @@
-"""Linking: boxes of single frames become tracks, offline, so the future counts too.
+"""Offline multi-object tracking: links the boxes of single frames into smoothed tracks.
 
-Forward, a constant-velocity Kalman filter over centre and size predicts every track, and
-the Hungarian method gives it a box: first among the sure ones, then among the weak ones
-(Zhang et al., "ByteTrack", 2022). Backward, a Rauch-Tung-Striebel pass smooths each track
-and bridges its short gaps. Time is counted in seconds, never in frames, so variable and
-low rates are alike. The four coordinates are independent, so a track's state is four
-pairs (value, velocity) and all tracks of a frame move in one numpy operation.
+The forward pass predicts every track with a constant-velocity Kalman filter and associates it
+with a detection by the Hungarian method in two stages, high scores before low ones (Zhang et
+al., "ByteTrack", 2022). The backward pass smooths each track (Rauch-Tung-Striebel) and bridges
+its short gaps. All spans are in seconds, not frames, so that frame rates may vary.
 """
 
 from __future__ import annotations
@@ -16,27 +14,38 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from auto_label.kalman import Noise, predict, smooth_step, start, to_boxes, update
 from auto_label.models import Detections
 from auto_label.overlap import iou, nms
 from schemas.arrays import BoolArray, FloatArray, IntArray
 from schemas.times import NS_PER_S
 
 VERSION = 1
-"""Goes up when the same boxes link differently."""
+"""Increases when the same detections give different tracks."""
 
 
 _KIN = (frozenset({"car", "truck", "bus", "train"}),)
-"""Classes that a detector takes for each other: one track may hold them all."""
+"""Classes that detectors confuse: one track may contain detections of all of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class LinkSpec:
-    """How boxes are linked; times in seconds, overlaps as IoU, scores from 0 to 1.
+    """Parameters of linking; times in seconds, overlaps as IoU, scores from 0 to 1.
 
-    `noise_frac` is the error of a box and `accel_frac` the acceleration that an object may
-    show, per s^2, both in parts of the box's height; `speed_frac`, per s, what is thought of
-    the speed of a new one. `margin` widens boxes before their overlap is taken, in parts of
-    their size, which keeps small fast objects at low rates (Yang et al., "C-BIoU", 2023).
+    Args:
+        sure: score from which a detection takes part in the first association stage.
+        birth: score from which an unassociated detection starts a track.
+        overlap_sure: least overlap in the first stage.
+        overlap_weak: least overlap in the second stage.
+        margin: how far boxes are expanded before their overlap is taken, in parts of their
+            size; keeps small, fast objects at low rates (Yang et al., "C-BIoU", 2023).
+        same_object: overlap above which two detections of a frame are one object.
+        lost_s: a track without a detection for longer ends.
+        bridge_s: longest gap inside a track that is filled with smoothed boxes.
+        min_hits: tracks with fewer detections are dropped.
+        noise_frac: standard deviation of a box, in parts of its height.
+        accel_frac: standard deviation of the acceleration, per s^2, likewise.
+        speed_frac: standard deviation of a new track's velocity, per s, likewise.
     """
 
     sure: float = 0.4
@@ -55,10 +64,16 @@ class LinkSpec:
 
 @dataclass(frozen=True, slots=True)
 class Tracked:
-    """Boxes of tracks, ordered by track_id, then t_ns; track ids count from 1.
+    """Boxes of tracks, ordered by track_id, then t_ns.
 
-    track_id, t_ns, class_index int64[n]; xywh float64[n, 4] in pixels; score float64[n];
-    seen bool[n], false where the box bridges a gap. `class_index` is one for a whole track.
+    Args:
+        track_id: int64[n], from 1.
+        t_ns: int64[n].
+        class_index: int64[n] into `classes`, constant within a track.
+        xywh: float64[n, 4] in pixels.
+        score: float64[n].
+        seen: bool[n], False where the box fills a gap between detections.
+        classes: names of the classes.
     """
 
     track_id: IntArray
@@ -75,15 +90,14 @@ class Tracked:
 
 @dataclass(slots=True)
 class _Step:
-    """All living tracks at one frame: rows `ids`; mean float64[n, 4, 2], cov float64[n, 1, 3].
+    """The n living tracks at one frame: predicted and filtered states as in auto_label.kalman.
 
-    A covariance is kept as (value-value, value-velocity, velocity-velocity), once for all four
-    coordinates: their noise is the same.
+    `ids` rise; `dt` is the time in s since the frame before.
     """
 
     ids: IntArray
-    guess: FloatArray
-    guess_cov: FloatArray
+    predicted: FloatArray
+    predicted_cov: FloatArray
     mean: FloatArray
     cov: FloatArray
     dt: float
@@ -91,7 +105,7 @@ class _Step:
 
 @dataclass(slots=True)
 class _Hits:
-    """Which box of which frame each track got."""
+    """The detections that were associated with tracks, one array per frame."""
 
     track: list[IntArray] = field(default_factory=list)
     frame: list[IntArray] = field(default_factory=list)
@@ -103,16 +117,16 @@ def link(t_ns: IntArray, detections: Sequence[Detections], spec: LinkSpec | None
     """Links the detections of one model on one camera.
 
     Args:
-        t_ns: int64[n], the frames' times, rising.
-        detections: what the model saw on each.
-        spec: thresholds.
+        t_ns: int64[n], the frames' times, strictly increasing.
+        detections: the model's output on each frame.
+        spec: parameters; the defaults if None.
 
     Returns:
-        Smoothed boxes, one a track and frame from its first to its last detection, less
-        gaps longer than `bridge_s`; ids by time, then place, of a track's first box.
+        One smoothed box for every track and frame from its first to its last detection, without
+        gaps longer than `bridge_s`. Tracks are numbered by the time, x and y of their first box.
 
     Raises:
-        ValueError: times and detections differ in number, or times do not rise.
+        ValueError: times and detections differ in number, or times do not increase.
 
     >>> def seen(x):
     ...     one = np.array([[x, 50.0, 40.0, 30.0]])
@@ -126,12 +140,16 @@ def link(t_ns: IntArray, detections: Sequence[Detections], spec: LinkSpec | None
     if len(t_ns) != len(detections) or (np.diff(t_ns) <= 0).any():
         raise ValueError(f"{len(detections)} detections need as many rising times: {t_ns}")
     classes = next((d.classes for d in detections), ())
-    steps, hits = _forward(t_ns, detections, _kin_groups(classes), spec)
-    return _collect(t_ns, steps, hits, classes, spec)
+    forward = _Forward(_kin_groups(classes), spec)
+    seconds = t_ns / NS_PER_S
+    steps = np.diff(seconds, prepend=seconds[:1]).tolist()
+    for now, dt, seen in zip(seconds.tolist(), steps, detections, strict=True):
+        forward.add(now, dt, seen)
+    return _collect(t_ns, forward.steps, forward.hits, classes, spec)
 
 
 def _kin_groups(classes: tuple[str, ...]) -> IntArray:
-    """Maps every class to a group inside which a track may change its class."""
+    """Maps every class to its group; a track takes detections of one group only."""
     groups = np.arange(len(classes))
     for kin in _KIN:
         rows = [index for index, name in enumerate(classes) if name in kin]
@@ -139,58 +157,68 @@ def _kin_groups(classes: tuple[str, ...]) -> IntArray:
     return groups
 
 
-def _forward(
-    t_ns: IntArray, detections: Sequence[Detections], kin: IntArray, spec: LinkSpec
-) -> tuple[list[_Step], _Hits]:
-    """Filters forward: the states of every frame and the boxes that the tracks got."""
-    steps: list[_Step] = []
-    hits = _Hits()
-    ids: IntArray = np.empty(0, dtype=np.int64)
-    group: IntArray = np.empty(0, dtype=np.int64)
-    mean: FloatArray = np.empty((0, 4, 2))
-    cov: FloatArray = np.empty((0, 1, 3))
-    last_hit: FloatArray = np.empty(0)
-    born = 0
-    seconds = t_ns / NS_PER_S
-    for frame, (now, seen) in enumerate(zip(seconds.tolist(), detections, strict=True)):
-        dt = now - seconds[frame - 1] if frame else 0.0
-        alive = now - last_hit <= spec.lost_s
-        if not alive.all():
-            ids, mean, cov = ids[alive], mean[alive], cov[alive]
-            group, last_hit = group[alive], last_hit[alive]
-        mean, cov = _predict(mean, cov, dt, spec)
-        guess, guess_cov = mean, cov
-        rows = nms(seen.xywh, seen.score, kin[seen.class_index], spec.same_object)
-        xywh, score = seen.xywh[rows], seen.score[rows]
-        class_index = seen.class_index[rows]
-        box_group = kin[class_index]
-        track, box = _match(_boxes(mean), group, (xywh, score, box_group), spec)
+class _Forward:
+    """The forward pass: the living tracks, and what became of them on every frame."""
+
+    def __init__(self, kin: IntArray, spec: LinkSpec) -> None:
+        self.steps: list[_Step] = []
+        self.hits = _Hits()
+        self._kin, self._spec = kin, spec
+        self._noise = Noise(spec.noise_frac, spec.accel_frac, spec.speed_frac)
+        self._ids: IntArray = np.empty(0, dtype=np.int64)
+        self._group: IntArray = np.empty(0, dtype=np.int64)
+        self._mean: FloatArray = np.empty((0, 4, 2))
+        self._cov: FloatArray = np.empty((0, 1, 3))
+        self._last_hit: FloatArray = np.empty(0)
+        self._born = 0
+
+    def add(self, now: float, dt: float, seen: Detections) -> None:
+        """Predicts the tracks dt seconds ahead and associates them with a frame's detections."""
+        self._drop_lost(now)
+        mean, cov = predict(self._mean, self._cov, dt, self._noise)
+        step = _Step(self._ids, mean, cov, mean, cov, dt)
+        kept = nms(seen.xywh, seen.score, self._kin[seen.class_index], self._spec.same_object)
+        xywh, score = seen.xywh[kept], seen.score[kept]
+        class_index = seen.class_index[kept]
+        group = self._kin[class_index]
+        track, box = _match(to_boxes(mean), self._group, (xywh, score, group), self._spec)
         if len(track):
-            mean, cov = mean.copy(), cov.copy()
-            mean[track], cov[track] = _update(mean[track], cov[track], xywh[box], spec)
-            last_hit[track] = now
-        free = score >= spec.birth
+            step.mean, step.cov = mean.copy(), cov.copy()
+            step.mean[track], step.cov[track] = update(
+                mean[track], cov[track], xywh[box], self._noise
+            )
+            self._last_hit[track] = now
+        free = score >= self._spec.birth
         free[box] = False
         new = np.flatnonzero(free)
         if len(new):
-            start, start_cov = _born(xywh[new], spec)
-            ids = np.concatenate([ids, born + np.arange(len(new))])
-            mean, cov = np.concatenate([mean, start]), np.concatenate([cov, start_cov])
-            guess, guess_cov = (
-                np.concatenate([guess, start]),
-                np.concatenate([guess_cov, start_cov]),
-            )
-            group = np.concatenate([group, box_group[new]])
-            last_hit = np.concatenate([last_hit, np.full(len(new), now)])
-            track = np.concatenate([track, np.arange(len(ids) - len(new), len(ids))])
+            first = len(step.ids)
+            self._start(step, xywh[new], group[new], now)
+            track = np.concatenate([track, np.arange(first, len(step.ids))])
             box = np.concatenate([box, new])
-            born += len(new)
-        steps.append(_Step(ids, guess, guess_cov, mean, cov, dt))
-        hits.track.append(ids[track])
-        hits.frame.append(np.full(len(track), frame))
-        hits.score.append(score[box])
-        hits.class_index.append(class_index[box])
-    return steps, hits
+        self._ids, self._mean, self._cov = step.ids, step.mean, step.cov
+        self.hits.track.append(step.ids[track])
+        self.hits.frame.append(np.full(len(track), len(self.steps)))
+        self.hits.score.append(score[box])
+        self.hits.class_index.append(class_index[box])
+        self.steps.append(step)
+
+    def _drop_lost(self, now: float) -> None:
+        alive = now - self._last_hit <= self._spec.lost_s
+        if not alive.all():
+            self._ids, self._mean, self._cov = self._ids[alive], self._mean[alive], self._cov[alive]
+            self._group, self._last_hit = self._group[alive], self._last_hit[alive]
+
+    def _start(self, step: _Step, xywh: FloatArray, group: IntArray, now: float) -> None:
+        """Appends new tracks to a step."""
+        mean, cov = start(xywh, self._noise)
+        step.ids = np.concatenate([step.ids, self._born + np.arange(len(xywh))])
+        step.mean, step.cov = np.concatenate([step.mean, mean]), np.concatenate([step.cov, cov])
+        step.predicted = np.concatenate([step.predicted, mean])
+        step.predicted_cov = np.concatenate([step.predicted_cov, cov])
+        self._group = np.concatenate([self._group, group])
+        self._last_hit = np.concatenate([self._last_hit, np.full(len(xywh), now)])
+        self._born += len(xywh)
 
 
 def _match(
@@ -199,7 +227,11 @@ def _match(
     boxes: tuple[FloatArray, FloatArray, IntArray],
     spec: LinkSpec,
 ) -> tuple[IntArray, IntArray]:
-    """Pairs tracks with boxes: the sure boxes first, then the weak ones with what is left."""
+    """Associates tracks with boxes: high scores first, then low scores with the remaining tracks.
+
+    Returns:
+        Rows of `tracks` and of `boxes`, int64[k] each.
+    """
     xywh, score, box_group = boxes
     none = np.empty(0, dtype=np.int64)
     if not len(tracks) or not len(xywh):
@@ -207,7 +239,7 @@ def _match(
     overlap = iou(_widen(tracks, spec.margin), _widen(xywh, spec.margin))
     overlap[track_group[:, None] != box_group] = 0.0
     sure = score >= spec.sure
-    # A surer box wins where two overlap a track alike.
+    # The score decides between boxes that overlap a track equally.
     worth = overlap * (0.5 + 0.5 * score)
     pairs = []
     free = np.ones(len(tracks), dtype=np.bool_)
@@ -232,64 +264,10 @@ def _widen(xywh: FloatArray, margin: float) -> FloatArray:
     return np.concatenate([xywh[:, :2] - grow, xywh[:, 2:] + 2 * grow], axis=1)
 
 
-def _boxes(mean: FloatArray) -> FloatArray:
-    """Turns states (centre, size) into boxes (corner, size) of at least a pixel."""
-    size = np.maximum(mean[:, 2:, 0], 1.0)
-    return np.concatenate([mean[:, :2, 0] - size / 2, size], axis=1)
-
-
-def _predict(
-    mean: FloatArray, cov: FloatArray, dt: float, spec: LinkSpec
-) -> tuple[FloatArray, FloatArray]:
-    """Moves states on by dt with white acceleration (Bar-Shalom, 2001, section 6.2)."""
-    power = (spec.accel_frac * np.maximum(mean[:, 3, 0], 1.0))[:, None] ** 2
-    moved = mean.copy()
-    moved[..., 0] += dt * mean[..., 1]
-    p00, p01, p11 = cov[..., 0], cov[..., 1], cov[..., 2]
-    grown = np.empty_like(cov)
-    grown[..., 0] = p00 + dt * (2 * p01 + dt * p11) + power * dt**3 / 3
-    grown[..., 1] = p01 + dt * p11 + power * dt**2 / 2
-    grown[..., 2] = p11 + power * dt
-    return moved, grown
-
-
-def _update(
-    mean: FloatArray, cov: FloatArray, xywh: FloatArray, spec: LinkSpec
-) -> tuple[FloatArray, FloatArray]:
-    """Corrects states by the boxes that they got."""
-    measured, noise = _measured(xywh, spec)
-    p00, p01, p11 = cov[..., 0], cov[..., 1], cov[..., 2]
-    total = p00 + noise
-    gain0, gain1 = p00 / total, p01 / total
-    off = measured - mean[..., 0]
-    new_mean, new_cov = np.empty_like(mean), np.empty_like(cov)
-    new_mean[..., 0] = mean[..., 0] + gain0 * off
-    new_mean[..., 1] = mean[..., 1] + gain1 * off
-    new_cov[..., 0] = p00 - gain0 * p00
-    new_cov[..., 1] = p01 - gain0 * p01
-    new_cov[..., 2] = p11 - gain1 * p01
-    return new_mean, new_cov
-
-
-def _measured(xywh: FloatArray, spec: LinkSpec) -> tuple[FloatArray, FloatArray]:
-    """Centre and size float64[n, 4], and their variance float64[n, 1]."""
-    measured = np.concatenate([xywh[:, :2] + xywh[:, 2:] / 2, xywh[:, 2:]], axis=1)
-    return measured, (spec.noise_frac * np.maximum(xywh[:, 3:], 1.0)) ** 2
-
-
-def _born(xywh: FloatArray, spec: LinkSpec) -> tuple[FloatArray, FloatArray]:
-    measured, noise = _measured(xywh, spec)
-    mean = np.stack([measured, np.zeros_like(measured)], axis=2)
-    cov = np.zeros((len(xywh), 1, 3))
-    cov[..., 0] = noise
-    cov[..., 2] = (spec.speed_frac * np.maximum(xywh[:, 3:], 1.0)) ** 2
-    return mean, cov
-
-
 def _collect(
     t_ns: IntArray, steps: list[_Step], hits: _Hits, classes: tuple[str, ...], spec: LinkSpec
 ) -> Tracked:
-    """Smooths backward and lays the kept tracks out as rows."""
+    """Smooths the tracks, drops those with few detections and long gaps, and orders the rows."""
     track = np.concatenate([*hits.track, np.empty(0, dtype=np.int64)])
     frame = np.concatenate([*hits.frame, np.empty(0, dtype=np.int64)]).astype(np.int64)
     score = np.concatenate([*hits.score, np.empty(0)])
@@ -300,7 +278,7 @@ def _collect(
     order, owner, smooth = _backward(steps, last)
     votes = np.zeros((count, max(len(classes), 1)))
     np.add.at(votes, (track, class_index), score)
-    # Rows of one track lie together, in time; each finds the hits before and after it.
+    # Rows are ordered by track and time; each looks up the detections before and after it.
     by_hit = np.lexsort((frame, track))
     key, hit_key = owner * len(t_ns) + order, track[by_hit] * len(t_ns) + frame[by_hit]
     after = np.searchsorted(hit_key, key)
@@ -312,7 +290,7 @@ def _collect(
     keep = np.bincount(track, minlength=count)[owner] >= spec.min_hits
     keep &= (t_after - t_before) <= round(spec.bridge_s * NS_PER_S)
     owner, order, smooth = owner[keep], order[keep], smooth[keep]
-    xywh = _boxes(smooth)
+    xywh = to_boxes(smooth)
     track_id = _rank(owner, order, xywh)
     rows = np.lexsort((order, track_id))
     return Tracked(
@@ -327,7 +305,7 @@ def _collect(
 
 
 def _backward(steps: list[_Step], last: IntArray) -> tuple[IntArray, IntArray, FloatArray]:
-    """Runs the Rauch-Tung-Striebel pass over all tracks, from each one's last hit.
+    """Runs the Rauch-Tung-Striebel smoother over all tracks, each from its last detection.
 
     Returns:
         Frame and track int64[r] of each smoothed state, and float64[r, 4, 2] the states,
@@ -344,10 +322,10 @@ def _backward(steps: list[_Step], last: IntArray) -> tuple[IntArray, IntArray, F
         if follows.any():
             later = steps[frame + 1]
             rows = np.searchsorted(later.ids, ids[follows])
-            got, got_cov = _smooth(
+            got, got_cov = smooth_step(
                 now[follows],
                 now_cov[follows],
-                (later.guess[rows], later.guess_cov[rows]),
+                (later.predicted[rows], later.predicted_cov[rows]),
                 (mean[ids[follows]], cov[ids[follows]]),
                 later.dt,
             )
@@ -362,35 +340,8 @@ def _backward(steps: list[_Step], last: IntArray) -> tuple[IntArray, IntArray, F
     return order[rows], owner[rows], np.concatenate([*states, np.empty((0, 4, 2))])[rows]
 
 
-def _smooth(
-    mean: FloatArray,
-    cov: FloatArray,
-    guess: tuple[FloatArray, FloatArray],
-    later: tuple[FloatArray, FloatArray],
-    dt: float,
-) -> tuple[FloatArray, FloatArray]:
-    """One step back: C = P F' inv(P-), m = m + C (m_s - m-), P = P + C (P_s - P-) C'."""
-    p00, p01, p11 = cov[..., 0], cov[..., 1], cov[..., 2]
-    g00, g01, g11 = guess[1][..., 0], guess[1][..., 1], guess[1][..., 2]
-    a00, a01, a10, a11 = p00 + dt * p01, p01, p01 + dt * p11, p11
-    scale = 1.0 / (g00 * g11 - g01 * g01)
-    c00, c01 = (a00 * g11 - a01 * g01) * scale, (a01 * g00 - a00 * g01) * scale
-    c10, c11 = (a10 * g11 - a11 * g01) * scale, (a11 * g00 - a10 * g01) * scale
-    off = later[0] - guess[0]
-    new_mean = np.empty_like(mean)
-    new_mean[..., 0] = mean[..., 0] + c00 * off[..., 0] + c01 * off[..., 1]
-    new_mean[..., 1] = mean[..., 1] + c10 * off[..., 0] + c11 * off[..., 1]
-    less = later[1] - guess[1]
-    d00, d01, d11 = less[..., 0], less[..., 1], less[..., 2]
-    new_cov = np.empty_like(cov)
-    new_cov[..., 0] = p00 + c00 * c00 * d00 + 2 * c00 * c01 * d01 + c01 * c01 * d11
-    new_cov[..., 1] = p01 + c00 * c10 * d00 + (c00 * c11 + c01 * c10) * d01 + c01 * c11 * d11
-    new_cov[..., 2] = p11 + c10 * c10 * d00 + 2 * c10 * c11 * d01 + c11 * c11 * d11
-    return new_mean, new_cov
-
-
 def _rank(owner: IntArray, order: IntArray, xywh: FloatArray) -> IntArray:
-    """Renames tracks 1.. by the frame of their first box, then its x, then its y."""
+    """Numbers tracks from 1 by the frame, then x, then y of their first box."""
     if not len(owner):
         return owner
     tracks, first = np.unique(owner, return_index=True)

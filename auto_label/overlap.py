@@ -1,4 +1,4 @@
-"""How much boxes overlap, and which of several boxes on one object stays."""
+"""Intersection over union of boxes, and non-maximum suppression."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from schemas.arrays import FloatArray, IntArray
 
 
 def iou(a: FloatArray, b: FloatArray) -> FloatArray:
-    """Intersection over union of every box of `a` with every box of `b`.
+    """Computes the intersection over union of every box of `a` with every box of `b`.
 
     Args:
         a: float64[n, 4], x, y, w, h with w and h at least 0.
@@ -29,19 +29,19 @@ def iou(a: FloatArray, b: FloatArray) -> FloatArray:
 
 
 def nms(xywh: FloatArray, score: FloatArray, group: IntArray, limit: float) -> IntArray:
-    """Greedy non-maximum suppression inside each group.
+    """Applies greedy non-maximum suppression within each group.
 
-    A box goes where a better one of its group that stays overlaps it by more than `limit`.
-    Ties of score go to the box that comes first.
+    A box is dropped if a kept box of its group with a higher score overlaps it by more than
+    `limit`. Of equal scores the first comes first.
 
     Args:
         xywh: float64[n, 4].
         score: float64[n].
-        group: int64[n], the class, say; boxes of different groups never meet.
+        group: int64[n], the class for example; boxes of different groups are independent.
         limit: IoU from 0 to 1.
 
     Returns:
-        int64[k], the boxes that stay, best first.
+        int64[k], the rows that are kept, highest score first.
     """
     order = np.argsort(-score, kind="stable")
     ordered, groups = xywh[order], group[order]

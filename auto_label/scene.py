@@ -1,4 +1,4 @@
-"""The sweep's view of a frame: how bright and sharp it is, and who is on it."""
+"""Scene attributes of frames for the sweep: brightness, sharpness, and counts by class."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from transforms.timing import step
 from transforms.video.decode import Frame
 
 VERSION = 2
-"""Goes up when the same frames give different rows."""
+"""Increases when the same frames give different rows."""
 
 VEHICLES = frozenset({"car", "truck", "bus", "motorbike", "motorcycle", "train"})
 PERSONS = frozenset({"person"})
 BICYCLES = frozenset({"bicycle"})
 SEEN = 0.35
-"""A detection counts from this score on: one frame has no track to confirm it."""
+"""Least score of a counted detection; high, as a single frame has no track to confirm it."""
 
 _EDGE_PX = 1.0
 
@@ -28,17 +28,18 @@ _COLUMNS = [f for f in TABLES["scene"].schema if f.name not in {"log_id", "camer
 
 
 def sweep_frames(frames: Iterable[Frame], detectors: Sequence[Detector]) -> pa.Table:
-    """Describes frames, one row each.
+    """Computes the scene attributes of frames, one row each.
 
     Args:
         frames: frames of one camera.
-        detectors: models to count with; the first one counts, none leaves counts null.
+        detectors: the first one counts objects; without one the counts are null.
 
     Returns:
-        The columns of the `scene` table less log_id and camera. `vru_height_frac` is the
-        height of the tallest person or bicycle over the image's, 0 where there is none that
-        is whole: what the picture's left or right edge cuts is easily taken for a person. The
-        distance of a lead is not guessed: it needs the camera's height and tilt.
+        The columns of the `scene` table without log_id and camera. `vru_height_frac` is the
+        height of the tallest person or bicycle in parts of the image's, 0 without one. Boxes
+        that the left or right image edge cuts are left out of it, because detectors often take
+        cut objects for persons. `lead_distance_m` stays null: it needs the camera's height and
+        pitch.
     """
     rows = []
     for frame in frames:

@@ -1,4 +1,4 @@
-"""A synthetic fleet in real formats, with the truth beside it."""
+"""A synthetic fleet, written in real recording formats with its ground truth."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ WRITERS = Registry(
         "video": "synth.video:write_video",
     },
 )
-"""The formats that a fleet can be written in.
+"""Recording formats of a fleet.
 
-A writer takes (spec, drive, fs, root), writes one drive as one log under `root`, a path of
-the fsspec filesystem `fs`, and returns a synth.written.Written.
+A writer is called with (spec, drive, fs, root), writes one drive as one log below `root`, a path
+of the fsspec filesystem `fs`, and returns a synth.written.Written.
 """

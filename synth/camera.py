@@ -1,4 +1,4 @@
-"""The road as a place, and pinhole cameras that look at it."""
+"""Geometry: the road on the map, and pinhole cameras mounted on the car."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from schemas.arrays import FloatArray
 from synth.motion import Motion
 
 NEAR_M = 0.4
-"""Nothing closer to a camera than this is drawn."""
+"""Depth of the near plane: nothing closer to a camera is drawn."""
 MOUNTS: dict[str, tuple[float, float, float, float, float]] = {
     "front": (1.9, 0.0, 1.4, 0.0, 66.0),
     "back": (-0.9, 0.0, 1.1, 180.0, 100.0),
     "left_repeater": (2.3, 1.0, 0.9, 150.0, 80.0),
     "right_repeater": (2.3, -1.0, 0.9, -150.0, 80.0),
 }
-"""x, y, z in m from the rear axle's middle on the ground, yaw and field of view in degrees."""
+"""Extrinsics and field of view: x, y, z in m from the ground below the middle of the rear axle,
+yaw and horizontal field of view in degrees."""
 
 
 class Road:
-    """The first lane's middle line, by distance s driven, straight beyond either end."""
+    """The centre line of the first lane by distance s driven, extended straight at both ends."""
 
     def __init__(self, motion: Motion) -> None:
         far = 400.0
@@ -29,20 +30,22 @@ class Road:
         s, heading = motion.s_m[fresh], motion.road_heading_rad[fresh]
         x = motion.x_m[fresh] + motion.offset_m[fresh] * np.sin(heading)
         y = motion.y_m[fresh] - motion.offset_m[fresh] * np.cos(heading)
-        first, last = (
-            (np.cos(heading[0]), np.sin(heading[0])),
-            (
-                np.cos(heading[-1]),
-                np.sin(heading[-1]),
-            ),
-        )
+        first, last = ((np.cos(heading[k]), np.sin(heading[k])) for k in (0, -1))
         self._s = np.concatenate([[s[0] - far], s, [s[-1] + far]])
         self._x = np.concatenate([[x[0] - far * first[0]], x, [x[-1] + far * last[0]]])
         self._y = np.concatenate([[y[0] - far * first[1]], y, [y[-1] + far * last[1]]])
         self._heading = np.concatenate([heading[:1], heading, heading[-1:]])
 
     def at(self, s: FloatArray, d: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Finds places on the map: float64[..., 2] in m, and the road's heading there in rad."""
+        """Converts road coordinates to the map.
+
+        Args:
+            s: distance along the road in m.
+            d: offset to its left in m.
+
+        Returns:
+            Map positions float64[..., 2] in m, and the road's heading in rad at every `s`.
+        """
         heading = np.interp(s, self._s, self._heading)
         x = np.interp(s, self._s, self._x) - d * np.sin(heading)
         y = np.interp(s, self._s, self._y) + d * np.cos(heading)
@@ -51,7 +54,7 @@ class Road:
 
 @dataclass(frozen=True, slots=True)
 class Pinhole:
-    """One camera at one instant: pose on the map, focal length in pixels."""
+    """One level pinhole camera at one instant: pose on the map, intrinsics in pixels."""
 
     x_m: float
     y_m: float
@@ -99,7 +102,7 @@ class Pinhole:
 def pinhole(
     camera: str, x_m: float, y_m: float, heading_rad: float, size: tuple[int, int]
 ) -> Pinhole:
-    """Mounts a camera on the car at a pose."""
+    """Places a camera on the map, for a pose of the car and an image size (width, height)."""
     ahead, left, up, yaw, fov = MOUNTS[camera]
     cos, sin = np.cos(heading_rad), np.sin(heading_rad)
     return Pinhole(
@@ -113,7 +116,7 @@ def pinhole(
 
 
 def clip_near(polygon: FloatArray) -> FloatArray:
-    """Cuts a polygon, float64[n, 3] as a camera sees it, at NEAR_M (Sutherland and Hodgman).
+    """Clips a polygon of the camera's frame, float64[n, 3], at NEAR_M (Sutherland-Hodgman).
 
     >>> len(clip_near(np.array([[1.0, 0, 0], [-1.0, 0, 0], [1.0, 1, 0]])))
     4

@@ -1,4 +1,4 @@
-"""When frames are taken, and how a file's pictures are made and coded."""
+"""Frame times of a camera, and writing one MP4 file of its frames and telemetry."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from synth.mp4_file import TICKS_PER_S, Samples, write_mp4
 CAMERA_HZ = 36
 _HIDDEN = 2
 _SHORTEST, _LONGEST = 14, 549
-"""Steps between frames that were measured on real recordings, in ticks."""
+"""Least and largest interval between frames in real recordings, in ticks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """One camera's file to be: frame times in ticks, rising from 0.
+    """Frame times of one file in ticks, increasing from 0.
 
-    The edit list hides the frames before `edit_tick`, as a car's recorder does: what is
-    shown starts there, and so does the file's time.
+    An edit list hides the frames before `edit_tick`, as the recorder of a car does, and time 0
+    of the presentation is there.
     """
 
     ticks: IntArray
@@ -34,12 +34,18 @@ class Clip:
 
     @property
     def t_s(self) -> FloatArray:
-        """Frame times in s from the first shown frame; negative for hidden ones."""
+        """Frame times in s from the first frame presented; negative for hidden frames."""
         return np.asarray((self.ticks - self.edit_tick) / TICKS_PER_S)
 
 
 def clip(rng: np.random.Generator, duration_s: float, drops: float) -> Clip:
-    """Takes frames at about 36 Hz with jitter, late ones and, scaled by `drops`, lost ones."""
+    """Draws frame times at about 36 Hz, with jitter, delays and dropped frames.
+
+    Args:
+        rng: source of randomness.
+        duration_s: length of the presentation.
+        drops: scale of dropped frames; 0 is none.
+    """
     n = _HIDDEN + max(1, int(duration_s * CAMERA_HZ) + 2)
     ticks = np.arange(n) * (TICKS_PER_S / CAMERA_HZ) + rng.normal(0, 12, n)
     ticks += np.where(rng.random(n) < 0.005, rng.uniform(60, 240, n), 0)
@@ -54,7 +60,7 @@ def clip(rng: np.random.Generator, duration_s: float, drops: float) -> Clip:
 
 
 def even_clip(duration_s: float, fps: int) -> Clip:
-    """Takes frames at a constant rate."""
+    """Lists frame times at a constant rate."""
     n = max(1, int(duration_s * fps))
     ticks = np.arange(n, dtype=np.int64) * TICKS_PER_S // fps
     return Clip(ticks, n * TICKS_PER_S // fps, 0)
@@ -67,14 +73,14 @@ def write_clip(
     draw: Callable[[int], Image] | None,
     size: tuple[int, int],
 ) -> tuple[int, int]:
-    """Writes one file; returns the size of its pictures.
+    """Writes one MP4 file; returns the size of its images.
 
     Args:
         out: binary file to write to.
-        clip: its frame times.
-        telemetry: a NAL a frame to go before its slice, b"" for none.
-        draw: draws frame k; None repeats a tiny blank picture.
-        size: of drawn pictures, (width, height) in pixels.
+        clip: frame times.
+        telemetry: for every frame a NAL unit to insert before its slice, b"" for none.
+        draw: renders frame k; None repeats a tiny black image.
+        size: of rendered images, (width, height) in pixels.
     """
     n = len(clip.ticks)
     if draw is None:

@@ -1,8 +1,8 @@
-"""Encodes pictures as H.264 the way a car's recorder does.
+"""H.264 encoding as in the recorder of a car.
 
-Constrained Baseline, one slice a picture, no B-frames, a keyframe a second, parameter
-sets out of band. One thread, so that the same pictures give the same bytes everywhere
-the same x264 is installed.
+Constrained Baseline profile, one slice per picture, no B-frames, one IDR picture per second,
+parameter sets out of band. Encoding is single-threaded, so that the same pictures give the same
+bytes wherever the same x264 is installed.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ _SLICE, _IDR, _SPS, _PPS = 1, 5, 7, 8
 
 @dataclass(frozen=True, slots=True)
 class Coded:
-    """One coded picture: its slice as a NAL without length or start code."""
+    """One coded picture: the NAL unit of its slice, without length prefix or start code."""
 
     nal: bytes
     is_keyframe: bool
 
 
 class H264:
-    """An encoder of pictures of one size, uint8[height, width, 3] BGR.
+    """Encodes pictures of one size, uint8[height, width, 3] BGR.
 
     Args:
         width: pixels, even.
         height: pixels, even.
-        gop: pictures from keyframe to keyframe.
+        gop: pictures per GOP, the distance of keyframes.
     """
 
     def __init__(self, width: int, height: int, gop: int = GOP_FRAMES) -> None:
@@ -76,12 +76,12 @@ class H264:
                 elif kind in (_SLICE, _IDR):
                     coded = Coded(nal, kind == _IDR)
         if coded is None:
-            raise RuntimeError("x264 held a picture back although it is tuned for zero latency")
+            raise RuntimeError("x264 delayed a picture in spite of tune=zerolatency")
         return coded
 
 
 def nals(annex_b: bytes) -> Iterator[bytes]:
-    """Splits an Annex B stream at its start codes.
+    """Splits an Annex B byte stream into NAL units.
 
     >>> [nal.hex() for nal in nals(bytes.fromhex("00000001 6742 000001 65ff"))]
     ['6742', '65ff']
@@ -92,10 +92,10 @@ def nals(annex_b: bytes) -> Iterator[bytes]:
 
 
 def blank_gop() -> tuple[list[Coded], bytes, bytes]:
-    """Encodes two GOPs of a tiny black picture, with their SPS and PPS.
+    """Encodes two GOPs of a tiny black picture; returns them with SPS and PPS.
 
-    Repeating the two for ever is a valid stream, because consecutive IDR pictures must
-    differ in idr_pic_id (H.264, 7.4.3) and two do.
+    Two, so that repeating them is a valid stream: consecutive IDR pictures must differ in
+    idr_pic_id (H.264, 7.4.3).
     """
     width, height = BLANK_SIZE
     encoder = H264(width, height)

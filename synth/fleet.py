@@ -1,4 +1,4 @@
-"""Writes a whole fleet, and the truth about it."""
+"""Writes a fleet of synthetic drives, and its ground truth."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from synth import WRITERS
-from synth import truth as happened
+from synth import truth as ground_truth
 from synth.recorded import simulate
 from synth.spec import FleetSpec
 
@@ -20,7 +20,7 @@ __all__ = ["FleetReport", "FleetSpec", "write_fleet"]
 
 @dataclass(frozen=True, slots=True)
 class FleetReport:
-    """What was written: logs by name, files, events by type, and where the truth lies."""
+    """What was written: names of logs, number of files, events by type, folder of the truth."""
 
     logs: tuple[str, ...]
     files: int
@@ -35,9 +35,9 @@ def write_fleet(
 
     Args:
         spec: the fleet.
-        out: path or URL of the folder, as fsspec opens it; made if absent.
-        truth: write OUT/truth/*.parquet as well (see synth.truth).
-        progress: told a line after each drive.
+        out: path or URL of the folder, opened with fsspec; created if absent.
+        truth: also write OUT/truth/*.parquet (see synth.truth).
+        progress: called with a line of text after each drive.
 
     Raises:
         UsageError: the format is unknown.
@@ -55,13 +55,13 @@ def write_fleet(
             written = write(spec, drive, fs, root)
             logs.append(written.log_name)
             files += written.files
-            events = happened.events(drive, written.log_name, written.extra)
+            events = ground_truth.events(drive, written.log_name, written.extra)
             kinds.update(events.column("type").to_pylist())
             tables.add("events", events)
             if truth:
-                tables.add("boxes", happened.boxes(drive, written.log_name, written.boxes))
-                tables.add("ego", happened.ego(drive, written.log_name))
-                tables.add("signals", happened.signals(drive, written.log_name))
+                tables.add("boxes", ground_truth.boxes(drive, written.log_name, written.boxes))
+                tables.add("ego", ground_truth.ego(drive, written.log_name))
+                tables.add("signals", ground_truth.signals(drive, written.log_name))
             if progress:
                 progress(f"{index + 1} of {spec.drives} drives: {written.log_name}")
     where = str(fs.unstrip_protocol(f"{root}/truth")) if "://" in out else f"{root}/truth"
@@ -69,13 +69,13 @@ def write_fleet(
 
 
 class _TruthFiles:
-    """The Parquet files of the truth, open while drives are added: one row group a drive."""
+    """The Parquet files of the truth: one row group per drive."""
 
     def __init__(self, fs: fsspec.AbstractFileSystem, folder: str, wanted: bool) -> None:
         self._writers: dict[str, pq.ParquetWriter] = {}
         if wanted:
             fs.makedirs(folder, exist_ok=True)
-            for name, schema in happened.TABLES.items():
+            for name, schema in ground_truth.TABLES.items():
                 self._writers[name] = pq.ParquetWriter(
                     f"{folder}/{name}.parquet", schema, filesystem=fs, compression="zstd"
                 )
@@ -88,6 +88,6 @@ class _TruthFiles:
             writer.close()
 
     def add(self, name: str, table: pa.Table) -> None:
-        """Adds a drive's rows to a table, if the truth is wanted."""
+        """Appends the rows of a drive to a table, if the truth is written."""
         if self._writers and table.num_rows:
             self._writers[name].write_table(table)

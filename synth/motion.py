@@ -1,7 +1,7 @@
-"""The car's motion, integrated from a script with a kinematic bicycle model.
+"""The motion of the car: a script integrated with a kinematic bicycle model.
 
-The reference point is the middle of the rear axle, so the car moves where it points:
-lateral acceleration = speed * yaw rate, curvature = tan(road wheel angle) / wheelbase
+The reference point is the middle of the rear axle, where there is no side slip: lateral
+acceleration = speed * yaw rate, curvature = tan(road wheel angle) / wheelbase
 (Rajamani, Vehicle Dynamics and Control, 2nd edition, section 2.2).
 """
 
@@ -22,11 +22,11 @@ EARTH_RADIUS_M = 6_371_000.0
 
 @dataclass(frozen=True, slots=True)
 class Motion:
-    """What the car truly does, one entry a step: SI, x forward, y left, local map x east.
+    """The true motion, one entry per simulation step, in SI units.
 
-    `s_m` is the distance driven; `offset_m` how far left of the first lane's middle the
-    car is and `road_heading_rad` where that lane points there, both of which the pictures
-    need. Headings are not wrapped.
+    Vehicle frame x forward, y left; local map x east, y north. `s_m` is the distance driven,
+    `offset_m` the lateral offset to the left of the first lane's centre line, and
+    `road_heading_rad` the heading of that line. Headings are not wrapped.
     """
 
     t_s: FloatArray
@@ -53,13 +53,13 @@ class Motion:
 
 
 def _integral(values: FloatArray) -> FloatArray:
-    """Integrates over the steps by the trapezoid rule, from 0."""
+    """Integrates over time by the trapezoidal rule, starting at 0."""
     middles = (values[1:] + values[:-1]) / 2
     return np.concatenate([[0.0], np.cumsum(middles) * DT_S])
 
 
 def drive(script: Script, rng: np.random.Generator) -> Motion:
-    """Integrates a script; `rng` gives the place, the first heading and the lane wander."""
+    """Integrates a script; `rng` draws the start position and heading, and the lane wander."""
     speed = np.maximum(0.0, np.concatenate([[0.0], np.cumsum(script.accel[:-1]) * DT_S]))
     speed[speed < 1e-6] = 0.0
     s = _integral(speed)
@@ -105,7 +105,7 @@ def drive(script: Script, rng: np.random.Generator) -> Motion:
 
 
 def _wander(s: FloatArray, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
-    """Wanders within the lane: the offset in m and its slope over distance driven."""
+    """Draws the wander within the lane: offset in m, and its derivative by distance driven."""
     offset, slope = np.zeros_like(s), np.zeros_like(s)
     for amplitude, wavelength in ((0.12, 230.0), (0.06, 140.0), (0.03, 90.0)):
         k = 2 * np.pi / (wavelength * rng.uniform(0.9, 1.1))

@@ -1,7 +1,7 @@
-"""Writes an MP4 file of one H.264 track, laid out as a car's recorder lays it out.
+"""Writes MP4 files of one H.264 track, laid out as by the recorder of a car.
 
-`ftyp`, `mdat`, then `moov` at the end (ISO/IEC 14496-12); parameter sets only in `avcC`
-(14496-15); one chunk; any time stamps. No clock goes in: creation times are zero.
+Boxes `ftyp`, `mdat`, then `moov` (ISO/IEC 14496-12); parameter sets only in `avcC` (14496-15);
+one chunk; an edit list. Creation times are zero, so that files are reproducible.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ _FTYP = b"isom" + struct.pack(">I", 512) + b"isomiso2avc1mp41"
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """The coded pictures of a file and their times.
+    """The samples of the track, one coded picture each.
 
     Args:
-        payloads: length-prefixed NALs, one entry a picture.
-        ticks: int64[n], rising, from 0, in 1/TICKS_PER_S s.
+        payloads: length-prefixed NAL units of every sample.
+        ticks: int64[n] decoding times from 0, increasing, in 1/TICKS_PER_S s.
         is_keyframe: bool[n].
-        end_tick: where the last picture ends.
-        edit_tick: the tick that an edit list presents as time 0; earlier ones come out
-            with a negative time.
+        end_tick: end of the last sample.
+        edit_tick: media time at which the edit list starts the presentation; earlier samples
+            have negative presentation times.
     """
 
     payloads: Sequence[bytes]
@@ -43,7 +43,7 @@ class Samples:
 def write_mp4(
     out: BinaryIO, samples: Samples, sets: tuple[bytes, bytes], size: tuple[int, int]
 ) -> None:
-    """Writes one whole file; `sets` are SPS and PPS, `size` (width, height) in pixels."""
+    """Writes a complete file; `sets` are SPS and PPS, `size` (width, height) in pixels."""
     sizes = np.array([len(payload) for payload in samples.payloads], np.int64)
     ftyp = _box(b"ftyp", _FTYP)
     out.write(ftyp)
@@ -105,7 +105,7 @@ def _moov(
 
 
 def _stts(steps: IntArray) -> bytes:
-    """Run-length codes the durations."""
+    """Run-length encodes the sample durations."""
     starts = np.flatnonzero(np.diff(steps, prepend=-1))
     runs = np.diff(np.append(starts, len(steps)))
     table = np.stack([runs, steps[starts]], axis=1)

@@ -1,4 +1,4 @@
-"""Draws what a camera sees of a drive, and says where every actor is in the picture."""
+"""Renders what a camera sees of a drive, with the bounding box of every visible actor."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from synth.spec import FleetSpec, rng
 from synth.traffic import KERB_M, SIZES_M, Actor
 
 Boxes = dict[str, list[Any]]
-"""Columns of synth.truth.BOXES less drive and log_name."""
+"""Columns of synth.truth.BOXES without drive and log_name."""
 
 FAR_M = 110.0
 SMALLEST_PX = 3.0
@@ -39,9 +39,11 @@ _STRIPS = (
     ((KERB_M, _LEFT_EDGE_M), _ASPHALT),
     *(((d - 0.12 / 2, d + 0.12 / 2), _PAINT) for d in _LINES_M),
 )
-"""Right and left edge, m left of the first lane's middle, and colour, bottom layer first."""
+"""Right and left edge, as offsets in m from the first lane's centre line, and colour.
+
+The bottom layer comes first."""
 _REACH_M = {kind: float(np.hypot(*size[:2])) / 2 + 0.5 for kind, size in SIZES_M.items()}
-"""Radius that holds an actor of a class with its limbs, lamps and shadow."""
+"""Radius around an actor of a class that contains its limbs, lamps and shadow."""
 _BOX_COLUMNS = (
     "camera",
     "t_ns",
@@ -56,7 +58,7 @@ _BOX_COLUMNS = (
 
 
 class Painter:
-    """Draws one camera of one drive, uint8[height, width, 3] BGR a picture."""
+    """Renders pictures of one camera of one drive, uint8[height, width, 3] BGR."""
 
     def __init__(self, spec: FleetSpec, drive: Drive, camera: str) -> None:
         self._drive, self._camera = drive, camera
@@ -66,8 +68,8 @@ class Painter:
         knots = [(a.knots[0, 0], a.knots[-1, 0]) for a in self._actors]
         self._alive = np.array(knots).reshape(-1, 2)
         self._back = _backdrop(spec.width, spec.height)
-        # Detectors know photographs: soft edges and grain double how many cars they find.
-        self._lens = spec.width // 320
+        # Detectors are trained on photographs: with blur and grain they find twice as many cars.
+        self._blur_px = spec.width // 320
         dice = rng(spec.seed, drive.index, f"grain {camera}")
         self._grain = dice.integers(0, 21, self._back.shape, np.uint8)
         self._light = _headlights(spec.width, spec.height, camera) if drive.dark else None
@@ -75,10 +77,15 @@ class Painter:
     def frame_renderer(
         self, t_s: FloatArray, boxes: list[Boxes], shown_s: float = 0.0
     ) -> Callable[[int], Image]:
-        """Returns what draws frame k of the given times; appends a table of what they show.
+        """Returns a function that renders frame k of the given times.
 
-        Frames before `shown_s` are hidden and have no rows. A drawn picture is valid until
-        the next is drawn.
+        Args:
+            t_s: times of the frames, from the drive's start.
+            boxes: a table is appended to it, which gains the rows of every frame rendered.
+            shown_s: frames before this time are hidden by the edit list and get no rows.
+
+        Returns:
+            The function; its pictures share a buffer, so each is valid until the next call.
         """
         table: Boxes = {name: [] for name in _BOX_COLUMNS}
         boxes.append(table)
@@ -96,30 +103,30 @@ class Painter:
     def draw(
         self, t_s: float, without: int | None = None, canvas: Image | None = None
     ) -> tuple[Image, list[tuple[Any, ...]]]:
-        """Draws the picture of an instant; returns it with its rows of boxes.
+        """Renders the picture at one time; returns it with the rows of its boxes.
 
         Args:
-            t_s: the instant, from the drive's start.
-            without: a track_id to leave out.
-            canvas: what to draw on; a new picture if None.
+            t_s: time from the drive's start.
+            without: track_id of an actor to leave out.
+            canvas: the picture to overwrite; a new one if None.
         """
-        eye, s = self._eye(t_s)
+        view, s = self._view(t_s)
         picture = np.empty_like(self._back) if canvas is None else canvas
         np.copyto(picture, self._back)
-        self._draw_road(picture, eye, s)
+        self._draw_road(picture, view, s)
         lamps: list[Lamp] = []
         drawn: list[tuple[Actor, Outline]] = []
-        for actor, pose in self._in_sight(eye, t_s, s):
+        for actor, pose in self._in_view(view, t_s, s):
             if actor.track_id == without:
                 continue
             if actor.kind == "person":
-                outline = draw_person(picture, eye, actor, pose, t_s)
+                outline = draw_person(picture, view, actor, pose, t_s)
             else:
-                outline = draw_vehicle(picture, eye, actor, pose, lamps)
+                outline = draw_vehicle(picture, view, actor, pose, lamps)
             if outline is not None:
                 drawn.append((actor, outline))
-        if self._lens > 1:
-            cv2.blur(picture, (self._lens, self._lens), dst=picture)
+        if self._blur_px > 1:
+            cv2.blur(picture, (self._blur_px, self._blur_px), dst=picture)
         cv2.add(picture, self._grain, dst=picture)
         if self._light is not None:
             cv2.multiply(picture, self._light, dst=picture, scale=1 / 255)
@@ -135,22 +142,26 @@ class Painter:
                 )
         return picture, self._rows(drawn, t_s)
 
-    def _eye(self, t_s: float) -> tuple[Pinhole, float]:
+    def _view(self, t_s: float) -> tuple[Pinhole, float]:
         motion = self._drive.motion
         at = min(max(0.0, t_s * SIM_HZ), len(motion.t_s) - 1.0)
         low = min(int(at), len(motion.t_s) - 2)
         share = at - low
 
-        def now(values: FloatArray) -> float:
+        def interpolated(values: FloatArray) -> float:
             return float(values[low] * (1 - share) + values[low + 1] * share)
 
-        eye = pinhole(
-            self._camera, now(motion.x_m), now(motion.y_m), now(motion.heading_rad), self._size
+        view = pinhole(
+            self._camera,
+            interpolated(motion.x_m),
+            interpolated(motion.y_m),
+            interpolated(motion.heading_rad),
+            self._size,
         )
-        return eye, now(motion.s_m)
+        return view, interpolated(motion.s_m)
 
-    def _in_sight(self, eye: Pinhole, t_s: float, s: float) -> list[tuple[Actor, FloatArray]]:
-        """Finds the actors that may be seen and their poses (x m, y m, rad), farthest first."""
+    def _in_view(self, view: Pinhole, t_s: float, s: float) -> list[tuple[Actor, FloatArray]]:
+        """Lists the actors in the field of view with poses (x m, y m, rad), farthest first."""
         found: list[tuple[float, Actor, FloatArray]] = []
         for k in np.flatnonzero((self._alive[:, 0] <= t_s) & (t_s < self._alive[:, 1])):
             actor = self._actors[k]
@@ -159,39 +170,39 @@ class Painter:
                 continue
             places, headings = self._road.at(np.array([actor_s]), np.array([actor_d]))
             heading = float(headings[0]) + (0.0 if actor.facing >= 0 else np.pi)
-            away = float(np.hypot(places[0, 0] - eye.x_m, places[0, 1] - eye.y_m))
+            away = float(np.hypot(places[0, 0] - view.x_m, places[0, 1] - view.y_m))
             reach_m = _REACH_M[actor.kind]
-            if away < FAR_M and eye.may_show(places[0, 0], places[0, 1], reach_m):
+            if away < FAR_M and view.may_show(places[0, 0], places[0, 1], reach_m):
                 found.append((away, actor, np.append(places[0], heading)))
         found.sort(key=lambda entry: (-entry[0], entry[1].track_id))
         return [entry[1:] for entry in found]
 
-    def _draw_road(self, picture: Image, eye: Pinhole, s: float) -> None:
+    def _draw_road(self, picture: Image, view: Pinhole, s: float) -> None:
         reach = np.concatenate(
             [np.arange(0, 12, 0.5), np.arange(12, 40, 2.0), np.arange(40, 131, 6)]
         )
         along = s + np.concatenate([-reach[:0:-1], reach])
         edges = np.array([span for span, _ in _STRIPS])
-        sides = self._ground(eye, along, edges[..., None])
+        sides = self._ground(view, along, edges[..., None])
         for (right, left), (_, colour) in zip(sides, _STRIPS, strict=True):
             outline = clip_near(np.concatenate([right, left[::-1]]))
             if len(outline) > 2:
-                fill_polygons(picture, [eye.project(outline)], colour)
+                fill_polygons(picture, [view.project(outline)], colour)
         dashes = np.arange(np.floor((s - 40) / 9), np.ceil((s + 90) / 9)) * 9.0
         for d in (LANE_M / 2, 2.5 * LANE_M + 0.6):
             corners_s = dashes[:, None] + np.array([0.0, 3.0, 3.0, 0.0])
             corners_d = np.broadcast_to(d + np.array([-0.07, -0.07, 0.07, 0.07]), corners_s.shape)
-            seen = self._ground(eye, corners_s, corners_d)
+            seen = self._ground(view, corners_s, corners_d)
             whole = seen[(seen[..., 0] > NEAR_M).all(axis=1)]
             if len(whole):
-                fill_polygons(picture, list(eye.project(whole)), _PAINT)
+                fill_polygons(picture, list(view.project(whole)), _PAINT)
 
-    def _ground(self, eye: Pinhole, s: FloatArray, d: FloatArray) -> FloatArray:
+    def _ground(self, view: Pinhole, s: FloatArray, d: FloatArray) -> FloatArray:
         places, _ = self._road.at(s, d)
-        return eye.to_camera(np.concatenate([places, np.zeros((*places.shape[:-1], 1))], axis=-1))
+        return view.to_camera(np.concatenate([places, np.zeros((*places.shape[:-1], 1))], axis=-1))
 
     def _rows(self, drawn: list[tuple[Actor, Outline]], t_s: float) -> list[tuple[Any, ...]]:
-        """Lists the boxes of drawn actors, farthest first in and nearest last."""
+        """Lists the boxes of drawn actors, which are ordered farthest first."""
         width, height = self._size
         boxes = [np.clip(outline, 0, [width, height, width, height]) for _, outline in drawn]
         rows = []
@@ -207,7 +218,7 @@ class Painter:
 
 
 def _hidden(box: FloatArray, nearer: list[FloatArray]) -> float:
-    """Returns the share of a box that others cover, sampled on 16 x 16 points."""
+    """Estimates the share of a box that nearer ones cover, from a grid of 16 x 16 points."""
     u = box[0] + (np.arange(16) + 0.5) / 16 * (box[2] - box[0])
     v = box[1] + (np.arange(16) + 0.5) / 16 * (box[3] - box[1])
     covered = np.zeros((16, 16), np.bool_)
@@ -218,7 +229,7 @@ def _hidden(box: FloatArray, nearer: list[FloatArray]) -> float:
 
 
 def _backdrop(width: int, height: int) -> Image:
-    """Draws the sky above the horizon and grass below."""
+    """Renders the background: sky above the horizon, grass below."""
     rows = np.arange(height)[:, None] / height
     sky = np.array([235, 206, 160]) + rows * 2 * (np.array([240, 232, 222]) - [235, 206, 160])
     ground = np.array(_GRASS) * (0.75 + 0.5 * (rows - 0.5))
@@ -227,7 +238,7 @@ def _backdrop(width: int, height: int) -> Image:
 
 
 def _headlights(width: int, height: int, camera: str) -> Image:
-    """Maps how much light reaches a pixel at night, 255 for daylight: a cone ahead, else dim."""
+    """Maps the illumination of pixels at night, 255 as by day: headlights ahead, dim elsewhere."""
     v, u = np.mgrid[0:height, 0:width]
     sky = v < height / 2
     light = np.where(sky, 8.0, 22.0)

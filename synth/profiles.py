@@ -1,6 +1,6 @@
-"""Smooth shapes that manoeuvres are made of, sampled at SIM_HZ.
+"""Smooth profiles over time that manoeuvres consist of, sampled at SIM_HZ.
 
-Every profile is limited in jerk: pedals and steering wheels are moved by muscles.
+All are limited in jerk, as people cannot move pedals and steering wheels abruptly.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ DT_S = 1 / SIM_HZ
 
 
 def steps(duration_s: float) -> int:
-    """Counts the simulation steps of a duration, at least one.
+    """Converts a duration to simulation steps, at least one.
 
     >>> steps(1.5)
     150
@@ -23,12 +23,12 @@ def steps(duration_s: float) -> int:
 
 
 def phase(n: int) -> FloatArray:
-    """Lays n instants evenly into (0, 1), each in the middle of its step."""
+    """Returns n evenly spaced instants of (0, 1), each in the middle of its step."""
     return np.asarray((np.arange(n) + 0.5) / n)
 
 
 def plateau(n: int, rise: float) -> FloatArray:
-    """Rises from 0 to 1, holds, and falls, with raised cosines over `rise` of either end.
+    """Rises from 0 to 1, holds and falls; both edges are raised cosines of length `rise`.
 
     >>> plateau(4, 0.25).round(2).tolist()
     [0.5, 1.0, 1.0, 0.5]
@@ -38,9 +38,15 @@ def plateau(n: int, rise: float) -> FloatArray:
 
 
 def ramp(change: float, peak: float, jerk: float) -> FloatArray:
-    """Accelerates by `change` m/s with at most `peak` m/s2, reached with mean slope `jerk` m/s3.
+    """Returns an acceleration profile for a change of speed.
 
-    Returns float64[n], m/s2, whose sum times DT_S is exactly the change.
+    Args:
+        change: of the speed, m/s.
+        peak: largest acceleration, m/s2.
+        jerk: mean slope of the edges, m/s3.
+
+    Returns:
+        float64[n] in m/s2, whose sum times DT_S is exactly the change.
 
     >>> float(ramp(-5.0, 2.0, 1.5).sum().round(6)) * DT_S
     -5.0
@@ -55,25 +61,25 @@ def ramp(change: float, peak: float, jerk: float) -> FloatArray:
 
 
 def hold(duration_s: float) -> FloatArray:
-    """Holds zero."""
+    """Returns zeros."""
     return np.zeros(steps(duration_s))
 
 
 def shift(distance: float, duration_s: float) -> FloatArray:
-    """Moves from 0 to `distance` along the quintic whose ends have no speed and no acceleration."""
+    """Moves from 0 to `distance` on the quintic with no speed or acceleration at its ends."""
     u = phase(steps(duration_s))
     return np.asarray(distance * u**3 * (10 - 15 * u + 6 * u * u))
 
 
 def swerve(peak: float, duration_s: float) -> FloatArray:
-    """Moves aside and back: the lateral offset, m, of an evasive S.
+    """Returns the lateral offset in m of an evasive manoeuvre to one side and back.
 
-    The lateral acceleration is one tapered cosine period, made to sum to zero; being even
-    about its middle, its double integral then ends at zero as well.
+    The lateral acceleration is one tapered period of a cosine with zero mean. As it is even
+    about its middle, its double integral ends at zero too.
 
     Args:
-        peak: largest lateral acceleration, m/s2; its sign is the side.
-        duration_s: of the whole S.
+        peak: largest lateral acceleration, m/s2; positive to the left.
+        duration_s: of the whole manoeuvre.
     """
     n = steps(duration_s)
     window = plateau(n, 0.14)

@@ -1,4 +1,4 @@
-"""One drive, simulated: everything that a writer puts into a recording's files."""
+"""Simulates one drive: everything that a writer needs for the files of a recording."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from synth.traffic import Traffic, populate
 
 _HOURS = (8, 22, 12, 16)
 _FIRST_DAY = datetime.fromisoformat("2026-01-05")
-"""Local time without a zone, as recorders stamp their files."""
+"""Local time without time zone, as in the file names of recorders."""
 
 
 @dataclass(frozen=True, slots=True)
 class Drive:
     """One drive of a fleet.
 
-    `start` is what the recorder's clock says, local time without a zone; `sensed` the
-    noisy signals, one entry a simulation step.
+    `start` is the time of the recorder's clock, local without time zone; `sensed` are the noisy
+    signals, one entry per simulation step.
     """
 
     index: int
@@ -39,7 +39,7 @@ class Drive:
 
 
 def simulate(spec: FleetSpec, index: int) -> Drive:
-    """Simulates drive `index`; the second of every four drives is at night."""
+    """Simulates drive `index`; the second of every four is at night."""
 
     def fresh(purpose: str) -> np.random.Generator:
         return rng(spec.seed, index, purpose)

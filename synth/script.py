@@ -1,9 +1,8 @@
-"""The script of a drive: benign driving with events injected at known times.
+"""Scripts of drives: benign driving with events injected at known times.
 
-A script is a chain of phases. A phase says, step by step at SIM_HZ, how the car is to
-accelerate, how the road bends, where in its lanes the car is to be, and what the driver
-does with blinkers, gear and assistant. Benign driving stays at or below 2 m/s2 in either
-direction; only injected events go beyond.
+A script is a sequence of phases. A phase gives for every simulation step the acceleration of the
+car, the curvature of the road, the lateral offset, and the state of blinkers, gear and driver
+assistance. Benign driving stays within 2 m/s2 in both axes; only injected events exceed it.
 """
 
 from __future__ import annotations
@@ -18,14 +17,14 @@ from synth.profiles import DT_S, SIM_HZ, hold, plateau, ramp, shift, steps, swer
 
 LANE_M = 3.5
 CALM_S = 8.0
-"""Events lie at least this far apart."""
+"""Least time between two events."""
 _BENIGN = 1.9
-"""Largest acceleration of benign driving, m/s2 in either direction."""
+"""Largest longitudinal acceleration of benign driving, m/s2 in either direction."""
 
 
 @dataclass(frozen=True, slots=True)
 class Injected:
-    """One injected event, in simulation steps from the drive's start, end excluded."""
+    """One injected event, in simulation steps from the drive's start; `end` is exclusive."""
 
     type: str
     start: int
@@ -36,10 +35,18 @@ class Injected:
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A drive, planned: one entry a step, float64[n] or bool[n].
+    """A planned drive, one entry per simulation step: float64[n] or bool[n].
 
-    accel in m/s2, curvature of the road in 1/m, offset in m left of the first lane's
-    middle, torque of the driver's hands as extra steering wheel angle in rad.
+    Args:
+        accel: longitudinal acceleration, m/s2.
+        curvature: of the road, 1/m.
+        offset: to the left of the first lane's centre line, m.
+        torque: of the driver's hands, as an additional steering wheel angle in rad.
+        blinker_left: bool.
+        blinker_right: bool.
+        engaged: whether driver assistance steers.
+        parked: whether the gear is park.
+        events: the injected events, in order.
     """
 
     accel: FloatArray
@@ -66,7 +73,7 @@ class _Phase:
 
 @dataclass(slots=True)
 class _Car:
-    """What the next phase starts from: speed m/s, lane offset m, assistant."""
+    """The state at the end of the phases so far: speed m/s, lane offset m, assistance."""
 
     speed: float = 0.0
     offset: float = 0.0
@@ -75,7 +82,7 @@ class _Car:
     steps: int = 0
 
     def add(self, phase: _Phase) -> int:
-        """Appends a phase; returns the step that it starts at."""
+        """Appends a phase; returns its first step."""
         start = self.steps
         self.phases.append((phase, self.offset, self.engaged))
         self.steps += len(phase.accel)
@@ -89,16 +96,16 @@ class _Car:
         return start
 
     def go(self, speed: float, peak: float, jerk: float = 1.8) -> None:
-        """Changes speed."""
+        """Changes the speed, m/s, with limits on acceleration and jerk."""
         if abs(speed - self.speed) > 1e-6:
             self.add(_Phase(ramp(speed - self.speed, peak, jerk)))
             self.speed = speed
 
 
 def write_script(rng: np.random.Generator, duration_s: float, events_per_minute: float) -> Script:
-    """Writes the script of one drive.
+    """Generates the script of one drive.
 
-    Types take turns in a shuffled order, so that each is as frequent as the others.
+    Event types take turns in a shuffled order, so that all are equally frequent.
     """
     car = _Car()
     events: list[Injected] = []
@@ -124,7 +131,7 @@ def write_script(rng: np.random.Generator, duration_s: float, events_per_minute:
         if calm < CALM_S * SIM_HZ:
             car.add(_Phase(hold(CALM_S - calm * DT_S)))
         left_s = (total - car.steps) * DT_S
-        if left_s <= kind.longest_s:  # the way to it took long: what is cut off is no truth
+        if left_s <= kind.longest_s:  # the approach took long; a truncated event would be no truth
             _benign(car, rng, left_s)
             break
         events.append(replace(kind.inject(car, rng), type=name))
@@ -216,7 +223,7 @@ def _gentle_turn(car: _Car, rng: np.random.Generator) -> None:
 
 
 def _turn(car: _Car, turn_rad: float, accel_mps2: float) -> int:
-    """Turns at constant speed and a peak lateral acceleration; returns its first step."""
+    """Turns at constant speed with a peak lateral acceleration; returns the first step."""
     rise = 0.3
     rate = accel_mps2 / car.speed
     n = steps(abs(turn_rad) / rate / (1 - rise))
@@ -227,7 +234,7 @@ def _turn(car: _Car, turn_rad: float, accel_mps2: float) -> int:
     return car.add(_Phase(np.zeros(n), curvature, blinker=side))
 
 
-# --- injected events: a span of steps, and what happened in it
+# --- injected events: each returns its span of steps and its parameters
 
 
 def _hard_brake(car: _Car, rng: np.random.Generator) -> Injected:
@@ -333,7 +340,7 @@ def _disengagement(car: _Car, rng: np.random.Generator) -> Injected:
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """How one type of event is brought about: speeds to come with, and times it may take."""
+    """How to inject one type of event: range of initial speeds in m/s, and durations."""
 
     inject: Callable[[_Car, np.random.Generator], Injected]
     speeds: tuple[float, float]
@@ -343,11 +350,11 @@ class _Kind:
 
     @property
     def longest_s(self) -> float:
-        """Approach and event hardly ever take longer; an event cut off by the end is dropped."""
+        """Longest time that approach and event usually take; truncated events are dropped."""
         return self.event_s + 24.0
 
     def approach(self, car: _Car, rng: np.random.Generator) -> None:
-        """Brings the car to a speed from which the event can happen, and settles."""
+        """Brings the car to an initial speed of the event, and holds it for a while."""
         low, high = self.speeds
         if not low <= car.speed <= high:
             car.go(rng.uniform(low, high), rng.uniform(1.2, _BENIGN))

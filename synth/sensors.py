@@ -1,9 +1,9 @@
-"""What the car's sensors report of its motion, as columns of schemas.signals.
+"""Sensor models: the signals that the car reports of its motion, with noise.
 
-Default noise (scale 1), one standard deviation: acceleration 0.15 m/s2 white and 0.05
-bias; speed 0.05 m/s, half of it slow, none at standstill (wheel pulses); steering 0.3
-degrees; yaw rate 0.003 rad/s; heading 0.5 degrees slow and 0.02 white (a fused attitude
-drifts, it does not jitter); position 1.5 m slow.
+Standard deviations at scale 1: acceleration 0.15 m/s2 white (vertical 0.2) and 0.05 bias; speed
+0.05 m/s, half of the variance slow, none at standstill (wheel pulses); steering 0.3 degrees; yaw
+rate 0.003 rad/s; heading 0.5 degrees slow and 0.02 white (a fused attitude drifts and does not
+jitter); position 1.5 m slow. Slow noise is a first-order Gauss-Markov process.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Columns = dict[str, AnyArray]
 
 
 def clean(motion: Motion) -> Columns:
-    """Reports the truth: every signal of the car at every step, by its schemas.signals name."""
+    """Returns the true signals at every simulation step, by their names in schemas.signals."""
     return {
         "speed_mps": motion.speed_mps,
         "accel_x_mps2": motion.accel_x_mps2,
@@ -42,7 +42,7 @@ def clean(motion: Motion) -> Columns:
 
 
 def sense(motion: Motion, rng: np.random.Generator, scale: float) -> Columns:
-    """Reports what noisy sensors see; `scale` 0 gives the truth."""
+    """Returns the signals with sensor noise; `scale` 0 gives the true ones."""
     columns = clean(motion)
     if not scale:
         return columns

@@ -1,4 +1,4 @@
-"""What a synthetic fleet is asked to be, and where its randomness comes from."""
+"""Specification of a synthetic fleet, and its reproducible random generators."""
 
 from __future__ import annotations
 
@@ -28,19 +28,20 @@ class FleetSpec:
     """A fleet to synthesise; equal specs give byte-identical files.
 
     Args:
-        drives: how many drives, each one log.
+        drives: number of drives, each one log.
         minutes: length of a drive.
-        seed: names the fleet; drive k of a seed is the same in fleets of any size.
+        seed: of the fleet; drive k of a seed is the same in fleets of any size.
         format: row of `synth.WRITERS`.
-        width: pixels of a picture, even.
-        height: pixels of a picture, even.
-        cameras: which cameras record; "front" is among them.
-        video: False writes a tiny blank front picture, so that hours take seconds.
-        noise: scale of the sensors' noise; 0 is none.
-        gaps: telemetry gaps a minute and scale of dropped frames; 0 is none. Gaps keep
-            clear of injected events, so that what the truth names can be observed.
-        clock_offset_s: how far the recorder's clock is off.
-        events_per_minute: wanted rate of injected events.
+        width: of the pictures in pixels, even.
+        height: of the pictures in pixels, even.
+        cameras: names of the cameras that record, "front" among them.
+        video: False replaces the pictures by tiny black ones of the front camera, so that hours
+            take seconds.
+        noise: scale of the sensor noise; 0 is none.
+        gaps: telemetry gaps per minute, and scale of dropped frames; 0 is none. Gaps do not
+            overlap injected events, so that every true event can be observed.
+        clock_offset_s: error of the recorder's clock.
+        events_per_minute: target rate of injected events.
     """
 
     drives: int
@@ -57,22 +58,28 @@ class FleetSpec:
     events_per_minute: float = 1.5
 
     def __post_init__(self) -> None:
-        """Refuses what cannot be made, naming the field and its range."""
+        """Raises UsageError for a value out of range, naming the field and the range."""
         for name, (low, high) in _BOUNDS.items():
             value = getattr(self, name)
             if not low <= value <= high:
-                raise UsageError(f"synth: {name} is {value}; choose {low} to {high}")
+                raise UsageError(f"synth: {name} is {value}; choose a value from {low} to {high}")
         if self.width % 2 or self.height % 2:
-            raise UsageError(f"synth: picture size {self.width}x{self.height} must be even")
+            raise UsageError(
+                f"synth: picture size {self.width}x{self.height}; choose an even width and height"
+            )
         if "front" not in self.cameras or len(set(self.cameras)) != len(self.cameras):
-            raise UsageError(f"synth: cameras {self.cameras} must be distinct, 'front' among them")
+            raise UsageError(
+                f"synth: cameras {self.cameras}; choose distinct ones, 'front' among them"
+            )
         unknown = sorted(set(self.cameras) - set(CAMERAS))
         if unknown:
-            raise UsageError(f"synth: unknown cameras {unknown}; choose among {list(CAMERAS)}")
+            raise UsageError(
+                f"synth: unknown cameras {unknown}; choose one of: {', '.join(CAMERAS)}"
+            )
 
 
 def rng(seed: int, drive: int, purpose: str) -> np.random.Generator:
-    """Makes the generator of one purpose of one drive.
+    """Returns the random generator for one purpose of one drive.
 
     >>> rng(7, 0, "noise").integers(100) - rng(7, 0, "noise").integers(100)
     np.int64(0)

@@ -1,7 +1,7 @@
-"""Writes a drive as a TeslaCam event folder: the files a Tesla leaves on its USB drive.
+"""Writes a drive as a TeslaCam event folder, as a Tesla does on its USB drive.
 
-OUT/<vehicle>/TeslaCam/SavedClips/<stamp>/ holds <stamp>-<camera>.mp4 of a minute each and
-event.json. Every frame carries its telemetry in an SEI NAL, but in telemetry gaps.
+OUT/<vehicle>/TeslaCam/SavedClips/<stamp>/ has <stamp>-<camera>.mp4 of one minute each, and
+event.json. Every frame has its telemetry in an SEI NAL unit, except in telemetry gaps.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _AEB = "vehicle_auto_emergency_braking"
 
 
 def write_teslacam(spec: FleetSpec, drive: Drive, fs: AbstractFileSystem, root: str) -> Written:
-    """Writes one drive under `root`, a path of `fs`."""
+    """Writes one drive below `root`, a path of `fs`."""
     stamp = drive.start.strftime("%Y-%m-%d_%H-%M-%S")
     name = f"{drive.vehicle}/TeslaCam/SavedClips/{stamp}"
     folder = f"{root}/{name}"
@@ -68,14 +68,14 @@ def write_teslacam(spec: FleetSpec, drive: Drive, fs: AbstractFileSystem, root: 
 
 
 def _minutes(duration_s: float) -> Iterator[tuple[int, int, float]]:
-    """Cuts a drive into files: number, start and length in seconds."""
+    """Splits a drive into files: number, start and length in s."""
     for minute in range(math.ceil(duration_s / CLIP_S)):
         start = minute * CLIP_S
         yield minute, start, min(float(CLIP_S), duration_s - start)
 
 
 def _gaps(spec: FleetSpec, drive: Drive) -> FloatArray:
-    """Draws the telemetry gaps, float64[k, 2] of (start, end) s, clear of injected events."""
+    """Draws the telemetry gaps, float64[k, 2] of (start, end) s, away from injected events."""
     dice = rng(spec.seed, drive.index, "gaps")
     duration_s = len(drive.motion.t_s) * DT_S
     starts = np.sort(dice.uniform(0, duration_s, dice.poisson(spec.gaps * duration_s / 60)))
@@ -88,7 +88,7 @@ def _gaps(spec: FleetSpec, drive: Drive) -> FloatArray:
 
 
 def _telemetry(drive: Drive, t_s: FloatArray, gaps: FloatArray) -> list[bytes]:
-    """Encodes what the sensors said at each frame; b"" in a gap."""
+    """Encodes the sensed signals at every frame as SEI NAL units; b"" in a gap."""
     at = np.clip(t_s * SIM_HZ, 0.0, len(drive.motion.t_s) - 1.0)
     steps = np.arange(int(at[0]), int(at[-1]) + 2)[: len(drive.motion.t_s) - int(at[0])]
     floats = {name: np.interp(at, steps, drive.sensed[name][steps]).tolist() for name in _LINEAR}
@@ -117,10 +117,10 @@ def _telemetry(drive: Drive, t_s: FloatArray, gaps: FloatArray) -> list[bytes]:
 
 
 def _event_json(drive: Drive) -> tuple[bytes, list[Injected]]:
-    """Writes event.json, and the event that its annotation stands for where it is one.
+    """Returns the content of event.json, and the true event that it marks, if any.
 
-    The first hard brake of every drive is taken for the car's own emergency braking; a
-    drive without one was saved by hand. The annotation's time has whole seconds.
+    The first hard brake of a drive counts as automatic emergency braking; a drive without one
+    was saved by the driver. The time of the annotation is in whole seconds.
     """
     brake = next((e for e in drive.script.events if e.type == "hard_brake"), None)
     step = brake.anchor if brake else len(drive.motion.t_s) - 1

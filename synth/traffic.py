@@ -1,7 +1,8 @@
-"""Who else is on the road: cars, trucks and people, placed along the road of one drive.
+"""Traffic: cars, trucks and pedestrians along the road of one drive.
 
-The road is known by its distance `s` (as the ego car drove it) and the offset `d` left of
-the first lane's middle. An actor is a chain of knots (t, s, d), interpolated linearly.
+Positions are in road coordinates: distance `s` along the road as the ego car drove it, and
+offset `d` to the left of the first lane's centre line. A trajectory is a list of knots
+(t, s, d), interpolated linearly.
 """
 
 from __future__ import annotations
@@ -29,17 +30,22 @@ SIZES_M: dict[Class, tuple[float, float, float]] = {
 """Length, width and height by class."""
 _SIGHT_M = 130.0
 _MET_S = 1.8
-"""How long before the end of a crossing the person is in the car's way."""
+"""Time from the middle of a pedestrian's crossing to the end of the event."""
 _BEND_RAD = 0.3
-"""Where the road turns by more within sight of a corner, nobody walks."""
+"""No pedestrians where the road turns by more: they would come near at the corner."""
 _LEADLESS = ("cut_in", "lane_change", "pedestrian_crossing")
 
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Somebody on the road: from knots[0, 0] to knots[-1, 0] s, float64[k, 3] of (t, s, d).
+    """One road user, present from its first knot to its last.
 
-    `facing` is 1 along the road, -1 against it, 0 across it; `hue` picks the looks.
+    Args:
+        track_id: from 1.
+        kind: class.
+        knots: float64[k, 3] of (t s, s m, d m).
+        facing: 1 along the road, -1 against it, 0 across it.
+        hue: selects colours and gait.
     """
 
     track_id: int
@@ -49,7 +55,7 @@ class Actor:
     hue: int
 
     def at(self, t_s: float) -> tuple[float, float]:
-        """Returns s and d at a time."""
+        """Returns s and d in m at a time."""
         t = self.knots[:, 0]
         return (
             float(np.interp(t_s, t, self.knots[:, 1])),
@@ -59,7 +65,7 @@ class Actor:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """Everybody on a drive, and the vehicle ahead as a signal: NaN where there is none."""
+    """The actors of a drive, and the signals of the lead vehicle, NaN where there is none."""
 
     actors: tuple[Actor, ...]
     lead_distance_m: FloatArray
@@ -67,7 +73,7 @@ class Traffic:
 
 
 def populate(script: Script, motion: Motion, rng: np.random.Generator) -> Traffic:
-    """Puts traffic on the road of a drive."""
+    """Generates the traffic of a drive."""
     lead_gap = np.full(len(motion.t_s), np.nan)
     chains: list[tuple[Class, FloatArray, int]] = []
     chains += _leads(script.events, motion, rng, lead_gap)
@@ -84,7 +90,7 @@ def populate(script: Script, motion: Motion, rng: np.random.Generator) -> Traffi
 
 
 def _chain(motion: Motion, steps: IntArray, gap: FloatArray, d: FloatArray) -> FloatArray:
-    """Follows the ego car at a gap between bumpers; knots at the given steps."""
+    """Returns the knots, at the given steps, of a car at a bumper-to-bumper gap ahead."""
     middle = motion.s_m[steps] + NOSE_M + gap + SIZES_M["car"][0] / 2
     return np.stack([motion.t_s[steps], middle, d], axis=1)
 
@@ -92,7 +98,7 @@ def _chain(motion: Motion, steps: IntArray, gap: FloatArray, d: FloatArray) -> F
 def _leads(
     events: tuple[Injected, ...], motion: Motion, rng: np.random.Generator, lead_gap: FloatArray
 ) -> list[tuple[Class, FloatArray, int]]:
-    """Drives ahead through most of the stretches that no event needs to be empty."""
+    """Adds lead vehicles in most spans where no event needs an empty lane ahead."""
     breaks = [(event.start, event.end) for event in events if event.type in _LEADLESS]
     edges = [0, *(edge for span in breaks for edge in span), len(motion.t_s)]
     chains: list[tuple[Class, FloatArray, int]] = []
@@ -120,7 +126,7 @@ def _leads(
 def _cut_ins(
     events: tuple[Injected, ...], motion: Motion, lead_gap: FloatArray
 ) -> list[tuple[Class, FloatArray, int]]:
-    """Lets a car of the other lane in at the event's gap, halfway across at its anchor."""
+    """Adds cars that change into our lane at the event's gap, halfway across at its anchor."""
     chains: list[tuple[Class, FloatArray, int]] = []
     for event in events:
         if event.type != "cut_in":
@@ -141,9 +147,9 @@ def _cut_ins(
 
 
 def _crossings(events: tuple[Injected, ...], motion: Motion) -> list[tuple[Class, FloatArray, int]]:
-    """Walks a person across, a few metres ahead of where the car is when they are done.
+    """Adds pedestrians that cross a few metres ahead of where the car is at the event's end.
 
-    They are before the car's middle shortly before its slowest, so that they are seen near.
+    They pass the centre of its lane shortly before it is slowest, and so are seen near.
     """
     chains: list[tuple[Class, FloatArray, int]] = []
     for event in events:
@@ -158,7 +164,7 @@ def _crossings(events: tuple[Injected, ...], motion: Motion) -> list[tuple[Class
 
 
 def _oncoming(motion: Motion, rng: np.random.Generator) -> list[tuple[Class, FloatArray, int]]:
-    """Meets a vehicle of the opposite lanes every few seconds."""
+    """Adds oncoming vehicles, one every few seconds."""
     chains: list[tuple[Class, FloatArray, int]] = []
     t = 0.0
     while (t := t + float(rng.exponential(6.0))) < motion.t_s[-1]:
@@ -175,9 +181,9 @@ def _oncoming(motion: Motion, rng: np.random.Generator) -> list[tuple[Class, Flo
 
 
 def _kerbside(motion: Motion, rng: np.random.Generator) -> list[tuple[Class, FloatArray, int]]:
-    """Parks cars at the kerb and walks people along a path behind a wide verge.
+    """Adds parked cars at the kerb, and pedestrians on a path behind a wide verge.
 
-    So far off that nobody but an injected pedestrian comes near: the truth is complete.
+    The path is so far away that only injected pedestrians come near, and the truth is complete.
     """
     chains: list[tuple[Class, FloatArray, int]] = []
     s = 10.0

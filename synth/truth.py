@@ -1,15 +1,15 @@
-"""What truly happened on the drives of a synthetic fleet, as Parquet under OUT/truth/.
+"""Ground truth of a synthetic fleet, as Parquet tables in OUT/truth/.
 
-`t_ns` counts from the log's start exactly as a reader's does. `log_name` is the name that
-discovery gives the log when it is pointed at OUT; `drive` names the drive.
+`t_ns` counts from the log's start, as in a reader's output. `log_name` is the name that
+discovery gives the log when run on OUT; `drive` is the name of the drive.
 
-- events: one injected event. `params` is compact JSON of its numbers, units in the names.
-- boxes: one actor on one frame of one camera: the visible extent inside the picture, in
-  pixels, and the share of it that nearer actors hide. Empty without pictures.
-- ego: the car's pose on the 50 Hz grid in a local map (x east, y north, m), at the middle
+- events: one row per injected event. `params` is compact JSON of numbers, units in the names.
+- boxes: one row per actor, frame and camera: the extent inside the image in pixels, and the
+  share of it that nearer actors occlude. Empty without pictures.
+- ego: the pose of the car on the 50 Hz grid in a local map (x east, y north, m), at the middle
   of the rear axle; the heading is counter-clockwise from east and not wrapped.
-- signals: what perfect sensors would have said, on the 50 Hz grid, with the names and
-  units of schemas.signals (lead_* too, which no TeslaCam file carries).
+- signals: the signals of ideal sensors on the 50 Hz grid, with the names and units of
+  schemas.signals; also lead_*, which TeslaCam files do not have.
 """
 
 from __future__ import annotations
@@ -72,18 +72,18 @@ TABLES: dict[str, pa.Schema] = {
     "ego": EGO,
     "signals": SIGNAL_TRUTH,
 }
-"""The tables under OUT/truth/."""
+"""Schemas of the tables in OUT/truth/."""
 
 _STEP_NS = NS_PER_S // SIM_HZ
 
 
 def duration_ns(drive: Drive) -> int:
-    """How long a drive's log is."""
+    """Returns the duration of a drive's log."""
     return len(drive.motion.t_s) * _STEP_NS
 
 
 def events(drive: Drive, log_name: str, extra: Sequence[Injected] = ()) -> pa.Table:
-    """Lists the injected events, and those that only this recording has, by start."""
+    """Lists the injected events and the `extra` ones of this recording, ordered by start."""
     rows = sorted([*drive.script.events, *extra], key=lambda event: (event.start, event.type))
     columns = {
         "type": [event.type for event in rows],
@@ -96,14 +96,14 @@ def events(drive: Drive, log_name: str, extra: Sequence[Injected] = ()) -> pa.Ta
 
 
 def boxes(drive: Drive, log_name: str, parts: Sequence[Boxes]) -> pa.Table:
-    """Lists what every picture shows, in the order in which the pictures were drawn."""
+    """Lists the boxes of all pictures, in the order of rendering."""
     names = BOXES.names[len(_KEY) :]
     columns = {name: [value for part in parts for value in part[name]] for name in names}
     return _keyed(drive, log_name, dict(columns), len(columns["t_ns"]), BOXES)
 
 
 def ego(drive: Drive, log_name: str) -> pa.Table:
-    """Lists the true pose on the grid."""
+    """Lists the true poses on the 50 Hz grid."""
     t_ns, pick = _grid(drive)
     columns = {
         "t_ns": t_ns,
@@ -116,7 +116,7 @@ def ego(drive: Drive, log_name: str) -> pa.Table:
 
 
 def signals(drive: Drive, log_name: str) -> pa.Table:
-    """Lists the true signals on the grid."""
+    """Lists the true signals on the 50 Hz grid."""
     t_ns, pick = _grid(drive)
     true = clean(drive.motion)
     true["lead_distance_m"] = drive.traffic.lead_distance_m

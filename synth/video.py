@@ -1,4 +1,4 @@
-"""Writes a drive as one bare MP4 of its front camera: no telemetry, 25 pictures a second."""
+"""Writes a drive as one MP4 file of its front camera, 25 frames/s, without telemetry."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FPS = 25
 
 
 def write_video(spec: FleetSpec, drive: Drive, fs: AbstractFileSystem, root: str) -> Written:
-    """Writes one drive under `root`, a path of `fs`."""
+    """Writes one drive below `root`, a path of `fs`."""
     name = f"{drive.vehicle}/{drive.name}-front.mp4"
     frames = even_clip(len(drive.motion.t_s) * DT_S, FPS)
     boxes: list[Boxes] = []

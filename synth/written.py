@@ -1,4 +1,4 @@
-"""What a writer says about the log that it wrote."""
+"""The report of a writer on one log."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from synth.script import Injected
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """One log on disk.
+    """One written log.
 
-    `log_name` is what discovery will call it; `extra` are events that only this recording
-    has; `boxes` what its pictures show.
+    Args:
+        log_name: the name that discovery gives it.
+        files: number of video files.
+        extra: true events that only this recording has, in addition to the script's.
+        boxes: tables of what its pictures show, one per file.
     """
 
     log_name: str

@@ -11,9 +11,9 @@ from synth.spec import CAMERAS
 
 
 def test_projection_is_a_pinhole() -> None:
-    eye = Pinhole(1.0, 2.0, 1.5, np.pi / 2, 500.0, 640, 480)
+    camera = Pinhole(1.0, 2.0, 1.5, np.pi / 2, 500.0, 640, 480)
     right_ahead = np.array([1.0 + 2.0, 2.0 + 10.0, 1.5])
-    assert eye.project(eye.to_camera(right_ahead)) == pytest.approx([320 + 100, 240])
+    assert camera.project(camera.to_camera(right_ahead)) == pytest.approx([320 + 100, 240])
 
 
 @pytest.mark.parametrize("name", CAMERAS)

@@ -47,7 +47,8 @@ def test_noise_has_the_stated_deviation(motion: Motion, scale: float) -> None:
         ("steering_angle_rad", np.radians(0.3)),
     ):
         off = (columns[name] - truth[name])[moving]
-        assert np.sqrt(np.mean(off**2)) == pytest.approx(scale * sigma, rel=0.25), name
+        rel = 0.2 if name.startswith("accel") else 0.08  # the bias is a single draw
+        assert np.sqrt(np.mean(off**2)) == pytest.approx(scale * sigma, rel=rel), name
     turned: FloatArray = columns["heading_rad"] - truth["heading_rad"]
     drift = wrap(turned)
     assert np.std(drift) == pytest.approx(scale * np.radians(0.5), rel=0.25)

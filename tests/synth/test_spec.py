@@ -17,7 +17,7 @@ from synth.spec import CAMERAS, FleetSpec, rng
         ({"drives": 0}, "drives is 0"),
         ({"minutes": float("nan")}, "minutes"),
         ({"noise": -0.1}, "noise is -0.1"),
-        ({"events_per_minute": 7}, "0 to 6"),
+        ({"events_per_minute": 7}, "from 0 to 6"),
         ({"width": 641}, "even"),
         ({"height": 30}, "height is 30"),
         ({"cameras": ("back",)}, "front"),
