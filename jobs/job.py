@@ -46,12 +46,18 @@ class StageRun(Generic[C]):
     plan: Callable[[Lake, C], Work]
     when: Callable[[C], bool] | None = None
 
-    def run(self, reporter: Reporter, url: str, config: C, *, create: bool) -> JobReport:
-        """Recovers the lake, then plans and executes what is left to do.
+    def run(self, reporter: Reporter, url: str, config: C, *, create: bool) -> list[JobReport]:
+        """Plans and executes what is left to do, again where another run overtook this one.
 
         Raises:
             FleetError: there is no lake, the configuration is wrong, or the job failed.
         """
+        reports = [self._run_once(reporter, url, config, create=create)]
+        while reports[-1].dropped:
+            reports.append(self._run_once(reporter, url, config, create=create))
+        return reports
+
+    def _run_once(self, reporter: Reporter, url: str, config: C, *, create: bool) -> JobReport:
         lake = Lake.create(url) if create else Lake.open(url)
         for run_id in recover(lake):
             reporter.note(
@@ -113,7 +119,8 @@ class Job(Generic[C]):
     def run(self, reporter: Reporter, lake: str, config: C) -> list[JobReport]:
         """Runs the stages that the configuration needs."""
         needed = [stage for stage in self.stages if stage.when is None or stage.when(config)]
-        return [stage.run(reporter, lake, config, create=self.create) for stage in needed]
+        runs = [stage.run(reporter, lake, config, create=self.create) for stage in needed]
+        return [report for reports in runs for report in reports]
 
     def command(self) -> Callable[..., None]:
         """Makes the job's subcommand."""

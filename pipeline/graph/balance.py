@@ -12,7 +12,10 @@ from schemas.records import Count
 
 @dataclass(frozen=True, slots=True)
 class JobReport:
-    """How a job ended: its balance, what Beam counted, and what it wants to tell."""
+    """How a job ended: its balance, what Beam counted, and notes for the user.
+
+    `dropped` is the number of its tasks that another run overtook.
+    """
 
     job: str
     run_id: str
@@ -22,6 +25,7 @@ class JobReport:
     notes: tuple[str, ...] = ()
     detail: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    dropped: int = 0
 
     def rejected_fraction(self) -> float:
         """The worst share of rejects over the lines of the balance."""

@@ -7,6 +7,7 @@ started again is the same run, and writes the same files.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
@@ -21,11 +22,16 @@ from pipeline.graph.runner import Metrics, metrics, pipeline_options, run_to_end
 from pipeline.graph.stage import Stage, Task, TaskResult, reject_rows
 from pipeline.graph.transforms import CommitRun, Finish, ListTasks, RunStage
 from pipeline.lake.intents import RunRow, commit
+from pipeline.lake.ledger import landed_since
 from pipeline.lake.tables import Lake
 from schemas.errors import LakeError
 from schemas.ids import canonical, digest
 from schemas.records import AddFile, Count, Reject, add_counts
-from transforms.storage import names, remove
+from transforms.parquet import read
+from transforms.storage import get, names, put, remove
+
+DROPPED = "dropped.json"
+"""In a run's journal: the keys of the tasks that another run overtook."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,21 +58,71 @@ class Work:
 class Commit:
     """The last step of a job that appends to tables.
 
+    A run may have been overtaken by another one that was planned on the same lake. What the
+    other did first is dropped, by task: the subjects of a dropped task that nobody did yet are
+    found by the next plan. Files of dropped tasks stay uncommitted until `vacuum`.
+
     Args:
-        lake: the lake.
+        lake: the lake as the run was planned on it.
         run: the run's row; the counts of its tasks are added to it.
-        adds: files to commit beside those of the tasks.
+        stage: the name of the stage whose subjects the ledger keeps; "" checks nothing.
+        once: whether a subject is done once whatever the digest, as `Stage.once`.
+        rejects: what was rejected while the run was planned.
     """
 
     lake: Lake
     run: RunRow
-    adds: tuple[AddFile, ...] = ()
+    stage: str = ""
+    once: bool = False
+    rejects: tuple[Reject, ...] = ()
 
-    def __call__(self, results: Sequence[TaskResult]) -> None:
-        """Commits the files of every task, the run's row last."""
-        counts = add_counts([*self.run.counts, *(c for r in results for c in r.counts)])
-        adds = [*self.adds, *(add for r in results for add in r.adds)]
-        commit(self.lake, replace(self.run, counts=tuple(counts)), adds)
+    def __call__(self, results: Sequence[TaskResult]) -> bool:
+        """Commits the files of every task that still holds; tells whether this call did."""
+
+        def revise(lake: Lake) -> tuple[RunRow, Sequence[AddFile]]:
+            kept, dropped = self._split(lake, results)
+            adds = [*self._new_rejects(lake), *(add for r in kept for add in r.adds)]
+            counts = [*self.run.counts, *(c for r in kept for c in r.counts)]
+            counts += [Count(c.stage, c.of, filtered=c.total) for r in dropped for c in r.counts]
+            if dropped:
+                keys = [result.key for result in dropped]
+                put(f"{self.lake.url}/work/{self.run.run_id}/{DROPPED}", canonical(keys))
+            if not (results or adds):  # nothing was done, so there is no run
+                return replace(self.run, counts=()), []
+            return replace(self.run, counts=tuple(add_counts(counts))), adds
+
+        return commit(Lake(self.lake.url), self.run, revise=revise)
+
+    def _split(
+        self, lake: Lake, results: Sequence[TaskResult]
+    ) -> tuple[list[TaskResult], list[TaskResult]]:
+        """Parts the tasks that still hold from those that another run overtook."""
+        landed = landed_since(lake, self.lake, self.stage) if self.stage else set()
+        if not landed:
+            return list(results), []
+        taken = {self._key(*subject) for subject in landed}
+        kept: list[TaskResult] = []
+        dropped: list[TaskResult] = []
+        for result in results:
+            paths = [add.path for add in result.adds if add.table == "ledger"]
+            files = [read(f"{lake.table_url('ledger')}/{path}") for path in paths]
+            rows = [row for file in files for row in file.to_pylist()]
+            own = {self._key(row["subject"], row["stage_digest"]) for row in rows}
+            (dropped if own & taken else kept).append(result)
+        return kept, dropped
+
+    def _key(self, subject: str, stage_digest: str) -> tuple[str, str]:
+        return (subject, "" if self.once else stage_digest)
+
+    def _new_rejects(self, lake: Lake) -> list[AddFile]:
+        """Writes the rejects of the plan that the lake does not have yet."""
+        if not self.rejects:
+            return []
+        rows = lake.read("rejects", columns=["uri", "stage", "reason", "detail"]).to_pylist()
+        known = {(row["uri"], row["stage"], row["reason"], row["detail"]) for row in rows}
+        new = [r for r in self.rejects if (r.uri, r.stage, r.reason, r.detail) not in known]
+        run_id = self.run.run_id
+        return lake.write("rejects", reject_rows(new, run_id), digest("rejects", run_id))
 
 
 def build(
@@ -94,7 +150,7 @@ def build(
     name, hints = stage.name, stage.resources
     list_ = ListTasks(journal, pages, name).with_resource_hints(**hints)
     work = RunStage(stage, lake, journal).with_resource_hints(**hints)
-    commit = CommitRun(finish, lake, journal, name).with_resource_hints(**hints)
+    commit = CommitRun(finish, journal, name).with_resource_hints(**hints)
     tasks = root | f"{name}: list" >> list_
     done, _ = tasks | f"{name}: work" >> work
     committed: PCollection[str] = done | f"{name}: commit" >> commit
@@ -169,18 +225,25 @@ def execute(
     run = run_row(job, config, work.tasks, work.rejects, committed)
     run = replace(run, counts=tuple(add_counts(work.known)))
     on_start(job, len(work.tasks))
-    adds = _write_rejects(lake, work.rejects, run.run_id)
-    finish = Commit(lake, run, adds) if work.finish is None else work.finish(run)
+    stage = work.stage
+    finish = (
+        Commit(lake, run, stage.name, stage.once, work.rejects)
+        if work.finish is None
+        else work.finish(run)
+    )
+    journal = Journal(lake.url, run.run_id)
     counted: Metrics = {}
-    counts = run.counts
     if work.tasks:
         counted = _run_tasks(
-            lake, run, work, finish, beam_arguments=beam_arguments, on_progress=on_progress
+            lake, journal, work, finish, beam_arguments=beam_arguments, on_progress=on_progress
         )
         on_progress(len(work.tasks))
-        counts = _committed_counts(lake, run.run_id)
-    elif work.finish is not None or adds:
+    elif work.finish is not None or work.rejects:
         finish([])
+    dropped = _dropped(journal)
+    counts = _committed_counts(lake, run.run_id) if work.tasks else run.counts
+    for folder in (journal.folder, *work.scratch):
+        remove(folder)
     check_balance(job, counts, work.expected)
     return JobReport(
         job=job,
@@ -188,30 +251,46 @@ def execute(
         counts=counts,
         tasks=len(work.tasks),
         seconds=time.monotonic() - started,
-        notes=work.notes,
+        notes=(*work.notes, *_overtaken(work, counted, dropped)),
         detail=work.detail,
         metrics=counted,
+        dropped=dropped,
     )
 
 
 def _run_tasks(
     lake: Lake,
-    run: RunRow,
+    journal: Journal,
     work: Work,
     finish: Finish,
     *,
     beam_arguments: Sequence[str],
     on_progress: Callable[[int], None],
 ) -> Metrics:
-    """Runs the graph; the journal and the scratch folders go once it has ended well."""
-    journal = Journal(lake.url, run.run_id)
+    """Runs the graph to its end."""
     root = beam.Pipeline(options=pipeline_options(beam_arguments))
     pages = journal.plan(work.tasks)
     build(root, lake, journal, pages=pages, stage=work.stage, finish=finish)
-    result = run_to_end(root, journal, run.job, on_progress)
-    for folder in (journal.folder, *work.scratch):
-        remove(folder)
+    result = run_to_end(root, journal, work.stage.name, on_progress)
     return metrics(result, work.stage.name)
+
+
+def _dropped(journal: Journal) -> int:
+    """Reads how many tasks another run overtook."""
+    try:
+        return len(json.loads(get(f"{journal.folder}/{DROPPED}")))
+    except FileNotFoundError:
+        return 0
+
+
+def _overtaken(work: Work, counted: Metrics, dropped: int) -> list[str]:
+    """Says what another process did first."""
+    if work.tasks and not counted.get("commits"):
+        return ["this run was committed already, by another process or an attempt before"]
+    if dropped:
+        note = f"dropped {dropped} of {len(work.tasks)} tasks: another run did at least a part of "
+        return [note + "each first; the rest of them is planned again"]
+    return []
 
 
 def _clear_journals(lake: Lake, committed: Set[str]) -> None:
@@ -223,16 +302,6 @@ def _clear_journals(lake: Lake, committed: Set[str]) -> None:
     for run_id in names(f"{lake.url}/work"):
         if run_id in committed:
             remove(f"{lake.url}/work/{run_id}")
-
-
-def _write_rejects(lake: Lake, rejects: Sequence[Reject], run_id: str) -> tuple[AddFile, ...]:
-    """Writes the rejects that the lake does not have yet."""
-    if not rejects:
-        return ()
-    rows = lake.read("rejects", columns=["uri", "stage", "reason", "detail"]).to_pylist()
-    known = {(row["uri"], row["stage"], row["reason"], row["detail"]) for row in rows}
-    fresh = [r for r in rejects if (r.uri, r.stage, r.reason, r.detail) not in known]
-    return tuple(lake.write("rejects", reject_rows(fresh, run_id), digest("rejects", run_id)))
 
 
 def _committed_counts(lake: Lake, run_id: str) -> tuple[Count, ...]:

@@ -21,6 +21,8 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter
 
 from pipeline.graph.stage import Task, TaskResult
+from pipeline.lake.intents import is_committed
+from pipeline.lake.tables import Lake
 from schemas.errors import LakeError
 from schemas.ids import canonical
 from transforms.storage import filesystem, get, names, put
@@ -106,6 +108,10 @@ class Journal:
         except FileNotFoundError:
             return None
         return result if whole else None
+
+    def is_over(self) -> bool:
+        """Tells whether the run is committed, by this process or another."""
+        return is_committed(Lake(self._lake_url), self.run_id)
 
     def done(self) -> int:
         """Counts the tasks that are done."""

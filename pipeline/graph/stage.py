@@ -84,12 +84,15 @@ class Stage:
     - `resources`: Beam's resource hints for the workers that run it, such as
       `{"min_ram": "4GB"}` or `{"accelerator": "type:nvidia-tesla-t4;count:1"}`; runners
       that do not know a hint ignore it.
+    - `once`: True where a subject is done once whatever the digest, because a table has its
+      rows without one. Otherwise a subject can be done again under another digest.
     - `open` and `process`.
     """
 
     name: str
     task: ClassVar[type]
     resources: ClassVar[Mapping[str, str]] = {}
+    once: ClassVar[bool] = False
 
     def open(self) -> None:
         """Loads what is expensive, such as models: once a worker. By default nothing."""

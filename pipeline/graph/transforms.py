@@ -2,7 +2,7 @@
 
     tasks = root | ListTasks(journal, pages)
     done, more = tasks | RunStage(stage, lake, journal)
-    done | CommitRun(finish, lake, journal)
+    done | CommitRun(finish, journal)
 
 `more` holds the tasks that follow from `tasks` (`Output.next`): another `RunStage` runs them,
 on as many workers as there are. What goes from step to step is the name of a page of the
@@ -33,14 +33,13 @@ from apache_beam.typehints.native_type_compatibility import convert_to_beam_type
 
 from pipeline.graph.journal import Journal, Place
 from pipeline.graph.stage import Stage, Task, TaskResult, write_output
-from pipeline.lake.intents import is_committed
 from pipeline.lake.tables import Lake
 from schemas.errors import LakeError
 from transforms.timing import recording
 
-Finish = Callable[[Sequence[TaskResult]], None]
-"""The last step: makes what the tasks wrote visible. It may run again after a crash, and gets
-the results in the order of their keys."""
+Finish = Callable[[Sequence[TaskResult]], bool]
+"""The last step: makes what the tasks wrote visible, and tells whether this call did. It may run
+again after a crash, and gets the results in the order of their keys."""
 
 _DONE, _MORE = "done", "more"
 
@@ -122,14 +121,13 @@ class CommitRun(beam.PTransform[PCollection[str], PCollection[str]]):
 
     Args:
         finish: makes the results visible, such as `pipeline.graph.execute.Commit`.
-        lake: the lake.
         journal: the run's journal.
         name: the namespace of the metrics.
     """
 
-    def __init__(self, finish: Finish, lake: Lake, journal: Journal, name: str = "run") -> None:
+    def __init__(self, finish: Finish, journal: Journal, name: str = "run") -> None:
         super().__init__()
-        self._commit = _Commit(name, finish, lake, journal)
+        self._commit = _Commit(name, finish, journal)
 
     def expand(self, done: PCollection[str]) -> PCollection[str]:
         """Counts the tasks, and commits on one worker."""
@@ -148,7 +146,12 @@ class _ListPage(beam.DoFn):
 
     def process(self, page: str) -> Iterator[Place]:
         start = time.monotonic()
-        places = list(self._journal.places(page))
+        try:
+            places = list(self._journal.places(page))
+        except FileNotFoundError:
+            if not self._journal.is_over():
+                raise
+            return
         Metrics.counter(self._name, "tasks_listed").inc(len(places))
         Metrics.distribution(self._name, "list_ms").update(_ms_since(start))
         Metrics.distribution(self._name, "list_bytes").update(sum(e - s for _, s, e in places))
@@ -170,8 +173,8 @@ class _RunTask(beam.DoFn):
                 task: Task = self._journal.task(place, self._stage.task)
                 result = self._journal.result(task.key)
             except FileNotFoundError:
-                # The journal is gone once the same run, started again, has committed.
-                if not is_committed(self._lake, self._journal.run_id):
+                # The same run in another process may have committed, and deleted the journal.
+                if not self._journal.is_over():
                     raise
                 return
             resumed, repeated = result is not None, False
@@ -218,22 +221,21 @@ class _RunTask(beam.DoFn):
 
 
 class _Commit(beam.DoFn):
-    def __init__(self, name: str, finish: Finish, lake: Lake, journal: Journal) -> None:
+    def __init__(self, name: str, finish: Finish, journal: Journal) -> None:
         self._name = name
         self._finish = finish
-        self._lake = lake
         self._journal = journal
 
     def process(self, count: int) -> Iterator[str]:
         start = time.monotonic()
         try:
             results = self._journal.results(count)
-        except LakeError:
-            # The same run, started again after its client was lost, may have committed.
-            if not is_committed(self._lake, self._journal.run_id):
+        except (LakeError, FileNotFoundError):
+            # The same run in another process may have committed, and deleted the journal.
+            if not self._journal.is_over():
                 raise
             return
-        self._finish(results)
+        Metrics.counter(self._name, "commits").inc(int(self._finish(results)))
         sizes = [size for result in results for _, size in result.files()]
         Metrics.counter(self._name, "files").inc(len(sizes))
         Metrics.distribution(self._name, "commit_ms").update(_ms_since(start))

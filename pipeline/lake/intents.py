@@ -20,7 +20,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 
@@ -92,12 +92,18 @@ class Intent:
         )
 
 
+Revise = Callable[[Lake], tuple["RunRow", Sequence[AddFile]]]
+"""Decides what of a run still holds on the lake as it stands: its row, and its files."""
+
+
 def commit(
     lake: Lake,
     run: RunRow,
-    adds: Sequence[AddFile],
+    adds: Sequence[AddFile] = (),
     removes: Sequence[tuple[str, str]] = (),
-) -> None:
+    *,
+    revise: Revise | None = None,
+) -> bool:
     """Makes a run's files visible, all at once, and pins the lake to the outcome.
 
     Does nothing if the run's id is committed already, or if the run has neither files nor
@@ -109,21 +115,34 @@ def commit(
         run: the row of `runs`.
         adds: what `Lake.write` returned.
         removes: (table, URI as `Lake.files` lists it) of files whose rows are deleted.
+        revise: instead of `adds`: called with the lake that the commit will follow on, each
+            time that another run was faster. No run is committed in between.
+
+    Returns:
+        Whether this call committed the run.
     """
-    finished = time.time_ns()
-    ordered = tuple(sorted(set(adds)))
-    changes = bool(ordered or removes or run.counts)
-    while changes and not is_committed(lake, run.run_id):
-        number = max([applied(lake), *numbers(lake)]) + 1
-        intent = Intent(number, run, finished, ordered, tuple(sorted(set(removes))))
+    while True:
+        recover(lake)
+        if is_committed(lake, run.run_id):
+            return False
+        # Before `revise` reads: if another run is applied from here on, its intent has this
+        # number or a higher one, so the number is taken, and this run is revised again.
+        number = applied(lake) + 1
+        lake.refresh()
+        if revise is not None:
+            run, adds = revise(lake)
+        if not (adds or removes or run.counts):
+            return False
+        ordered = tuple(sorted(set(adds)))
+        intent = Intent(number, run, time.time_ns(), ordered, tuple(sorted(set(removes))))
         if not put_new(intent_url(lake, number), intent.encode()):
             continue
         if applied(lake) < number:
-            break
-        # Only if vacuum took the numbers away while this call was stopped for hours.
+            recover(lake)
+            return True
+        # Vacuum took the numbers away while this call was stopped for hours.
         fs, path = filesystem(intent_url(lake, number))
         fs.rm_file(path)
-    recover(lake)
 
 
 def is_committed(lake: Lake, run_id: str) -> bool:

@@ -42,6 +42,19 @@ def done_subjects(lake: Lake, stage: str) -> dict[tuple[str, str], str]:
     return dict(zip(zip(subjects, digests, strict=True), outcomes, strict=True))
 
 
+def landed_since(lake: Lake, planned: Lake, stage: str) -> set[tuple[str, str]]:
+    """Returns what other runs did of a stage since a job was planned: (subject, digest).
+
+    Args:
+        lake: the lake as it stands.
+        planned: the lake at the versions that the job was planned on.
+        stage: the stage.
+    """
+    if lake.versions["ledger"] == planned.versions["ledger"]:
+        return set()
+    return done_subjects(lake, stage).keys() - done_subjects(planned, stage).keys()
+
+
 def ledger_rows(stage: str, run_id: str, done: Sequence[Done]) -> pa.Table:
     """Builds the ledger rows of the subjects that a run of a stage is done with."""
     return pa.table(

@@ -116,11 +116,11 @@ class Publish:
     run: RunRow
     snapshot: str
 
-    def __call__(self, results: Sequence[TaskResult]) -> None:
+    def __call__(self, results: Sequence[TaskResult]) -> bool:
         """Publishes what the tasks assembled; with nothing to assemble it only points there."""
         if not results:
             make_latest(self.lake.url, self.config.name, self.snapshot)
-            return
+            return None
         shards = {
             result.detail["shard"]: ShardDigest(
                 result.detail["bytes"], result.detail["sha256"], result.detail["samples"]
@@ -129,7 +129,7 @@ class Publish:
         }
         # Selected again, on the same versions: a table of samples is too large to travel.
         publish_selection(self.lake, self.config, select(self.lake, self.config), shards)
-        commit(self.lake, self.run, [])
+        return commit(self.lake, self.run)
 
 
 def publish_selection(

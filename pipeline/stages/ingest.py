@@ -56,6 +56,7 @@ class IngestStage(Stage):
     timeout_s: float
     name: str = "ingest"
     task: ClassVar[type] = IngestTask
+    once: ClassVar[bool] = True
 
     def process(self, task: IngestTask) -> Output:
         """Reads the task's logs one after the other; a log that fails is a reject."""

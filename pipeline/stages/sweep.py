@@ -50,6 +50,7 @@ class SweepStage(Stage):
     timeout_s: float
     name: str = "sweep"
     task: ClassVar[type] = SweepTask
+    once: ClassVar[bool] = True
     _detectors: list[Detector] = field(default_factory=list)
 
     def open(self) -> None:

@@ -24,8 +24,9 @@ LAKE = "gs://example-fleet/lake"
 PAGES = ("000000.todo",)
 
 
-def finish(results: Sequence[TaskResult]) -> None:
+def finish(results: Sequence[TaskResult]) -> bool:
     """Stands for a job's last step."""
+    return bool(results)
 
 
 def lay(root: beam.Pipeline, pages: Sequence[str] = PAGES) -> None:

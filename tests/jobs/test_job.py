@@ -104,7 +104,8 @@ def test_only_a_job_that_creates_lakes_makes_one(tmp_path: Path, create: bool) -
     stage = StageRun("mine", plan_mine)
     url = str(tmp_path / "lake")
     if create:
-        assert stage.run(Reporter(as_json=True), url, MineConfig(), create=True).tasks == 0
+        (report,) = stage.run(Reporter(as_json=True), url, MineConfig(), create=True)
+        assert report.tasks == 0
         assert Lake.open(url).url == url
     else:
         with pytest.raises(Exception, match="no lake at"):

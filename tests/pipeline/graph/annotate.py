@@ -67,9 +67,9 @@ class Remember:
     path: str
     seen: list[TaskResult] = field(default_factory=list)
 
-    def __call__(self, results: Sequence[TaskResult]) -> None:
+    def __call__(self, results: Sequence[TaskResult]) -> bool:
         """Writes the results down."""
-        Path(self.path).write_text(repr(list(results)))
+        return bool(Path(self.path).write_text(repr(list(results))))
 
 
 def annotate(lake: Lake, stage: Annotate, values: range, expected: int) -> JobReport:

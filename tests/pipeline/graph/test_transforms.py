@@ -90,7 +90,7 @@ def fan_out(root: beam.Pipeline, lake: Lake, tmp_path: Path) -> PCollection[str]
     annotated, rest = more | RunStage(Annotate(str(tmp_path / "log")), lake, journal)
     assert_that(rest, equal_to([]), "nothing follows")
     committed: PCollection[str] = (
-        (split, annotated) | beam.Flatten() | CommitRun(Commit(lake, run), lake, journal)
+        (split, annotated) | beam.Flatten() | CommitRun(Commit(lake, run), journal)
     )
     return committed
 
@@ -170,8 +170,8 @@ def test_a_job_that_outlives_its_run_does_nothing(tmp_path: Path) -> None:
         with test_pipeline.TestPipeline() as root:
             places = root | beam.Create([(pages[0], 0, 10)])
             done, _ = places | RunStage(stage, lake, journal)
-            done | CommitRun(finish, lake, journal)
-            root | "keys" >> beam.Create(["a"]) | "last" >> CommitRun(finish, lake, journal)
+            done | CommitRun(finish, journal)
+            root | "keys" >> beam.Create(["a"]) | "last" >> CommitRun(finish, journal)
 
     with pytest.raises((LakeError, FileNotFoundError, RuntimeError)):
         late()
