@@ -84,7 +84,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Prints the texts of `tell`."""
     for outcome in ("passed", "failed"):
         for report in terminalreporter.getreports(outcome):
-            told = [text for name, text in report.user_properties if name == "told"]
-            if told and report.when == "call":
+            texts = [text for name, text in report.user_properties if name == "told"]
+            if texts and report.when == "call":
                 terminalreporter.section(report.nodeid)
-                terminalreporter.line("\n\n".join(told))
+                terminalreporter.line("\n\n".join(texts))

@@ -107,8 +107,8 @@ def test_the_table_of_functions_names_each_existing_function_once() -> None:
 
 
 @pytest.mark.slow
-def test_a_pipeline_of_ones_own_works_as_the_page_says(tmp_path: Path) -> None:
-    """The commands of `docs/architecture.md`; the rows are those of the files."""
+def test_the_pipeline_of_the_architecture_page_works(tmp_path: Path) -> None:
+    """Its commands run, and its rows are those of the input."""
     page = ROOT / "docs" / "architecture.md"
     script = write_program(page, "notes_to_lake.py", tmp_path)
     for line in commands(page):

@@ -155,7 +155,7 @@ def files(lake: Path) -> dict[str, bytes]:
         for path in sorted((lake / part).rglob("*"))
         if path.is_file()
         and not {"_delta_log", "runs"} & set(path.relative_to(lake).parts)
-        # Left by a worker that was killed while it wrote: nobody's, until vacuum takes it.
+        # Left by a worker that was killed while writing; vacuum deletes it.
         and not path.name.startswith(".tmp-")
     }
 
@@ -236,7 +236,7 @@ def test_a_run_on_flink_ends_in_the_same_bytes(
     assert set(ours) == set(theirs)
     lines = [f"{'':40} {'local':>24} {'Flink':>24}"]
     for name in sorted(ours):
-        lines.append(f"{name:40} {told(ours[name]):>24} {told(theirs[name]):>24}")
+        lines.append(f"{name:40} {formatted(ours[name]):>24} {formatted(theirs[name]):>24}")
     tell("\n".join(lines))
     data = [name for name in ours if not name.endswith("_ms")]
     assert {"label: decode_ms", "label: encode_ms", "label: put_ms"} <= set(ours)
@@ -247,7 +247,7 @@ def test_a_run_on_flink_ends_in_the_same_bytes(
     assert fleetmill("verify", run.lake).code == 0
 
 
-def told(value: Any) -> str:
+def formatted(value: Any) -> str:
     """Formats a counter, or the count and sum of a distribution."""
     return f"{value['count']}: {value['sum']:,}" if isinstance(value, dict) else f"{value:,}"
 
@@ -310,7 +310,7 @@ def test_a_run_whose_client_is_killed_is_run_again(
     assert fleetmill("verify", run.lake).code == 0
 
 
-def test_a_pipeline_of_ones_own_runs_on_flink(
+def test_the_pipeline_of_the_architecture_page_runs_on_flink(
     bench: Bench, fleetmill: Fleetmill, tmp_path: Path, tell: Tell
 ) -> None:
     """The program of docs/architecture.md gives the expected rows."""
@@ -352,5 +352,5 @@ def test_hundreds_of_segments_go_through_flink(
     assert fleetmill("verify", run.lake).code == 0
     tell(
         f"{SEGMENTS} segments, {metrics['label: tasks']} tasks of labelling: {run.seconds:.0f} s\n"
-        + "\n".join(f"{name:40} {told(value):>24}" for name, value in sorted(metrics.items()))
+        + "\n".join(f"{name:40} {formatted(value):>24}" for name, value in sorted(metrics.items()))
     )
