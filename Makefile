@@ -1,5 +1,5 @@
-# Every target makes and reuses .venv by itself; python3 (3.11 to 3.13, with venv), make
-# and a package index are all it takes.
+# Every target installs into .venv and reuses it. Needed: python3 (3.11 to 3.13, with venv), make
+# and a package index.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,7 +9,7 @@ JOBS ?= 2
 
 .PHONY: demo test flink-test lint bench clean help
 
-help:  ## Say what there is.
+help:  ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
 
 $(STAMP): pyproject.toml constraints.txt
@@ -20,15 +20,15 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: $(STAMP)  ## Run a small synthetic fleet through everything.
+demo: $(STAMP)  ## Run a small synthetic fleet through every job (under 2 minutes).
 	@$(BIN)/fleetmill demo --root $(ROOT)
 
 test: $(STAMP)  ## Run the tests that need no server and are not slow.
 	@$(BIN)/pytest -n $(JOBS) -m "not slow and not server and not flink"
 
-flink-test: $(STAMP)  ## Run the tests on a Flink cluster of their own: needs Java and Maven.
+flink-test: $(STAMP)  ## Run the tests on a Flink cluster; needs Java 17 and Maven.
 	@$(BIN)/python -m tests.fetch
-	@echo "Flink and the workers' environment are fetched first, which takes some minutes once"
+	@echo "Fetching Flink and the workers' environment (some minutes, once)"
 	@$(BIN)/pytest -n $(JOBS) --dist loadfile --durations 10 -m flink
 
 lint: $(STAMP)  ## Check style and types.
@@ -36,8 +36,8 @@ lint: $(STAMP)  ## Check style and types.
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-bench: $(STAMP)  ## Measure against peers: make bench ONLY="mine plan".
+bench: $(STAMP)  ## Run the benchmarks: make bench ONLY="mine plan".
 	@$(BIN)/python -m benchmarks $(ONLY)
 
-clean:  ## Remove what the targets made.
+clean:  ## Remove all that the targets created.
 	rm -rf $(VENV) $(ROOT) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,6 +1,6 @@
-"""Labelling one event with everything: boxes, tracks, the ego path, blurred clips.
+"""Labels one event: boxes, tracks, the ego path and blurred clips.
 
-One camera at a time is decoded, looked at, blurred and encoded as it streams by; memory
+The cameras are processed one after the other, as streams: decode, detect, blur, encode. Memory
 holds the frames of one label interval and the encoded clips.
 """
 
@@ -29,11 +29,11 @@ from transforms.video.decode import Frame, decode_window
 from transforms.video.encode import ClipWriter, clip_ticks
 
 VERSION = 2
-"""Goes up when the same event is labelled differently, other than by the modules used."""
+"""Version; raised when the same event is labelled differently, other than by a used module."""
 
 EGO_SOURCE = "signals"
 _PRIVATE_SCORE = 0.15
-"""A person's or a vehicle's box counts for blurring from this score on: rather too many."""
+"""The lowest score of a person's or vehicle's box for blurring; low, to miss few."""
 _MAX_LABEL_FPS = 120.0
 _LOG_FIELDS = (
     "log_id",
@@ -47,18 +47,18 @@ _LOG_FIELDS = (
     "software",
     "joint_names",
 )
-"""What a sample tells of its log: nothing that says where it, or the lake, lies."""
+"""The fields of a log that its samples hold: no location of the log or of the lake."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabelSpec:
-    """How events are labelled.
+    """The configuration of labelling.
 
     Args:
-        label_fps: frames a second that detectors and blurring look at, from 1 to 120.
+        label_fps: frames per second for detectors and blurring, from 1 to 120.
         privacy: "blur" or "none".
-        crf: quality of the clips, as x264 counts it, 0 to 51.
-        models: the identities (`ModelSpec.identity`) of the detectors, in their order.
+        crf: x264's constant rate factor of the clips, 0 to 51.
+        models: the identities (`ModelSpec.identity`) of the detectors, in order.
     """
 
     label_fps: float = 5.0
@@ -67,21 +67,21 @@ class LabelSpec:
     models: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuses values that nothing can be labelled with."""
-        # Frames wait for the next label frame in memory: below 1 a second they are too many.
+        """Checks the values."""
+        # Frames are held until the next label frame: below 1 per second they are too many.
         if not 1.0 <= self.label_fps <= _MAX_LABEL_FPS:
-            raise ValueError(f"label_fps is {self.label_fps}, must lie in 1..{_MAX_LABEL_FPS:g}")
+            raise ValueError(f"label_fps is {self.label_fps}, must be in 1..{_MAX_LABEL_FPS:g}")
         if self.privacy not in {"blur", "none"}:
-            raise ValueError(f"privacy is {self.privacy!r}, must be one of: blur, none")
+            raise ValueError(f"privacy is {self.privacy!r}; choose one of: blur, none")
         if not 0 <= self.crf <= 51:
-            raise ValueError(f"crf is {self.crf}, must lie in 0..51")
+            raise ValueError(f"crf is {self.crf}, must be in 0..51")
         for model in self.models:
             if "@" not in model:
                 raise ValueError(f"models names {model!r}; give ModelSpec.identity, not a name")
 
     @property
     def digest(self) -> str:
-        """Names everything that changes what an event's sample holds."""
+        """A digest of everything that affects the content of a sample."""
         versions = [VERSION, blur.VERSION, ego.VERSION, link.VERSION]
         return digest("label", versions, asdict(self))
 
@@ -91,8 +91,8 @@ class Labelled:
     """One event with its labels.
 
     `boxes`, `tracks` and `ego_path` are rows of those tables. `clips` are MP4s by camera,
-    `sizes` the width and height in pixels of each, `cameras` their names, sorted. `rejects`
-    are the cameras whose pictures could not be used.
+    `sizes` their width and height in pixels, `cameras` the sorted names of these cameras.
+    `rejects` has one entry for each camera whose video could not be used.
     """
 
     boxes: pa.Table
@@ -105,7 +105,7 @@ class Labelled:
     spec: LabelSpec
 
 
-def label_event(  # noqa: PLR0917 - what happened, what was recorded, who looks, and how
+def label_event(  # noqa: PLR0917 - all are inputs of equal rank
     event: Event,
     videos: Mapping[str, Sequence[VideoFile]],
     frames: pa.Table,
@@ -117,15 +117,15 @@ def label_event(  # noqa: PLR0917 - what happened, what was recorded, who looks,
 
     Args:
         event: the event.
-        videos: its log's files, by camera.
-        frames: its log's rows of `frames`, of all cameras; those outside the event are ignored.
-        signals: its log's rows of `signals`, likewise.
-        detectors: the models that look; none is fine, then there are no boxes.
-        spec: how.
+        videos: the video files of its log, by camera.
+        frames: rows of `frames` of its log, of all cameras.
+        signals: rows of `signals` of its log; those outside the event are ignored.
+        detectors: the models; without any there are no boxes.
+        spec: the configuration.
 
     Raises:
-        ValueError: the detectors are not those that `spec` names, so its digest would lie.
-        FleetError: privacy asks for blurring, and that cannot be done.
+        ValueError: the detectors are not those of `spec`, so its digest would be wrong.
+        FleetError: `spec` asks for blurring, which is not available.
     """
     found = tuple(detector.spec.identity for detector in detectors)
     if found != spec.models:
@@ -165,7 +165,7 @@ def label_event(  # noqa: PLR0917 - what happened, what was recorded, who looks,
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """One camera, streamed through: its clip, and what each detector saw on label frames."""
+    """The result of one camera: its clip, and each detector's detections on label frames."""
 
     clip: bytes
     size: tuple[int, int]
@@ -180,7 +180,7 @@ def _label_camera(
     blurrer: blur.Blurrer | None,
     spec: LabelSpec,
 ) -> _Seen:
-    """Streams one camera's frames through detectors, blurring and the encoder."""
+    """Passes one camera's frames through detectors, blurring and the encoder."""
     step_ns = NS_PER_S / spec.label_fps
     last_step = -1
     label_t_ns: list[int] = []
@@ -229,9 +229,10 @@ class _Clip:
         self.size = (0, 0)
 
     def takes(self, frame: Frame) -> bool:
-        """Tells whether a frame belongs into the clip; the first one sets its size.
+        """Tells whether a frame belongs in the clip; the first one sets its size.
 
-        Of frames at one time (files that overlap, an index with equal times) the first counts.
+        Of frames with equal times (overlapping files, an index with equal times) the first is
+        taken.
 
         Raises:
             UnsupportedError: the size of the pictures changes.
@@ -246,9 +247,8 @@ class _Clip:
             self._writer = ClipWriter(width, height, self._event.start_ns, crf=self._crf)
         elif self.size != (width, height):
             raise UnsupportedError(
-                f"event {self._event.event_id}: at {frame.t_ns} ns the picture turns from "
-                f"{self.size[0]}x{self.size[1]} to {width}x{height}; cut the log where its "
-                "size changes"
+                f"event {self._event.event_id}: at {frame.t_ns} ns the size of the picture changes "
+                f"from {self.size[0]}x{self.size[1]} to {width}x{height}; split the log there"
             )
         return True
 
@@ -271,7 +271,7 @@ class _Clip:
 
 
 def _boxes_of(looked: Sequence[Detections], names: frozenset[str]) -> FloatArray:
-    """Joins the boxes of some classes that any detector half believes in."""
+    """Concatenates all detectors' boxes of some classes, from `_PRIVATE_SCORE` on."""
     wanted = [seen.of(names) for seen in looked]
     return np.concatenate(
         [np.empty((0, 4)), *(seen.xywh[seen.score >= _PRIVATE_SCORE] for seen in wanted)]
@@ -281,7 +281,7 @@ def _boxes_of(looked: Sequence[Detections], names: frozenset[str]) -> FloatArray
 def _link_camera(
     event: Event, camera: str, seen: _Seen, detectors: Sequence[Detector], spec: LabelSpec
 ) -> tuple[pa.Table, pa.Table]:
-    """Links each detector's boxes; track ids of one camera count on from model to model."""
+    """Links each detector's boxes; the track ids of a camera are unique over its detectors."""
     owner = {"event_id": event.event_id, "camera": camera, "spec_digest": spec.digest}
     boxes, tracks = [], []
     offset = 0
@@ -303,14 +303,14 @@ def _link_camera(
             "score": tracked.score,
         }
         kept = pa.table({name: pa.array(column[inside]) for name, column in columns.items()})
-        boxes.append(_own("boxes", kept, owner | source))
+        boxes.append(_with_constants("boxes", kept, owner | source))
         summary = kept.group_by(["track_id", "class"]).aggregate(
             [("t_ns", "min"), ("t_ns", "max"), ("t_ns", "count"), ("score", "mean")]
         )
         summary = summary.select(
             ["track_id", "class", "t_ns_min", "t_ns_max", "t_ns_count", "score_mean"]
         ).rename_columns(["track_id", "class", "start_ns", "end_ns", "boxes", "score"])
-        tracks.append(_own("tracks", summary, owner | source))
+        tracks.append(_with_constants("tracks", summary, owner | source))
         offset += int(tracked.track_id.max(initial=0))
     return _stack("boxes", boxes), _stack("tracks", tracks)
 
@@ -320,11 +320,11 @@ def _ego_path(event: Event, signals: pa.Table, spec: LabelSpec) -> pa.Table:
         path = ego.ego_path(signals, event.span, event.anchor_ns)
     owner = {"event_id": event.event_id, "spec_digest": spec.digest}
     source = {"source": EGO_SOURCE, "source_version": str(ego.VERSION)}
-    return _own("ego_path", path, owner | source)
+    return _with_constants("ego_path", path, owner | source)
 
 
-def _own(name: str, rows: pa.Table, constants: Mapping[str, str]) -> pa.Table:
-    """Adds columns of one value each and puts the rows into a table's shape."""
+def _with_constants(name: str, rows: pa.Table, constants: Mapping[str, str]) -> pa.Table:
+    """Adds constant columns and conforms the rows to a table's schema."""
     for column, value in constants.items():
         rows = rows.append_column(column, pa.array([value] * rows.num_rows, pa.string()))
     return TABLES[name].conform(rows)
@@ -345,17 +345,17 @@ def sample_members(
 
     Args:
         event: the event; its id is the sample's key.
-        log_row: its log's row of `logs`.
+        log_row: the row of `logs` of its log.
         labelled: its labels and clips.
-        signals: its log's rows of `signals`; those outside the event are left out.
-        joints: its log's rows of `joints`, likewise.
+        signals: rows of `signals` of its log; those outside the event are left out.
+        joints: rows of `joints` of its log, likewise.
 
     Returns:
-        Clips as they are; as metadata the event, its log, its labels by column and how they
-        were made; as signals `t_ns` int64[n] and each signal that the vehicle has, float64[n]
-        with NaN, int8[n] with -1 or text with "" where it is unknown, and for a robot
-        `joint_t_ns` and `joint_{position,velocity,action}` float32[m, j]. Nothing in it tells
-        where the log or the lake lies.
+        The sample. Its metadata holds the event, its log, its labels by column and the label
+        specification. Its signals are `t_ns` int64[n] and each signal that the vehicle has,
+        float64[n] with NaN, int8[n] with -1 or text with "" where it is unknown, and for a
+        robot `joint_t_ns` and `joint_{position,velocity,action}` float32[m, j]. It holds no
+        location of the log or of the lake.
     """
     spec = labelled.spec
     size = {camera: labelled.sizes[camera] for camera in labelled.cameras}
@@ -409,7 +409,9 @@ def _joint_arrays(joints: pa.Table) -> dict[str, AnyArray]:
         if not widths:
             continue
         if len(widths) > 1:
-            raise CorruptError(f"joints: {name} has rows of {sorted(widths)} numbers; read it anew")
+            raise CorruptError(
+                f"joints: {name} has rows of {sorted(widths)} numbers; ingest the log again"
+            )
         unknown = [np.nan] * widths.pop()
         table = [unknown if row is None else row for row in rows]
         arrays[f"joint_{name}"] = np.array(table, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""What every test may use: the real recordings, and the command as a user starts it."""
+"""Fixtures for all tests: the real recordings, and the command in a process of its own."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def data() -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A command that ended: its exit code, and what it printed."""
+    """The exit code and the output of a command."""
 
     code: int
     out: str
@@ -35,7 +35,7 @@ class Finished:
 
     @property
     def document(self) -> Any:
-        """What --json printed."""
+        """The document that --json printed."""
         return json.loads(self.out)
 
 
@@ -43,15 +43,15 @@ Fleetmill = Callable[..., Finished]
 
 
 def environment(**extra: str) -> dict[str, str]:
-    """The environment of a command that runs from this source tree in any folder."""
+    """Returns an environment in which a command uses this source tree from any folder."""
     return {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore", **extra}
 
 
 @pytest.fixture(scope="session")
 def fleetmill(tmp_path_factory: pytest.TempPathFactory) -> Fleetmill:
-    """Runs `fleetmill ARGUMENTS…` in a process of its own and returns how it ended.
+    """Runs `fleetmill ARGUMENTS…` in a process and returns its exit code and output.
 
-    Unless told otherwise it finds no model weights, and nothing to fetch them from.
+    By default there are no model weights, and no network to fetch them.
     """
     empty = tmp_path_factory.mktemp("no-models")
 
@@ -76,15 +76,15 @@ Tell = Callable[[str], None]
 
 @pytest.fixture
 def tell(record_property: Callable[[str, object], None]) -> Tell:
-    """Shows a text at the end of the test run, whichever process the test ran in."""
+    """Prints a text at the end of the test run, also from a worker process of pytest-xdist."""
     return lambda text: record_property("told", text)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Shows what tests told."""
+    """Prints the texts of `tell`."""
     for outcome in ("passed", "failed"):
         for report in terminalreporter.getreports(outcome):
-            told = [text for name, text in report.user_properties if name == "told"]
-            if told and report.when == "call":
+            texts = [text for name, text in report.user_properties if name == "told"]
+            if texts and report.when == "call":
                 terminalreporter.section(report.nodeid)
-                terminalreporter.line("\n\n".join(told))
+                terminalreporter.line("\n\n".join(texts))

@@ -8,7 +8,7 @@ from dockerfile_parse import DockerfileParser
 
 
 def instructions(dockerfile: Path) -> list[tuple[str, str]]:
-    """Reads a Dockerfile: each instruction and its value, lines put together."""
+    """Reads the instructions of a Dockerfile and their values, continued lines joined."""
     with dockerfile.open("rb") as file:
         found = DockerfileParser(fileobj=file, cache_content=True).structure
     return [(i["instruction"], i["value"]) for i in found if i["instruction"] != "COMMENT"]

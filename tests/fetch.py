@@ -1,9 +1,9 @@
-"""Fetches what the heavier tests try fleetmill with, by package names, once.
+"""Fetches the runners for the slower tests, by their package names, and caches them.
 
-Flink is a Python package of jars, Beam's runners come by Maven, Prism by Go, and the workers'
-environment holds the wheel of this project and what it depends on. All of it lies in a
-cache outside the repository, in folders named by what they were made from. As a program
-it says in a line what to install before a Flink cluster can be fetched.
+Flink is a Python package of jars, Beam's runners come from Maven, Prism from Go, and the workers'
+environment holds the wheel of this project and its dependencies. The cache is outside the
+repository; its folders are named by a digest of their inputs. Run as a program, it checks that
+the programs for fetching Flink are installed.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ PROGRAMS = {
 
 
 class MissingProgramError(Exception):
-    """A program that something is fetched with is not installed."""
+    """A program that is needed for fetching is not installed."""
 
 
 def need(*programs: str) -> None:
-    """Checks that programs are there.
+    """Checks that programs are installed.
 
     Raises:
-        MissingProgramError: one is not; says what to install.
+        MissingProgramError: one is not; the message says what to install.
     """
     missing = [PROGRAMS[name] for name in programs if shutil.which(name) is None]
     if missing:
@@ -56,18 +56,18 @@ def need(*programs: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class FlinkParts:
-    """The folder that is `/opt/flink/lib` in our image, and the workers' environment."""
+    """The folder for `/opt/flink/lib` of our image, and the workers' environment."""
 
     lib: Path
     worker: Path
 
 
 def flink_parts() -> FlinkParts:
-    """Puts together what a cluster needs, from the cache where it is there.
+    """Returns what a cluster needs, fetching what is not cached.
 
     Raises:
         MissingProgramError: Java or Maven is not installed.
-        RuntimeError: a command failed; holds the end of what it said.
+        RuntimeError: a command failed; the message ends with its output.
     """
     need("javac", "mvn")
     with ThreadPoolExecutor() as pool:
@@ -85,7 +85,7 @@ def flink() -> Path:
 
 
 def flink_image() -> Path:
-    """Makes `/opt/flink/lib` of our Flink image, by the commands of its Dockerfile."""
+    """Builds `/opt/flink/lib` of our Flink image with the commands of its Dockerfile."""
     files = [DEPLOY / "flink" / name for name in ("Dockerfile", "pom.xml", "JobServer.java")]
 
     def fill(folder: Path) -> None:
@@ -106,7 +106,7 @@ def flink_image() -> Path:
 
 
 def spark() -> Path:
-    """Returns a folder of the jars that `deploy/spark/pom.xml` names."""
+    """Returns a folder with the jars of `deploy/spark/pom.xml`."""
     pom = DEPLOY / "spark" / "pom.xml"
 
     def fill(folder: Path) -> None:
@@ -116,7 +116,7 @@ def spark() -> Path:
 
 
 def operator_api() -> Path:
-    """Returns the jar that holds the operator's schemas."""
+    """Returns the jar with the operator's schemas."""
 
     def fill(folder: Path) -> None:
         copy = "org.apache.maven.plugins:maven-dependency-plugin:copy"
@@ -127,7 +127,7 @@ def operator_api() -> Path:
 
 
 def prism() -> Path:
-    """Builds Beam's Prism, of the version of the Python SDK."""
+    """Builds Beam's Prism in the version of the Python SDK."""
     need("go")
     release = f"{PRISM}@v{version('apache-beam')}"
 
@@ -138,7 +138,7 @@ def prism() -> Path:
 
 
 def dataflow() -> Path:
-    """Returns the Python of an environment that has Beam's Dataflow runner and the project."""
+    """Returns the Python of an environment with Beam's Dataflow runner and the project."""
 
     def fill(folder: Path) -> None:
         run(folder, sys.executable, "-m", "venv", folder)
@@ -151,7 +151,7 @@ def dataflow() -> Path:
 
 
 def worker() -> Path:
-    """Returns an environment that holds the wheel of the source as it stands, and no more.
+    """Returns an environment with the wheel of the current source and its dependencies.
 
     The dependencies are cached; the wheel is built and installed each time.
     """
@@ -170,7 +170,7 @@ def worker() -> Path:
 
 
 def build_wheel(folder: Path) -> Path:
-    """Builds the project's wheel from a copy of its source: what git has not ignored."""
+    """Builds the project's wheel from a copy of the files that git does not ignore."""
     source = folder / "source"
     copy_source(source)
     run(folder, sys.executable, "-m", "build", "--wheel", "--outdir", folder, source)
@@ -179,7 +179,7 @@ def build_wheel(folder: Path) -> Path:
 
 
 def copy_source(folder: Path) -> None:
-    """Copies the source as it stands, without what a former build left in it."""
+    """Copies the current source, without ignored files such as those of an earlier build."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -193,25 +193,25 @@ def copy_source(folder: Path) -> None:
 
 
 def cached(name: str, made_of: tuple[str, ...], fill: Callable[[Path], None]) -> Path:
-    """Returns a folder that `fill` filled, now or before; one process at a time fills it.
+    """Returns a cached folder, filled by `fill` if it is new; one process at a time fills it.
 
     Args:
-        name: what it is.
-        made_of: what it follows from: other content, another folder.
+        name: the start of the folder's name.
+        made_of: the inputs; other inputs give another folder.
         fill: fills an empty folder.
     """
     digest = hashlib.sha256("\0".join(made_of).encode()).hexdigest()[:12]
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = home / "fleetmill" / "test-parts" / f"{name}-{digest}"
-    whole = folder.with_suffix(".whole")
+    complete = folder.with_suffix(".whole")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not whole.exists():
+        if not complete.exists():
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
             fill(folder)
-            whole.touch()
+            complete.touch()
     return folder
 
 
@@ -219,7 +219,7 @@ def run(folder: Path, *command: object) -> None:
     """Runs a command in a folder.
 
     Raises:
-        RuntimeError: it failed; holds the end of what it said.
+        RuntimeError: it failed; the message ends with its output.
     """
     done = subprocess.run(
         [str(part) for part in command],

@@ -1,4 +1,4 @@
-"""The input and the truth of the pipeline in `docs/architecture.md`."""
+"""Input and expected rows of the pipeline in `docs/architecture.md`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Rows = list[tuple[str, int, str]]
 
 
 def write_program(page: Path, name: str, folder: Path) -> Path:
-    """Writes a program of a page to a folder."""
+    """Writes a program from a page to a folder."""
     (program,) = [fence.body for fence in fences(page) if fence.path == name]
     target = folder / name
     target.write_text(program)
@@ -19,7 +19,7 @@ def write_program(page: Path, name: str, folder: Path) -> Path:
 
 
 def write_notes(lake: Path, folder: Path) -> Rows:
-    """Writes 250 notes a log, and some about a log that is not there; returns the rows."""
+    """Writes 250 notes per log, and one about an unknown log; returns the expected rows."""
     folder.mkdir()
     rows: Rows = []
     for log in Lake.open(str(lake)).read("logs").to_pylist():
@@ -33,7 +33,7 @@ def write_notes(lake: Path, folder: Path) -> Rows:
 
 
 def notes_in(lake: Path) -> Rows:
-    """The rows of `annotations` that are notes, once the rejects are checked."""
+    """Checks the one reject and returns the rows of `annotations` that are notes."""
     opened = Lake.open(str(lake))
     (reject,) = opened.read("rejects").to_pylist()
     assert reject["uri"].endswith("no-such-log.csv")

@@ -1,4 +1,4 @@
-"""Reads the project's own Markdown, so that tests can do what it says."""
+"""Reads the code blocks of the project's Markdown pages, so that tests can run them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FENCE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """A fenced block: its language, its text, and the file name on the line above it."""
+    """A fenced code block: its language, its text, and the file name above it."""
 
     language: str
     body: str

@@ -1,4 +1,4 @@
-"""Fleets of thousands of short segments, for the tests of what many inputs do to memory."""
+"""Writes fleets of thousands of short segments, for tests with many inputs."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from pathlib import Path
 from tests.conftest import Fleetmill
 
 DRAWN = 20
-"""Drives of six seconds that `synth` draws, at some ten milliseconds a frame."""
+"""Drives of six seconds that `synth` draws."""
 
 
 def write_segments(fleetmill: Fleetmill, folder: Path, count: int) -> Path:
-    """Writes a fleet of `count` segments, each of other bytes, and returns its folder.
+    """Writes a fleet of `count` segments with distinct content and returns its folder.
 
-    The drives that `synth` drew are driven again by vehicle after vehicle: each film ends in
-    a `free` box of its own, which has no meaning but makes it another file.
+    The drives that `synth` draws are copied for many vehicles. Each copy of a video gets a `free`
+    box at its end, which decoders ignore but which makes the file a different one.
 
     Args:
         fleetmill: the command.
-        folder: where to write, a new folder.
+        folder: a new folder to write to.
         count: a multiple of DRAWN.
     """
 

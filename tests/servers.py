@@ -1,7 +1,7 @@
-"""Servers of a test: processes with an own session, log and temporary folder.
+"""Runs servers for tests: processes with a session, log and temporary folder of their own.
 
-Each is waited for by asking it, and is gone with all that it started when its block ends,
-whatever happened.
+A server is ready once it answers; it and all its child processes are killed when the `with` block
+ends, also by an exception.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ class Server:
     process: subprocess.Popen[bytes]
 
     def kill(self) -> None:
-        """Kills the process and all that it started, with SIGKILL."""
+        """Kills the process and all its children with SIGKILL."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
     def stop(self) -> None:
-        """Asks the process to end, and makes it."""
+        """Terminates the process, and kills it if it does not end."""
         if self.process.poll() is None:
             self.process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -45,7 +45,7 @@ class Server:
         self.kill()
 
     def tail(self, lines: int = 30) -> str:
-        """The end of its output."""
+        """Returns the end of its output."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
 
@@ -53,17 +53,17 @@ class Server:
 def serving(
     name: str, command: Sequence[str], folder: Path, ready: Callable[[], bool], **env: str
 ) -> Iterator[Server]:
-    """Runs a server for the length of a block, once it answers.
+    """Starts a server and waits until it answers; stops it at the end of the block.
 
     Args:
-        name: what to call it.
-        command: starts it.
-        folder: where it runs; its log and its temporary folder are made there.
+        name: its name, in messages and for its files.
+        command: the command that starts it.
+        folder: its working directory, which gets its log and its temporary folder.
         ready: asks it; False or an OSError while it does not answer.
-        env: more of its environment.
+        env: additional environment variables.
 
     Raises:
-        RuntimeError: it ended, or did not answer in time; holds the end of its log.
+        RuntimeError: it ended, or did not answer in time; the message ends with its log.
     """
     temporary = folder / f"{name}.tmp"
     temporary.mkdir(parents=True)
@@ -99,7 +99,7 @@ def serving(
 
 
 def grpc_answers(port: int, host: str = "127.0.0.1") -> Callable[[], bool]:
-    """Returns what asks whether a gRPC server answers."""
+    """Returns a function that tells whether a gRPC server answers."""
 
     def ask() -> bool:
         with grpc.insecure_channel(f"{host}:{port}") as channel:
@@ -113,7 +113,7 @@ def grpc_answers(port: int, host: str = "127.0.0.1") -> Callable[[], bool]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Finds TCP ports of loopback that nobody listens on."""
+    """Finds unused TCP ports of the loopback interface."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for one in sockets:
@@ -122,10 +122,10 @@ def free_ports(count: int) -> list[int]:
 
 
 def wait_for(done: Callable[[], bool], what: str, seconds: float = READY_S) -> None:
-    """Asks until it is so.
+    """Waits until `done` returns True.
 
     Raises:
-        TimeoutError: it is not, after so many seconds.
+        TimeoutError: it does not within `seconds`.
     """
     deadline = time.monotonic() + seconds
     while not done():

@@ -1,4 +1,4 @@
-"""The pages are tried, not imagined: every command in them runs here."""
+"""The README and the pages: their commands run, and the files that they name exist."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FLOORS = ("schemas", "transforms", "synth", "auto_label", "pipeline", "jobs")
 
 
 def shell(folder: Path, line: str, source: Path, **extra: str) -> subprocess.CompletedProcess[str]:
-    """Runs a line of a page as a user would, `fleetmill` being that of `source`."""
+    """Runs a line of a page in a shell whose `fleetmill` is that of `source`."""
     command = folder / ".bin" / "fleetmill"
     if not command.exists():
         command.parent.mkdir()
@@ -37,7 +37,6 @@ def shell(folder: Path, line: str, source: Path, **extra: str) -> subprocess.Com
 
 @pytest.mark.slow
 def test_extending_is_followed_to_the_letter(tmp_path: Path, data: Path) -> None:
-    """One of everything that the page adds is added as it says, and works."""
     page = ROOT / "docs" / "extending.md"
     source, here = tmp_path / "source", tmp_path / "here"
     for floor in FLOORS:
@@ -55,7 +54,7 @@ def test_extending_is_followed_to_the_letter(tmp_path: Path, data: Path) -> None
     registry.write_text(registry.read_text().replace('        "video":', f'{row}        "video":'))
     bench = here / "bench"
     bench.mkdir()
-    # Ten seconds of rolling without a pedal, which is what the page's trigger looks for.
+    # Ten seconds of rolling without a pedal, for the page's trigger.
     lines = [f"{t / 50:.2f},10.0,0.0,false" for t in range(500)]
     header = "t_s,speed_mps,accelerator_frac,brake_on"
     (bench / "a.drive.csv").write_text("\n".join([header, *lines]) + "\n")
@@ -74,7 +73,7 @@ def test_extending_is_followed_to_the_letter(tmp_path: Path, data: Path) -> None
 
 @pytest.mark.slow
 def test_every_command_of_the_readme_works(tmp_path: Path) -> None:
-    """Except the two make commands, which have tests of their own."""
+    """Without the make commands."""
     lines = [line for line in commands(ROOT / "README.md") if line.startswith("fleetmill ")]
     assert len(lines) >= 5
     for line in lines:
@@ -82,8 +81,8 @@ def test_every_command_of_the_readme_works(tmp_path: Path) -> None:
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
 
 
-def test_pages_name_no_file_that_is_not_there() -> None:
-    """A path in backticks that starts with one of our folders exists."""
+def test_files_that_the_pages_name_exist() -> None:
+    """Checks paths in backticks that start with one of our folders."""
     missing = []
     for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
         made = {fence.path for fence in fences(page)}
@@ -94,13 +93,13 @@ def test_pages_name_no_file_that_is_not_there() -> None:
     assert not missing
 
 
-def test_the_way_of_an_event_names_functions_that_exist_each_once() -> None:
+def test_the_table_of_functions_names_each_existing_function_once() -> None:
     """In `docs/architecture.md`, as `module:function`."""
     text = (ROOT / "docs" / "architecture.md").read_text()
-    way = re.findall(r"^\| `([\w.]+):([\w.]+)` \|", text, re.M)
-    assert len(way) >= 20
-    assert len(set(way)) == len(way)
-    for module, name in way:
+    table = re.findall(r"^\| `([\w.]+):([\w.]+)` \|", text, re.M)
+    assert len(table) >= 20
+    assert len(set(table)) == len(table)
+    for module, name in table:
         found: object = importlib.import_module(module)
         for part in name.split("."):
             found = getattr(found, part)
@@ -108,8 +107,8 @@ def test_the_way_of_an_event_names_functions_that_exist_each_once() -> None:
 
 
 @pytest.mark.slow
-def test_a_pipeline_of_ones_own_works_as_the_page_says(tmp_path: Path) -> None:
-    """The commands of `docs/architecture.md`; the rows are those of the files."""
+def test_the_pipeline_of_the_architecture_page_works(tmp_path: Path) -> None:
+    """Its commands run, and its rows are those of the input."""
     page = ROOT / "docs" / "architecture.md"
     script = write_program(page, "notes_to_lake.py", tmp_path)
     for line in commands(page):

@@ -1,4 +1,4 @@
-"""What a fresh machine lacks is said in one line."""
+"""The message about programs that are not installed."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import sys
 from tests.conftest import ROOT, environment
 
 
-def test_a_missing_java_or_maven_is_one_line() -> None:
-    """It names both, and how to install them."""
+def test_missing_java_and_maven_are_reported_in_one_line() -> None:
     command = [sys.executable, "-m", "tests.fetch"]
     env = environment(PATH="/nonexistent")
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""The floors: imports run only downward, and no module is named after nothing."""
+"""The layers: imports run only downward, and every module has its tests."""
 
 from __future__ import annotations
 
@@ -44,21 +44,19 @@ def test_imports_run_downward(path: Path) -> None:
     assert not wrong, f"{path.relative_to(ROOT)} imports from above: {wrong}"
 
 
-def test_the_schemas_floor_needs_little_and_knows_no_beam() -> None:
-    """Records stay importable everywhere."""
+def test_schemas_imports_only_numpy_and_pyarrow() -> None:
     for path in sorted((ROOT / "schemas").rglob("*.py")):
         tops = {name.split(".")[0] for name in imports(path)}
         outside = tops - set(sys.stdlib_module_names) - ALLOWED_IN_SCHEMAS - {"schemas"}
         assert not outside, f"{path.name} imports {sorted(outside)}"
 
 
-def test_no_module_is_named_after_nothing() -> None:
-    """A name says what a module does."""
+def test_no_module_has_a_name_that_says_nothing() -> None:
     assert not [str(path) for path in modules() if path.stem in BANNED_NAMES]
 
 
 def test_every_folder_of_modules_is_a_package_that_the_wheel_names() -> None:
-    """A folder the wheel forgets works only from the source tree."""
+    """Others would work only from the source tree."""
     declared = set(
         tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     )
@@ -95,7 +93,7 @@ def test_every_module_has_its_tests_at_the_mirrored_place() -> None:
 
 
 def test_tests_mirror_the_tree() -> None:
-    """A module's tests are where its name says."""
+    """Every folder of tests has the path of a folder of code."""
     assert not list((ROOT / "tests").rglob("__init__.py"))
     folders = {
         path.parent.relative_to(ROOT / "tests")
@@ -107,16 +105,16 @@ def test_tests_mirror_the_tree() -> None:
 
 
 PIPELINE = ("topologies", "snapshots", "lake", "queries", "graph", "config", "stages")
-"""The rooms of pipeline/: each imports only itself and those before it."""
+"""The packages of pipeline/: each imports only itself and those before it."""
 
 
-def test_imports_among_the_rooms_of_pipeline_run_one_way() -> None:
+def test_imports_among_the_packages_of_pipeline_run_one_way() -> None:
     found = {path.relative_to(ROOT / "pipeline").parts[0] for path in modules_of_pipeline()}
     assert {name.removesuffix(".py") for name in found} == set(PIPELINE)
     wrong = []
     for path in modules_of_pipeline():
-        room = path.relative_to(ROOT / "pipeline").parts[0].removesuffix(".py")
-        allowed = PIPELINE[: PIPELINE.index(room) + 1]
+        package = path.relative_to(ROOT / "pipeline").parts[0].removesuffix(".py")
+        allowed = PIPELINE[: PIPELINE.index(package) + 1]
         for name in imports(path):
             floor, _, rest = name.partition(".")
             if floor == "pipeline" and rest.partition(".")[0] not in allowed:
@@ -125,6 +123,6 @@ def test_imports_among_the_rooms_of_pipeline_run_one_way() -> None:
 
 
 def modules_of_pipeline() -> list[Path]:
-    """Lists the modules of pipeline/, its docstring excepted."""
+    """Lists the modules of pipeline/ without its `__init__.py`."""
     root = ROOT / "pipeline"
     return sorted(path for path in root.rglob("*.py") if path != root / "__init__.py")

@@ -1,4 +1,4 @@
-"""Every row of every registry loads, and is what its registry says it is."""
+"""Every row of every registry loads."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ ROWS = [(registry, name) for registry in REGISTRIES for name in registry]
 @pytest.mark.parametrize(
     ("registry", "name"), ROWS, ids=[f"{registry.kind} {name}" for registry, name in ROWS]
 )
-def test_a_row_loads_and_says_what_it_is(registry: Registry, name: str) -> None:
-    """A plug-in is callable, documented, and named as its row names it."""
+def test_a_row_loads_and_has_a_docstring_and_its_name(registry: Registry, name: str) -> None:
     loaded = registry.load(name)
     assert callable(loaded)
     assert (loaded.__doc__ or "").strip(), f"{registry.kind} {name} has no docstring"

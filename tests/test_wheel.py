@@ -15,7 +15,7 @@ from tests.fetch import build_wheel
 
 @pytest.mark.slow
 def test_the_wheel_runs_a_job_outside_the_repository(tmp_path: Path) -> None:
-    """What is not in the package list, or not package data, is missing here."""
+    """Fails if a folder is not in the package list, or a file not in the package data."""
     env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     env["FLEETMILL_MODELS"] = str(tmp_path / "models")
 

@@ -5,7 +5,7 @@ public final class JobServer {
   private JobServer() {}
 
   public static void main(String[] arguments) throws Exception {
-    // What the server finds here it uploads with every job: some 150 MB, and half a minute.
+    // The server uploads the files of this path with every job: 150 MB, half a minute.
     System.setProperty("java.class.path", "");
     FlinkJobServerDriver.main(arguments);
   }

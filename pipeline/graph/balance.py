@@ -12,7 +12,7 @@ from schemas.records import Count
 
 @dataclass(frozen=True, slots=True)
 class JobReport:
-    """How a job ended: its balance, what Beam counted, and notes for the user.
+    """The result of a job: its balance, Beam's metrics, and notes for the user.
 
     `dropped` is the number of its tasks that another run overtook.
     """
@@ -28,14 +28,14 @@ class JobReport:
     dropped: int = 0
 
     def rejected_fraction(self) -> float:
-        """The worst share of rejects over the lines of the balance."""
+        """Returns the largest fraction of rejects among the lines of the balance."""
         return max((c.rejected / c.total for c in self.counts if c.total), default=0.0)
 
 
 def check_balance(
     job: str, counts: Iterable[Count], expected: Mapping[tuple[str, str], int]
 ) -> None:
-    """Holds the counts against the number of inputs by (stage, of).
+    """Compares the counts with the number of inputs by (stage, of).
 
     Raises:
         FleetError: an input is lost, or counted twice.

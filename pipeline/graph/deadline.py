@@ -1,4 +1,4 @@
-"""A limit of time for one input: what takes longer is left alone, and the rest goes on."""
+"""A time limit for one input, so that one that hangs does not block the others."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ T = TypeVar("T")
 
 
 def within(seconds: float, read: Callable[[], T], uri: str) -> T:
-    """Returns what `read` returns, or raises what it raises, if it does so in time.
+    """Returns what `read` returns, or raises what it raises, if it ends in time.
 
-    A thread of its own reads. One that is late is told to stop, which it does at its next
-    step in Python; one that hangs in a system call for good is left behind. So `read` must
-    only compute: a late one may not have written anything.
+    `read` runs in a thread. After the limit the thread is asked to stop, which it does at its
+    next Python instruction; one that hangs in a system call is abandoned. So `read` must have
+    no side effects.
 
     Args:
         seconds: the limit.
@@ -28,7 +28,7 @@ def within(seconds: float, read: Callable[[], T], uri: str) -> T:
         uri: the input, for the message.
 
     Raises:
-        TimeLimitError: `read` is not done in time.
+        TimeLimitError: `read` does not end in time.
     """
     answer: Future[T] = Future()
 
@@ -38,20 +38,20 @@ def within(seconds: float, read: Callable[[], T], uri: str) -> T:
         except BaseException as error:  # noqa: BLE001 - the caller's to catch
             answer.set_exception(error)
 
-    # A daemon, for a process must not wait at its end for a thread that hangs.
-    # It has the caller's context, so that its steps are timed as the caller's.
+    # A daemon, so that a thread that hangs does not keep the process from ending. It gets the
+    # caller's context, so that its steps count as the caller's.
     work = copy_context().run
     reader = threading.Thread(target=work, args=(run,), name=f"read {uri}", daemon=True)
     reader.start()
     try:
         return answer.result(seconds)
     except FutureTimeoutError as error:
-        if answer.done():  # it was `read` itself that raised a TimeoutError
+        if answer.done():  # `read` itself raised a TimeoutError
             raise
         ctypes.pythonapi.PyThreadState_SetAsyncExc(
             ctypes.c_ulong(reader.ident or 0), ctypes.py_object(SystemExit)
         )
         raise TimeLimitError(
-            f"{uri}: not done after {seconds:g} s; it is tried again by the next run: see that "
-            "its storage answers, allow it more with --input-timeout, or take it out"
+            f"{uri}: not done after {seconds:g} s; the next run tries it again: check that its "
+            "storage answers, raise --input-timeout, or remove the input"
         ) from error

@@ -1,14 +1,14 @@
-"""The journal of a run: its tasks, and what became of them, as files in the lake.
+"""The journal of a run: its tasks and their results, as files in the lake.
 
-    work/<run>/000000.todo   a page of tasks, a line of JSON each
-    work/<run>/<task>.next   a page of the tasks that follow from one task
-    work/<run>/<task>.begun  how many attempts at a task have begun
-    work/<run>/<task>.done   what became of a task; written once all its files are complete
+    work/<run>/000000.todo   a page of tasks, one line of JSON each
+    work/<run>/<task>.next   a page of the follow-up tasks of one task
+    work/<run>/<task>.begun  the number of attempts at a task
+    work/<run>/<task>.done   the result of a task; written once all its files are complete
 
-Edges of the graph carry where a task is written down, never the task itself, however large it
-is. A task that is done is not run again, neither by a second attempt nor by the next run of the
-same command. Anyone can see how far a run is by counting files. The journal is deleted when its
-run is over.
+Edges of the graph carry the place of a task in the journal, never the task itself, which may be
+large. A task that is done is not run again, neither by a second attempt nor by the next run of
+the same command. The progress of a run is the number of `.done` files. The journal is deleted
+when its run is over.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from schemas.ids import canonical
 from transforms.storage import filesystem, get, names, put
 
 PAGE_TASKS = 200
-"""Tasks on a page: what one worker lists at once."""
+"""Tasks on a page; one worker lists a page."""
 
 TODO, NEXT, BEGUN, DONE = ".todo", ".next", ".begun", ".done"
 
 READERS = 16
-"""Results that are read at a time: a store answers each within tens of milliseconds."""
+"""Results that are read at a time; an object store takes tens of milliseconds for each."""
 
 Place = tuple[str, int, int]
-"""Where a task is written down: its page, and the bytes [start, end) of it."""
+"""The place of a task: its page, and the bytes [start, end) of it."""
 
 T = TypeVar("T")
 
@@ -48,7 +48,7 @@ class Journal:
 
     Args:
         lake_url: the lake.
-        run_id: the run; a run with the same id takes over what was done before.
+        run_id: the run; a run with the same id continues where that one stopped.
     """
 
     def __init__(self, lake_url: str, run_id: str) -> None:
@@ -57,7 +57,7 @@ class Journal:
         self.folder = f"{lake_url}/work/{run_id}"
 
     def plan(self, tasks: Sequence[Task]) -> list[str]:
-        """Writes tasks down; returns the names of their pages. Equal keys are one task."""
+        """Writes the pages of the tasks and returns their names. Equal keys are one task."""
         distinct = list({task.key: task for task in tasks}.values())
         pages = []
         for first in range(0, len(distinct), PAGE_TASKS):
@@ -66,25 +66,25 @@ class Journal:
         return pages
 
     def follow(self, key: str, tasks: Sequence[Task]) -> str:
-        """Writes down the tasks that follow from a task; returns their page, "" for none."""
+        """Writes the follow-up tasks of a task and returns the name of their page, "" for none."""
         if not tasks:
             return ""
         self._write_page(key + NEXT, list({task.key: task for task in tasks}.values()))
         return key + NEXT
 
     def places(self, page: str) -> Iterator[Place]:
-        """Yields where the tasks of a page are written down."""
+        """Yields the places of the tasks of a page."""
         start = 0
         for line in self._read(page).splitlines(keepends=True):
             yield page, start, start + len(line)
             start += len(line)
 
     def task(self, place: Place, kind: type[T]) -> T:
-        """Reads a task, checking it against its type."""
+        """Reads a task and validates it as `kind`."""
         return TypeAdapter(kind).validate_json(self._read(*place))
 
     def begin(self, key: str) -> int:
-        """Records that an attempt at a task begins; returns how many did before it."""
+        """Records that an attempt at a task begins; returns the number of earlier attempts."""
         try:
             before = int(self._read(key + BEGUN))
         except FileNotFoundError:
@@ -93,21 +93,21 @@ class Journal:
         return before
 
     def record(self, result: TaskResult) -> None:
-        """Records that a task is done."""
+        """Records the result of a task, which makes it done."""
         put(f"{self.folder}/{result.key}{DONE}", canonical(asdict(result)))
 
     def result(self, key: str) -> TaskResult | None:
-        """Reads what became of a task; None if it is not done, or a file of it is gone."""
+        """Reads the result of a task; None if it is not done, or one of its files is missing."""
         try:
             result = _RESULT.validate_json(self._read(key + DONE))
         except FileNotFoundError:
             return None
         fs, root = filesystem(self._lake_url)
         try:
-            whole = all(fs.size(f"{root}/{name}") == size for name, size in result.files())
+            complete = all(fs.size(f"{root}/{name}") == size for name, size in result.files())
         except FileNotFoundError:
             return None
-        return result if whole else None
+        return result if complete else None
 
     def is_over(self) -> bool:
         """Tells whether the run is committed, by this process or another."""
@@ -118,16 +118,16 @@ class Journal:
         return sum(name.endswith(DONE) for name in names(self.folder))
 
     def results(self, expected: int) -> list[TaskResult]:
-        """Reads what became of every task, in the order of their keys.
+        """Reads the results of all tasks, in the order of their keys.
 
         Raises:
-            LakeError: there are not as many as expected.
+            LakeError: their number is not the expected one.
         """
         found = [name for name in names(self.folder) if name.endswith(DONE)]
         if len(found) != expected:
             raise LakeError(
-                f"{self.folder} tells of {len(found)} tasks that are done, not of {expected}; "
-                "was it deleted meanwhile, or do two tasks share a key? Run the same command again"
+                f"{self.folder} holds {len(found)} results, not {expected}; was it deleted "
+                "meanwhile, or do two tasks share a key? Run the same command again"
             )
         with ThreadPoolExecutor(READERS) as pool:
             return [_RESULT.validate_json(text) for text in pool.map(self._read, found)]

@@ -22,10 +22,10 @@ LOCAL_OPTIONS = (
     "--direct_running_mode=multi_threading",
     "--direct_num_workers=0",
 )
-"""The local default: threads, one a core. Decoding, models and Parquet release the GIL."""
+"""The local default: threads, one per core. Decoding, models and Parquet release the GIL."""
 
 Metrics = dict[str, int | dict[str, float]]
-"""Counters by name, and distributions as their sum, count, min and max."""
+"""By name: the value of a counter, or sum, count, min and max of a distribution."""
 
 _running_here = threading.Event()
 
@@ -36,12 +36,12 @@ _RAISED = re.compile(r"^(?:\w+\.)*(\w+): (.*) \[while running '", re.M)
 
 
 def is_driver() -> bool:
-    """Tells whether this process runs a pipeline itself, rather than being a worker's."""
+    """Tells whether this process has started a pipeline, and so is no worker process."""
     return _running_here.is_set()
 
 
 def pipeline_options(arguments: Sequence[str]) -> PipelineOptions:
-    """Makes Beam's options: ours for a local run unless a runner is named."""
+    """Makes Beam's options; without a named runner, with those of LOCAL_OPTIONS."""
     named = any(a == "--runner" or a.startswith("--runner=") for a in arguments)
     options: list[str] = list(arguments) if named else [*LOCAL_OPTIONS, *arguments]
     return PipelineOptions(options, save_main_session=False)
@@ -57,13 +57,13 @@ def run_to_end(
 
     Args:
         root: the pipeline.
-        journal: the run's journal, which tells how many tasks are done.
+        journal: the run's journal, for the number of tasks that are done.
         job: its name, for messages.
-        on_progress: told now and then how many tasks are done.
+        on_progress: called now and then with the number of tasks that are done.
 
     Raises:
-        FleetError: the pipeline failed. An error of ours that a worker raised comes as the
-            class that it was, where the runner passes its text on.
+        FleetError: the pipeline failed. A FleetError of a worker is raised as the same
+            class, if the runner passes on its text.
     """
     _running_here.set()
     with _watching(journal, on_progress):
@@ -84,7 +84,7 @@ def run_to_end(
 
 
 def metrics(result: PipelineResult, namespace: str) -> Metrics:
-    """Reads the metrics of one namespace: a runner has some of its own, too."""
+    """Reads the metrics of one namespace, without those of Beam and its runners."""
     found = result.metrics().query(MetricsFilter().with_namespace(namespace))
     values: Metrics = {}
     for counter in found["counters"]:
@@ -134,10 +134,9 @@ def _watching(journal: Journal, on_progress: Callable[[int], None]) -> Iterator[
 
 
 def _error_of_worker(text: str) -> FleetError | None:
-    """Finds the FleetError that a worker raised in the text of a runner's error.
+    """Finds the FleetError of a worker in the text of a runner's error.
 
-    Runners pass a worker's error on as the text of its traceback, in which only the name of
-    the class survives.
+    Runners pass on a worker's error as the text of its traceback, which names its class.
     """
     classes = {cls.__name__: cls for cls in _descendants(FleetError)}
     for name, message in reversed(_RAISED.findall(text)):

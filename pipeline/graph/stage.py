@@ -1,4 +1,4 @@
-"""A stage: what one step of a job does to one task, and what comes of it.
+"""Stages: what a job does with one task, and what the result is.
 
     class CountBytes(Stage):
         name = "count_bytes"
@@ -8,9 +8,8 @@
             ...
 
 A stage is a plain class without Beam in it. `pipeline.graph.transforms.RunStage` runs it on
-workers: each task becomes Parquet files under the lake's tables (and packs, and shards), which
-nobody sees before `CommitRun` makes a whole run visible. What a task decodes lives and dies
-inside `process`.
+workers: each task becomes Parquet files of the lake's tables (and packs, and shards), which are
+not visible until `CommitRun` commits the run. Decoded pictures never leave `process`.
 """
 
 from __future__ import annotations
@@ -28,21 +27,20 @@ from schemas.tables import TABLES
 
 
 class Task(Protocol):
-    """What a worker does at a time: a frozen dataclass of plain fields."""
+    """The piece of work that a worker does at a time: a frozen dataclass of plain fields."""
 
     @property
     def key(self) -> str:
-        """A digest of the fields; it also names the files that the task writes."""
+        """A digest of the fields, which also names the files that the task writes."""
 
 
 @dataclass(slots=True)
 class Output:
-    """What a task came to: rows by table, what is done, what was rejected, the counts.
+    """The output of a task: rows by table, ledger entries, rejects and counts.
 
-    `blobs` are the other files that it wrote, by name from the lake's root, and their bytes;
-    `next` tasks that follow from this one, for the stage that comes next in the pipeline, with
-    keys that no other task of the run has;
-    `detail` a few facts for the last step, as JSON has them.
+    `blobs` are the sizes in bytes of the other files that it wrote, by path below the lake;
+    `next` are follow-up tasks for the next stage of the pipeline, whose keys no other task of
+    the run has; `detail` is a small JSON object for the last step.
     """
 
     tables: dict[str, pa.Table] = field(default_factory=dict)
@@ -56,9 +54,9 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class TaskResult:
-    """What the last step learns of a task: names of files, counts, a few facts.
+    """What the last step reads of a task: names of files, counts and `detail`.
 
-    `next` is the journal's page of the tasks that follow, or "" where none do.
+    `next` is the journal's page of the follow-up tasks, "" if there are none.
     """
 
     key: str
@@ -69,19 +67,19 @@ class TaskResult:
     detail: dict[str, Any]
 
     def files(self) -> Iterator[tuple[str, int]]:
-        """Yields every file that the task wrote, by name from the lake's root, and its bytes."""
+        """Yields the path below the lake and the size in bytes of every file of the task."""
         yield from ((f"tables/{add.table}/{add.path}", add.size) for add in self.adds)
         yield from self.blobs.items()
 
 
 class Stage:
-    """What a job does to a task. Instances are pickled to workers.
+    """What a job does with a task. Instances are pickled to workers.
 
     Subclasses define:
 
     - `name`: names the stage in the ledger, in metrics and in a runner's display.
     - `task`: the type of its tasks.
-    - `resources`: Beam's resource hints for the workers that run it, such as
+    - `resources`: Beam's resource hints for its workers, such as
       `{"min_ram": "4GB"}` or `{"accelerator": "type:nvidia-tesla-t4;count:1"}`; runners
       that do not know a hint ignore it.
     - `once`: True where a subject is done once whatever the digest, because a table has its
@@ -95,17 +93,18 @@ class Stage:
     once: ClassVar[bool] = False
 
     def open(self) -> None:
-        """Loads what is expensive, such as models: once a worker. By default nothing."""
+        """Loads what is expensive, such as models; called once per worker."""
 
     def process(self, task: Any) -> Output:
         """Turns one task into rows.
 
-        A worker may die at any point and another run the task again, so every file that is
-        written needs a name and bytes that follow from the task, and has to appear whole.
+        A worker may die at any point and another one run the task again, so the names and bytes
+        of the files that it writes must depend on the task alone, and each file must appear
+        by one atomic step.
 
         Raises:
-            FleetError: fails the whole run. An input that cannot be used (DataError) is no
-                reason for that: it belongs into `Output.rejects`.
+            FleetError: the run fails. For an input that cannot be used (DataError) do not raise
+                it, but add a reject to `Output.rejects`.
         """
         raise NotImplementedError
 
@@ -113,7 +112,7 @@ class Stage:
 def write_output(
     lake: Lake, run_id: str, stage: str, key: str, output: Output, *, next_page: str = ""
 ) -> TaskResult:
-    """Writes a task's rows as uncommitted files, named by the task, and lists them."""
+    """Writes a task's rows to uncommitted files, named by its key, and lists them."""
     tables = dict(output.tables)
     if output.rejects:
         tables["rejects"] = reject_rows(output.rejects, run_id)
@@ -126,7 +125,7 @@ def write_output(
 
 
 def reject_rows(rejects: Sequence[Reject], run_id: str) -> pa.Table:
-    """Lays rejects out as rows of their table."""
+    """Builds the rows of `rejects`."""
     return pa.Table.from_pylist(
         [
             {

@@ -1,1 +1,1 @@
-"""The stages: one file a job."""
+"""The stages: what each job does with a task, one file per job."""

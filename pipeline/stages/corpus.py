@@ -1,7 +1,7 @@
-"""Corpus: a SELECT over the lake's samples becomes an immutable snapshot of shards.
+"""Corpus: publishes the samples that a SELECT over the lake chooses, as an immutable snapshot.
 
-Nothing is decoded: shards are byte ranges of packs, one after the other. The driver
-selects and plans; workers assemble shards; the last step publishes, the manifest last.
+Nothing is decoded: a shard is the concatenation of byte ranges of packs. The driver selects
+and plans, workers assemble shards, and the last step writes the tables and, last, the manifest.
 """
 
 from __future__ import annotations
@@ -50,15 +50,15 @@ WITH labelled AS (
     JOIN logs USING (log_id, drive_id)
 )
 """
-"""Each event's sample of the label specification that last labelled it."""
+"""Of each event the sample of its latest label specification."""
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What a corpus holds, in the order of its shards.
+    """The samples of a corpus, in the order of its shards.
 
-    `samples` is what is published; `ranges` the shards' byte ranges of packs, which is not;
-    `offered` the number of samples that there were to choose from.
+    `samples` is the published table, `ranges` the shards' byte ranges of packs (not published),
+    `offered` the number of samples before the condition was applied.
     """
 
     samples: pa.Table
@@ -70,7 +70,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class ShardTask:
-    """One shard to assemble: its name, and where the ranges of all shards are listed."""
+    """One shard to assemble: its name, and the file that lists the ranges of all shards."""
 
     key: str
     name: str
@@ -117,17 +117,17 @@ class Publish:
     snapshot: str
 
     def __call__(self, results: Sequence[TaskResult]) -> bool:
-        """Publishes what the tasks assembled; with nothing to assemble it only points there."""
+        """Publishes the assembled shards; without any, only makes the snapshot the latest one."""
         if not results:
             make_latest(self.lake.url, self.config.name, self.snapshot)
-            return None
+            return False
         shards = {
             result.detail["shard"]: ShardDigest(
                 result.detail["bytes"], result.detail["sha256"], result.detail["samples"]
             )
             for result in results
         }
-        # Selected again, on the same versions: a table of samples is too large to travel.
+        # Selected again, on the same versions: a table of samples is too large to be pickled.
         publish_selection(self.lake, self.config, select(self.lake, self.config), shards)
         return commit(self.lake, self.run)
 
@@ -175,7 +175,7 @@ def select(lake: Lake, config: CorpusConfig) -> Selection:
     if config.where is None:
         chosen = offered
     else:
-        # In lines of its own: a comment in it must not swallow the bracket.
+        # On a line of its own, so that a comment at its end does not hide the bracket.
         lines = [_LATEST, "SELECT event_id FROM selection WHERE (", config.where, ")"]
         matching = query(lake, "\n".join(lines))
         wanted = pc.is_in(offered["event_id"], value_set=pc.unique(matching["event_id"]))
@@ -213,7 +213,7 @@ def select(lake: Lake, config: CorpusConfig) -> Selection:
 
 
 def _labels(lake: Lake, samples: pa.Table) -> pa.Table:
-    """Returns the boxes of the snapshot's samples, and the shard that each is in."""
+    """Returns the boxes of the snapshot's samples, each with the shard of its sample."""
     events = samples["event_id"].to_pylist()
     boxes = lake.read("boxes", filter=pc.field("event_id").isin(events))
     shards = dict(zip(events, samples["shard"].to_pylist(), strict=True))
@@ -228,7 +228,7 @@ def _labels(lake: Lake, samples: pa.Table) -> pa.Table:
 
 
 def plan_corpus(lake: Lake, config: CorpusConfig) -> Work:
-    """Selects and plans, and leaves out what is published already.
+    """Selects and plans; there are no tasks if the snapshot is published already.
 
     Raises:
         UsageError: see `select`.

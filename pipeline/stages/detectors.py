@@ -1,10 +1,9 @@
-"""Detectors on a worker: opened once a machine, and shared by all that run there.
+"""Detectors on a worker: opened once per machine, and shared by its threads and processes.
 
-Threads of one process share a detector, for an ONNX session may run in many threads at a time.
-Where a runner starts worker processes, the first process of a machine that needs a model hosts
-it, and the others call it over loopback by Beam's MultiProcessShared. Pictures then cross to
-the host process, which costs some milliseconds each (docs/performance.md), and the weights are
-in memory once.
+Threads of one process share a detector, because an ONNX session is thread-safe. Where a runner
+starts worker processes, the first one that needs a model hosts it, and the others call it over
+loopback with Beam's MultiProcessShared. Sending a picture to the host costs some milliseconds
+(docs/performance.md), but the weights are in memory only once.
 """
 
 from __future__ import annotations
@@ -36,12 +35,12 @@ def open_detectors(models: Sequence[ModelSpec]) -> list[Detector]:
     """Opens models on a worker, fetching their weights if its cache lacks them.
 
     Raises:
-        FleetError: weights cannot be had, or are not those of the model.
+        FleetError: weights cannot be fetched, or have another hash than the model names.
     """
     with _lock:
         for model in models:
             if model not in _open:
-                # The process that runs the pipeline has no worker processes beside it.
+                # A driver that runs the pipeline itself has no worker processes beside it.
                 _open[model] = _opened(model) if is_driver() else SharedDetector(model)
         return [_open[model] for model in models]
 
@@ -58,18 +57,18 @@ class SharedDetector:
         self._detector = self._acquire()
 
     def detect(self, images: Sequence[Image]) -> list[Detections]:
-        """Looks at pictures, as `Detector.detect` does."""
+        """Detects objects in pictures, as `Detector.detect` does."""
         detector = self._detector
         try:
             return detector.detect(images)
         except (EOFError, ConnectionError):
-            # The process that hosted it has ended: this one or another takes over.
+            # The host process has ended: this one or another becomes the host.
             self._detector = self._acquire()
         return self._detector.detect(images)
 
     def _acquire(self) -> Detector:
         folder = private_folder()
-        # Beam's own key is the same everywhere, and who knows it can run code here.
+        # Beam's default key is public, and whoever knows the key can run code here.
         multi_process_shared.AUTH_KEY = _secret(folder)
         shared: MultiProcessShared[Detector] = MultiProcessShared(
             lambda: _opened(self.spec), digest("detector", self.spec.identity), path=str(folder)
@@ -79,10 +78,10 @@ class SharedDetector:
 
 
 def private_folder() -> Path:
-    """Returns a folder of the machine's temporary one that no other user can enter.
+    """Returns a folder below the temporary one that no other user can enter.
 
     Raises:
-        FleetError: another user owns it, or others can read it.
+        FleetError: another user owns it, or others have access to it.
     """
     folder = Path(tempfile.gettempdir(), f"fleetmill-{os.getuid()}")
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -95,7 +94,7 @@ def private_folder() -> Path:
 
 
 def _secret(folder: Path) -> bytes:
-    """Reads the key of this machine's detectors, making it if it is not there."""
+    """Reads the key of this machine's detectors, creating it if it does not exist."""
     path = folder / "key"
     if not path.exists():
         put_new(str(path), secrets.token_bytes(32))

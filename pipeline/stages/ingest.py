@@ -32,16 +32,16 @@ from transforms.readers.discover import discover
 from transforms.timing import step
 
 VERSION = 1
-"""Rises when the same recording comes to different rows."""
+"""Version; raised when the same recording gives different rows."""
 
 TASK_BYTES = 256 << 20
 TASK_LOGS = 16
-"""A task ends at either: large enough to amortise a file a table, small enough to retry."""
+"""Limits of a task: large enough to amortise one file per table, small enough to retry."""
 
 
 @dataclass(frozen=True, slots=True)
 class IngestTask:
-    """Some logs that are read together, into one file a table."""
+    """Logs that are read together, into one file per table."""
 
     key: str
     logs: tuple[LogRef, ...]
@@ -49,7 +49,7 @@ class IngestTask:
 
 @dataclass(slots=True)
 class IngestStage(Stage):
-    """Reads logs. `digests` names by format how they are read: what the ledger keeps."""
+    """Reads logs. `digests` are the stage digests for the ledger, by format."""
 
     options: ReadOptions
     digests: dict[str, str]
@@ -59,7 +59,7 @@ class IngestStage(Stage):
     once: ClassVar[bool] = True
 
     def process(self, task: IngestTask) -> Output:
-        """Reads the task's logs one after the other; a log that fails is a reject."""
+        """Reads the task's logs one after the other; a log that cannot be used is a reject."""
         output = Output()
         parts: dict[str, list[pa.Table]] = {}
         for log in task.logs:
@@ -76,7 +76,7 @@ class IngestStage(Stage):
         return output
 
     def _read(self, log: LogRef, output: Output) -> Recording | None:
-        """Reads a log, or puts its reject into `output`."""
+        """Reads a log; if it cannot be used, adds a reject to `output` and returns None."""
         read = partial(FORMATS.load(log.format)().read, log, self.options)
         try:
             with step("read"):
@@ -86,7 +86,7 @@ class IngestStage(Stage):
         else:
             return recording
         output.rejects.append(reject)
-        if reject.reason != TimeLimitError.reason:  # else the next run tries it again
+        if reject.reason != TimeLimitError.reason:  # the next run tries that again
             output.done.append(Done(log.log_id, self.digests[log.format], "rejected"))
         output.counts.append(Count(self.name, "logs", rejected=1))
         return None
@@ -107,7 +107,7 @@ def _batches(logs: Sequence[LogRef]) -> list[tuple[LogRef, ...]]:
 
 
 def _content(uri: str) -> str:
-    """Digests a configuration file, so that editing it changes what depends on it."""
+    """Returns the SHA-256 of a file that is part of the configuration."""
     try:
         with fsspec.open(uri, "rb") as file:
             return hashlib.sha256(file.read()).hexdigest()
@@ -117,7 +117,7 @@ def _content(uri: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How logs are read: options, what a stage digest holds of them, and notes."""
+    """How logs are read: the options, their part of the stage digest, and notes."""
 
     options: ReadOptions
     identity: dict[str, Any]
@@ -152,7 +152,7 @@ def reading(config: IngestConfig) -> Reading:
 
 
 def plan_ingest(lake: Lake, config: IngestConfig) -> Work:
-    """Discovers the inputs and leaves out the logs that the lake already has.
+    """Discovers the inputs and plans the logs that the lake does not have yet.
 
     Raises:
         UsageError: an input does not exist, or see `reading`.
@@ -179,8 +179,8 @@ def plan_ingest(lake: Lake, config: IngestConfig) -> Work:
     ]
     rejected = sum(outcome == "rejected" for outcome in old)
     note = (
-        f"{stale} logs are in the lake as an older reader or other options read them; "
-        "they stay so. To read them again, ingest them into a new lake"
+        f"{stale} logs are in the lake as an older reader or other options read them, and are "
+        "not read again; to do so, ingest them into a new lake"
     )
     return Work(
         stage=IngestStage(how.options, digests, config.input_timeout_s),

@@ -1,7 +1,7 @@
 """Label: events to boxes, tracks, ego paths, and samples encoded once into packs.
 
-Each event's window is decoded once, camera by camera. What a task encodes goes into one
-pack, an ordinary tar; the `samples` table keeps every sample's byte range in it.
+Each event's window is decoded once, camera by camera. The samples of a task go into one pack,
+an ordinary tar; the table `samples` holds the byte range of each.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from transforms.storage import replacing
 from transforms.timing import step
 
 TASK_EVENTS = 6
-"""Events of one log that share a task, and a pack: some tens of MB."""
+"""Events of one log per task, and so per pack: some tens of MB."""
 
 _SOURCES = ("logs", "videos", "frames", "signals", "joints")
 _LABELS = ("boxes", "tracks", "ego_path")
@@ -43,7 +43,7 @@ _LABELS = ("boxes", "tracks", "ego_path")
 
 @dataclass(frozen=True, slots=True)
 class LabelTask:
-    """Some events of one log, and the files that hold the log's rows."""
+    """Events of one log, and the files that hold the log's rows."""
 
     key: str
     log_id: str
@@ -98,7 +98,7 @@ class LabelStage(Stage):
         return output
 
     def _label(self, event: Event, log: _LogRows, output: Output) -> tuple[Labelled, Sample] | None:
-        """Labels one event, or puts its rejects into `output`."""
+        """Labels one event; if that fails, adds its rejects to `output` and returns None."""
         signals, joints = log.during("signals", event), log.during("joints", event)
         look = partial(
             label_event, event, log.videos, log.frames, signals, self._detectors, self.spec
@@ -118,7 +118,7 @@ class LabelStage(Stage):
     def _reject(
         self, event: Event, rejects: Sequence[Reject], output: Output, again: bool = False
     ) -> None:
-        """Rejects an event, for good unless the next run is to try it again."""
+        """Rejects an event; with `again` the next run tries it again."""
         output.rejects.extend(rejects)
         if not again:
             output.done.append(Done(event.event_id, self.spec.digest, "rejected"))
@@ -145,7 +145,7 @@ class LabelStage(Stage):
 
 
 class _LogRows:
-    """The rows of a task's log, read once a task."""
+    """The rows of a task's log, read once per task."""
 
     def __init__(self, task: LabelTask) -> None:
         self._log_ids = [task.log_id]
@@ -153,7 +153,7 @@ class _LogRows:
         (self.row,) = self._read("logs").to_pylist()
         self.uri: str = self.row["uri"]
         self.videos = video_files(self._read("videos"))
-        # All frames: a window is decoded from the keyframe before it.
+        # All frames, because a window is decoded from the keyframe before it.
         self.frames = self._read("frames")
 
     def during(self, table: str, event: Event) -> pa.Table:
@@ -178,7 +178,7 @@ def plan_label(lake: Lake, config: LabelConfig) -> Work:
     """Finds the events that have no sample of this label specification.
 
     Raises:
-        UsageError: a model is unknown, or one that is named has no weights.
+        UsageError: a model is unknown, or the weights of a named one cannot be fetched.
     """
     models, notes = ready_models(config.models, config.models_dir)
     spec = LabelSpec(

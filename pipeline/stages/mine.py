@@ -1,7 +1,7 @@
 """Mine: triggers over the columns of many logs, to the table events.
 
-The ledger is kept by log and trigger, so a new trigger mines every log and an old one
-none. Triggers on `scene` wait for the sweep of a log.
+The ledger has an entry for each log and trigger, so a new trigger mines every log, and one that
+has run on all logs mines none. Triggers on `scene` wait until a log is swept.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from transforms.triggers import Trigger, load_triggers
 from transforms.triggers.engine import Miner, ticks
 
 VERSION = 1
-"""Rises when the same rows and triggers come to different events."""
+"""Version; raised when the same rows and triggers give different events."""
 
 TASK_NS = 7200 * NS_PER_S
 TASK_LOGS = 120
-"""A task ends at either: two driven hours of signals are about 60 MB."""
+"""Limits of a task: two driven hours of signals are about 60 MB."""
 
 
 @dataclass(frozen=True, slots=True)
 class MineTask:
-    """Some logs, the triggers they are still to be mined with, and where their rows are.
+    """Logs, the triggers that have not run on them, and the files of their rows.
 
-    `digests` gives the ledger's key by trigger; it is one for all logs of a task.
+    `digests` are the stage digests for the ledger, by trigger; all logs of a task share them.
     """
 
     key: str
@@ -49,7 +49,7 @@ class MineTask:
 
 @dataclass(slots=True)
 class MineStage(Stage):
-    """Mines logs. Compiled miners are kept, one a table and set of triggers."""
+    """Mines logs. Compiled miners are cached by table and set of triggers."""
 
     triggers: tuple[Trigger, ...]
     name: str = "mine"
@@ -97,12 +97,12 @@ class MineStage(Stage):
 
 
 def event_rows(events: Iterable[Event]) -> pa.Table:
-    """Lays events out as rows of their table."""
+    """Builds the rows of `events`."""
     return pa.Table.from_pylist([asdict(e) for e in events], schema=TABLES["events"].schema)
 
 
 def plan_mine(lake: Lake, config: MineConfig) -> Work:
-    """Pairs every log with the triggers it has not been mined with.
+    """Pairs every log with the triggers that have not run on it.
 
     Raises:
         UsageError: a trigger is unknown or its file is wrong.
@@ -144,7 +144,7 @@ def plan_mine(lake: Lake, config: MineConfig) -> Work:
 
 
 def _ledger_key(trigger: Trigger, log_id: str, swept: Mapping[str, str]) -> str | None:
-    """Names a trigger's work on a log; None where its rows are not there yet."""
+    """Returns the stage digest of a trigger on a log; None if the log is not swept yet."""
     identity = [VERSION, trigger.name, trigger.version, trigger.params_digest]
     if trigger.table != "scene":
         return stage_digest(trigger=identity)

@@ -1,4 +1,4 @@
-"""Models of a job: which can be used, with their weights fetched."""
+"""The models of a job, with their weights fetched."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from auto_label.weights import available_models, fetch
 from schemas.errors import FleetError, UsageError
 
 DEFAULT_MODELS = ("yolox_nano",)
-"""The models of a job for which none are named."""
+"""The models of a job that names none."""
 
 
 def ready_models(
@@ -18,16 +18,16 @@ def ready_models(
     """Loads models and fetches their weights.
 
     Args:
-        names: the models; None takes the default ones, without those that have no weights.
-        dirs: folders of model files of the user's.
+        names: the models; None takes the default ones whose weights can be fetched.
+        dirs: the user's folders of model files.
 
     Returns:
         The models that are ready, and a note for each default one that is left out.
 
     Raises:
-        UsageError: a name is unknown, a file is wrong, or the weights of a named model
-            cannot be had.
-        FleetError: weights of a default model have another hash than it names.
+        UsageError: a name is unknown, a file is invalid, or the weights of a named model
+            cannot be fetched.
+        FleetError: the weights of a default model have another hash than it names.
     """
     if names is None:
         ready, missing = available_models(load_models(DEFAULT_MODELS, dirs))

@@ -1,7 +1,7 @@
-"""Lays one recording out as rows of the lake's tables, conforming to their schemas.
+"""Builds the rows of one recording, conforming to the schemas of the lake's tables.
 
-The rows are uncommitted and in memory: `pipeline.stages.ingest` gathers those of the logs of a
-task and writes one file a table.
+The rows stay in memory: `pipeline.stages.ingest` collects those of a task's logs and writes one
+file per table.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from transforms.timing import step
 
 
 def recording_rows(recording: Recording) -> dict[str, pa.Table]:
-    """Returns the rows of a recording by table; tables without rows are absent."""
+    """Returns the rows of a recording by table; tables without rows are left out."""
     log_id = recording.log.log_id
     tables = {"logs": _log_rows(recording)}
     if recording.videos:
@@ -136,7 +136,7 @@ def _same(text: str, rows: int) -> pa.Array:
 
 
 def _lists(values: Float32Array | None, rows: int) -> pa.Array:
-    """Makes a list column of float32[rows, width]; nulls where the robot has none."""
+    """Makes a list column of float32[rows, width]; all null if the robot has none."""
     if values is None:
         return pa.nulls(rows, pa.list_(pa.float32()))
     flat = pa.array(np.ascontiguousarray(values, dtype=np.float32).ravel())

@@ -1,7 +1,7 @@
-"""Repack: samples of another payload, made from the clips that are packed already.
+"""Repack: makes samples of another payload from clips in packs.
 
-The clips are blurred, so nothing private is decoded again, and a vehicle's video is not
-touched. A corpus with `--payload frames` runs this first.
+The clips are blurred already, and the vehicle's video is not read. A corpus with
+`--payload frames` runs this first.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from transforms.timing import step
 from transforms.video.encode import clip_to_frames
 
 VERSION = 1
-"""Rises when the same clip comes to different frames."""
+"""Version; raised when the same clip gives different frames."""
 
 TASK_SAMPLES = 16
 
 
 @dataclass(frozen=True, slots=True)
 class RepackTask:
-    """Some samples of one pack: their rows of `samples`."""
+    """Samples of one pack, as rows of `samples`."""
 
     key: str
     pack_uri: str
@@ -53,7 +53,7 @@ class RepackStage(Stage):
     task: ClassVar[type] = RepackTask
 
     def process(self, task: RepackTask) -> Output:
-        """Repacks the task's samples into a pack of their own."""
+        """Writes the task's samples, with frames for clips, to a new pack."""
         source = f"{self.lake_url}/{task.pack_uri}"
         pack_uri = f"packs/{task.key}.tar"
         rows = []
@@ -86,7 +86,7 @@ class RepackStage(Stage):
 
 
 def frames_members(members: Mapping[str, bytes], fps: float) -> dict[str, bytes]:
-    """Turns the clips among a sample's members into JPEG frames.
+    """Replaces the clips among a sample's members by JPEG frames.
 
     The sample's `json` gains `frame_t_ns`: by camera, the frames' times in ns from the
     start of the event's window.
@@ -107,12 +107,12 @@ def frames_members(members: Mapping[str, bytes], fps: float) -> dict[str, bytes]
 
 
 def subject(row: Mapping[str, Any]) -> str:
-    """Names a clip sample in the ledger: an event as one specification labelled it."""
+    """Returns the ledger's subject of a clip sample: its event and label specification."""
     return digest("sample", row["event_id"], row["spec_digest"])
 
 
 def plan_repack(lake: Lake, config: CorpusConfig) -> Work:
-    """Finds the clip samples that have no frames of this rate."""
+    """Finds the clip samples without frames at this rate."""
     key = stage_digest(version=VERSION, fps=config.frames_fps)
     done = done_subjects(lake, "repack")
     samples = lake.read("samples", filter=pc.field("payload") == "clip").to_pylist()

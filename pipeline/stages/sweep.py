@@ -1,6 +1,6 @@
-"""Sweep: keyframes of whole logs, at a rate, to the table scene.
+"""Sweep: keyframes of whole logs, at a given rate, to the table scene.
 
-Only keyframes are decoded: at one a second that is a few hundredths of a full decode.
+Only keyframes are decoded: at one per second that is a few percent of a full decode.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class SweepTask:
 
 @dataclass(slots=True)
 class SweepStage(Stage):
-    """Looks at keyframes."""
+    """Measures keyframes and runs detectors on them."""
 
     fps: float
     models: tuple[ModelSpec, ...]
@@ -60,7 +60,7 @@ class SweepStage(Stage):
     def process(self, task: SweepTask) -> Output:
         """Sweeps one log, camera by camera; a file that does not decode is a reject.
 
-        If one takes too long, nothing of the log is kept: the next run sweeps it whole.
+        If one takes too long, nothing of the log is kept, and the next run sweeps it again.
         """
         output = Output()
         files = dict(task.files)
@@ -102,12 +102,12 @@ class SweepStage(Stage):
 
 
 def plan_sweep(lake: Lake, config: SweepConfig) -> Work:
-    """Finds the logs that no sweep has looked at.
+    """Finds the logs that have not been swept.
 
-    A log is swept once: a second rate or model would leave two rows an instant.
+    A log is swept once: a second rate or model would add a second row for the same keyframe.
 
     Raises:
-        UsageError: a model is unknown, or one that is named has no weights.
+        UsageError: a model is unknown, or the weights of a named one cannot be fetched.
     """
     models, notes = ready_models(config.models, config.models_dir)
     key = stage_digest(version=scene.VERSION, fps=config.fps, models=[m.identity for m in models])

@@ -1,7 +1,7 @@
-"""Makes the request that Beam's Dataflow runner would send, without sending it.
+"""Builds the request that Beam's Dataflow runner would send, without sending it.
 
-Run with Beam's options as arguments in an environment that holds `apache-beam[gcp]`; prints
-one JSON document.
+Run with Beam's options as arguments in an environment with `apache-beam[gcp]`; prints one JSON
+document.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ PAGES = ("000000.todo",)
 
 
 def finish(results: Sequence[TaskResult]) -> bool:
-    """Stands for a job's last step."""
+    """Takes the place of a job's last step."""
     return bool(results)
 
 
-def lay(root: beam.Pipeline, pages: Sequence[str] = PAGES) -> None:
-    """Lays the graph of a job of a lake that need not exist."""
+def build_job(root: beam.Pipeline, pages: Sequence[str] = PAGES) -> None:
+    """Builds the graph of a mining job; its lake need not exist."""
     stage = MineStage(tuple(load_triggers(())))
     build(root, Lake(LAKE), Journal(LAKE, "run"), pages=pages, stage=stage, finish=finish)
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Prints what matters of the request."""
-    # Only here, as no other environment has it.
+    """Prints the parts of the request that the tests check."""
+    # Not at the top: only the environment of this script has it.
     from apache_beam.runners.dataflow.dataflow_runner import DataflowRunner  # noqa: PLC0415
     from apache_beam.runners.dataflow.internal import apiclient  # noqa: PLC0415
 
     options = PipelineOptions([*arguments, "--dry_run=true", "--no_auth"], save_main_session=False)
-    # A pipeline that knows its runner would ask the store about its buckets.
+    # A pipeline made with the Dataflow runner would check its buckets.
     root = beam.Pipeline("DirectRunner")
-    lay(root)
+    build_job(root)
     job = DataflowRunner().run_pipeline(root, options).job
     sent = apiclient.Environment(
         packages=[],

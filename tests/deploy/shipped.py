@@ -1,4 +1,4 @@
-"""What `deploy/` holds, read for the tests, and how a command in it is checked."""
+"""Reads the manifests of `deploy/` and the page about it, and checks their commands."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tests.pages import fences
 
 FLINK = DEPLOY / "flink"
 
-# Schemas differ by Kubernetes: these are the oldest that the page names and the newest known.
+# The oldest version that the page names, and the newest with published schemas.
 KUBERNETES = ("1.29", "1.37")
 
 
 def documents() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yields every Kubernetes object that we ship, and the name of its file."""
+    """Yields every Kubernetes object of the manifests with the name of its file."""
     for path in sorted(FLINK.glob("*.yaml")):
         for document in yaml.safe_load_all(path.read_text("utf-8")):
             yield path.name, document
@@ -35,13 +35,13 @@ def the(kind: str) -> dict[str, Any]:
 
 
 def task_manager_pod() -> dict[str, Any]:
-    """Returns the template of the TaskManager's pods, as the pod that it is."""
+    """Returns the template of the TaskManagers' pods as a pod."""
     template = the("FlinkDeployment")["spec"]["taskManager"]["podTemplate"]
     return {"metadata": {}, **json.loads(json.dumps(template))}
 
 
 def worker_pool() -> dict[str, Any]:
-    """Returns the sidecar that the Python workers run in."""
+    """Returns the sidecar of the Python workers."""
     (pool,) = task_manager_pod()["spec"]["initContainers"]
     assert isinstance(pool, dict)
     return pool
@@ -62,7 +62,7 @@ def driver() -> dict[str, Any]:
 
 
 def service_commands() -> list[str]:
-    """Returns the page's commands that need a service: those in blocks of `shell`."""
+    """Returns the page's commands that need a service: those in `shell` blocks."""
     return [
         " ".join(line.split())
         for fence in fences(ROOT / "docs" / "deploy.md")
@@ -84,7 +84,7 @@ def check_command(arguments: list[str]) -> None:
     """Parses `fleetmill ARGUMENTS…` as the command and Beam do, without running it.
 
     Raises:
-        typer.exceptions.TyperException: a flag or a value is not one of the command's.
+        typer.exceptions.TyperException: the command does not have a flag or a value.
         ValueError: Beam does not know an option.
     """
     ours, beam = split_arguments(arguments)

@@ -1,4 +1,4 @@
-"""The images: read as Docker reads them, and their steps run without it."""
+"""The Dockerfiles: their sources exist, versions agree, and their steps work."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from tests.dockerfile import instructions
 from tests.pages import fences
 
 IMAGES = {fetch.DEPLOY / "Dockerfile": ROOT, FLINK / "Dockerfile": FLINK}
-"""Every Dockerfile, and the folder that it is built in."""
+"""Every Dockerfile and its build context."""
 
 KNOWN = {"FROM", "ARG", "COPY", "RUN", "ENV", "WORKDIR"}
 
 
 def bases(dockerfile: Path) -> list[str]:
-    """The images that one starts from."""
+    """Returns the base images."""
     return [value.split()[0] for name, value in instructions(dockerfile) if name == "FROM"]
 
 
 def properties(pom: Path) -> dict[str, str]:
-    """The properties of a Maven file."""
+    """Returns the properties of a Maven file."""
     space = "{http://maven.apache.org/POM/4.0.0}"
     found = ET.parse(pom).find(f"{space}properties")  # noqa: S314 - our own file
     assert found is not None
@@ -38,8 +38,7 @@ def properties(pom: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("dockerfile", IMAGES, ids=str)
-def test_an_image_is_made_of_what_is_there(dockerfile: Path) -> None:
-    """Every instruction is one that we mean, and every source of a COPY exists."""
+def test_sources_of_an_image_exist(dockerfile: Path) -> None:
     built = instructions(dockerfile)
     assert {name for name, _ in built} <= KNOWN
     for name, value in built:
@@ -52,21 +51,20 @@ def test_an_image_is_made_of_what_is_there(dockerfile: Path) -> None:
             assert stage[0] in stages
             continue
         for source in words[:-1]:
-            # These two are made by the page's commands: they come with the test below.
+            # These two are made by the page's commands, which the test below runs.
             if source not in {"dist/*.whl", "models/"}:
                 assert (IMAGES[dockerfile] / source).is_file(), source
 
 
-def test_the_builder_sees_what_the_image_copies() -> None:
-    """The list of what is not ignored names each source."""
+def test_the_build_context_is_what_the_image_copies() -> None:
     lines = (fetch.DEPLOY / "Dockerfile.dockerignore").read_text().splitlines()
     seen = {line[1:] for line in lines if line.startswith("!")}
     copied = [v.split()[0] for n, v in instructions(fetch.DEPLOY / "Dockerfile") if n == "COPY"]
     assert seen == {source.split("/")[0] for source in copied}
 
 
-def test_versions_do_not_drift() -> None:
-    """The images' Beam, Python and Flink are those that everything else names."""
+def test_versions_agree_everywhere() -> None:
+    """Those of Beam, Python, Java and Flink."""
     (worker,) = bases(fetch.DEPLOY / "Dockerfile")
     python, beam = re.fullmatch(r"apache/beam_python(.+)_sdk:(.+)", worker).groups()  # type: ignore[union-attr]
     assert f"apache-beam=={beam}" in (ROOT / "constraints.txt").read_text().splitlines()
@@ -85,9 +83,9 @@ def test_versions_do_not_drift() -> None:
 
 @pytest.mark.slow
 def test_the_steps_of_the_worker_image_work(tmp_path: Path, data: Path) -> None:
-    """The page's packaging and the Dockerfile's steps, in an empty environment.
+    """Runs the page's packaging and the Dockerfile's steps in an empty environment.
 
-    Beam's own image is not here: what it has installed before is not part of this.
+    It starts without the packages of Beam's base image.
     """
     source, image = tmp_path / "source", tmp_path / "image"
     fetch.copy_source(source)
@@ -114,7 +112,7 @@ def test_the_steps_of_the_worker_image_work(tmp_path: Path, data: Path) -> None:
             run(here)
         elif name == "COPY":
             *sources, target = here.split()
-            # Docker copies what is in a folder, cp the folder.
+            # Docker copies the content of a folder, cp the folder itself.
             inside = " ".join(f"{s}." if s.endswith("/") else s for s in sources)
             run(f"mkdir -p {target} && cp -r {inside} {target}")
         elif name in {"ENV", "ARG"}:
@@ -129,13 +127,13 @@ def test_the_steps_of_the_worker_image_work(tmp_path: Path, data: Path) -> None:
     check = [v for n, v in instructions(fetch.DEPLOY / "Dockerfile") if n == "RUN"][-1]
     with pytest.raises(AssertionError, match="SHA-256"):
         run(check)
-    # A gigabyte and more, which pytest would keep.
+    # It is larger than a gigabyte, and pytest would keep it.
     shutil.rmtree(image)
 
 
 @pytest.mark.flink
 def test_the_steps_of_the_flink_image_work() -> None:
-    """Its class path holds Flink once, and one logging library that Flink's fits."""
+    """Its class path holds one version of Flink and only Flink's logging library."""
     names = sorted(jar.name for jar in fetch.flink_image().iterdir())
     assert "fleetmill-job-server.jar" in names
     assert [name for name in names if name.startswith("beam-runners-flink")]

@@ -21,7 +21,7 @@ from tests.servers import free_ports, grpc_answers, serving
 
 @pytest.mark.flink
 def test_the_job_server_starts_as_it_is_deployed(tmp_path: Path) -> None:
-    """It answers, knows the run's options, and has to be told its name by the client."""
+    """It knows the run's options, and reports 0.0.0.0 as its artifact endpoint."""
     lib = fetch.flink_image()
     wanted = options(job_server()["args"])
     names = ("job-port", "artifact-port", "expansion-port")
@@ -42,12 +42,12 @@ def test_the_job_server_starts_as_it_is_deployed(tmp_path: Path) -> None:
                 job_name="x", pipeline=beam_runner_api_pb2.Pipeline(), pipeline_options=Struct()
             )
         )
-    # The run's options are the client's or the server's; `parallelism` has to be the server's.
+    # Every option of the run is one of the client or of the server; `parallelism` is the server's.
     arguments = driver()["args"]
     run = options(arguments[arguments.index("--") + 1 :])
     assert set(run) <= known | set(PipelineOptions([]).get_all_options())
     assert "parallelism" in known
-    # This is what the client would call, were it not for the run's --artifact_endpoint.
+    # The client would call this address without the run's --artifact_endpoint.
     own = prepared.artifact_staging_endpoint.url
     assert own == f"0.0.0.0:{ports['artifact-port']}"
     assert "Job server now running" in server.log.read_text()

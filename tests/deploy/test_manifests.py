@@ -1,4 +1,4 @@
-"""The manifests: right by the published schemas, and right about each other."""
+"""The manifests: valid by the published schemas, and consistent with each other."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from tests.deploy.shipped import (
 
 
 def plain() -> list[Any]:
-    """Every object that Kubernetes itself knows: the pods of the TaskManagers, too."""
+    """Returns the objects of kinds of Kubernetes itself, and the TaskManagers' pod."""
     found = [(name, doc) for name, doc in documents() if "flink" not in doc["apiVersion"]]
     found.append(("cluster.yaml", task_manager_pod()))
     return [pytest.param(doc, id=f"{name}-{doc['kind']}") for name, doc in found]
 
 
 def keys(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Yields where the keys of a document are, but for free ones such as labels."""
+    """Yields the paths of the keys of a document, without arbitrary ones such as labels."""
     if isinstance(node, Mapping):
         for key, below in node.items():
             yield (*path, key)
@@ -52,7 +52,7 @@ def keys(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 def misspelt(document: dict[str, Any], path: tuple[Any, ...]) -> dict[str, Any]:
-    """Copies a document with one key written wrong."""
+    """Copies a document with one key misspelt."""
     copied = copy.deepcopy(document)
     node: Any = copied
     for step in path[:-1]:
@@ -62,15 +62,15 @@ def misspelt(document: dict[str, Any], path: tuple[Any, ...]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("document", plain())
-def test_kubernetes_takes_every_object(document: dict[str, Any]) -> None:
-    """By the strict schemas of the oldest and the newest Kubernetes that we speak of."""
+def test_kubernetes_accepts_every_object(document: dict[str, Any]) -> None:
+    """By the strict schemas of the oldest and the newest version."""
     for version in KUBERNETES:
         assert kubernetes_validate.validate(document, version, strict=True) == version
 
 
 @pytest.mark.parametrize("document", plain())
-def test_kubernetes_refuses_every_misspelling(document: dict[str, Any]) -> None:
-    """Of every key of every object, so that the test above is worth something."""
+def test_kubernetes_rejects_every_misspelling(document: dict[str, Any]) -> None:
+    """Shows that the test above can fail, for every key of every object."""
     for path in keys(document):
         if path in {("kind",), ("apiVersion",)}:
             continue
@@ -78,8 +78,8 @@ def test_kubernetes_refuses_every_misspelling(document: dict[str, Any]) -> None:
             kubernetes_validate.validate(misspelt(document, path), KUBERNETES[0], strict=True)
 
 
-def test_who_calls_whom_is_there() -> None:
-    """Addresses, ports, accounts and secrets name what another manifest makes."""
+def test_names_and_ports_agree_between_manifests() -> None:
+    """Addresses, ports, accounts, secrets and images."""
     service, cluster = the("Service"), the("FlinkDeployment")
     server, run = options(job_server()["args"]), driver()["args"]
     beam = options(run[run.index("--") + 1 :])
@@ -108,8 +108,8 @@ def test_who_calls_whom_is_there() -> None:
     assert policy["onExitCodes"]["containerName"] == driver()["name"]
 
 
-def test_the_run_fits_the_workers() -> None:
-    """Slots and cores agree, and a run's parallelism fills whole TaskManagers."""
+def test_resources_of_run_and_workers_agree() -> None:
+    """Slots equal cores, and a run's parallelism is a multiple of a TaskManager's slots."""
     settings = the("FlinkDeployment")["spec"]["flinkConfiguration"]
     slots = int(settings["taskmanager.numberOfTaskSlots"])
     assert worker_pool()["resources"]["requests"]["cpu"] == str(slots)
@@ -121,8 +121,8 @@ def test_the_run_fits_the_workers() -> None:
     assert scratch["emptyDir"]["sizeLimit"] == limit
 
 
-def test_the_run_is_a_command_that_exists() -> None:
-    """Its flags are those of `fleetmill run` and of Beam; a misspelt one is found."""
+def test_the_command_of_the_run_is_valid() -> None:
+    """By the flags of `fleetmill run` and of Beam; a misspelt one is found."""
     arguments = driver()["args"]
     assert driver()["command"] == ["fleetmill"]
     check_command(arguments)
@@ -132,24 +132,23 @@ def test_the_run_is_a_command_that_exists() -> None:
         check_command([*arguments, "--job_endpoit=server:8099"])
 
 
-def test_no_secret_is_written_down() -> None:
+def test_no_manifest_holds_a_secret() -> None:
     """Credentials come by account or Secret: no container sets a variable itself."""
     for container in (driver(), worker_pool(), job_server()):
         assert "env" not in container
     assert "Secret" not in {document["kind"] for _, document in documents()}
 
 
-def test_java_is_opened_alike_everywhere() -> None:
-    """Flink and the job server open the same packages of Java's base module."""
+def test_java_opens_the_same_packages_everywhere() -> None:
     opened = the("FlinkDeployment")["spec"]["flinkConfiguration"]["env.java.opts.all"].split()
     assert [part for part in job_server()["command"] if "--add-opens" in part] == opened
 
 
 def closed(schema: Any) -> Any:
-    """Makes a schema of a custom resource refuse what it does not name.
+    """Makes a schema of a custom resource reject unknown fields.
 
-    Kubernetes drops unknown fields of such an object in silence, so its schema need not
-    say that there are none.
+    Kubernetes drops unknown fields of such an object silently, so the published schema does not
+    forbid them.
     """
     if isinstance(schema, list):
         return [closed(part) for part in schema]
@@ -164,11 +163,11 @@ def closed(schema: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def flink_deployment() -> Any:
-    """The schema of a FlinkDeployment that the operator's own jar holds."""
+    """The schema of a FlinkDeployment from the operator's jar."""
     jar = fetch.operator_api()
     with zipfile.ZipFile(jar) as archive:
         text = archive.read("META-INF/fabric8/flinkdeployments.flink.apache.org-v1.yml")
-    # The parser in C, where there is one: half a megabyte takes the other one seconds.
+    # The parser in C, if there is one: the other takes seconds for half a megabyte.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     definition = yaml.load(text, Loader=loader)  # noqa: S506 - either is a safe one
     document = the("FlinkDeployment")
@@ -179,14 +178,14 @@ def flink_deployment() -> Any:
     )
     (served,) = [v for v in definition["spec"]["versions"] if v["name"] == version]
     schema = closed(served["schema"]["openAPIV3Schema"])
-    # Every object has these, and no schema of a custom resource lists them.
+    # Every object has these, but schemas of custom resources do not list them.
     schema["properties"] |= {key: {} for key in ("apiVersion", "kind", "metadata")}
     return schema
 
 
 @pytest.mark.flink
-def test_the_operator_takes_the_cluster(flink_deployment: Any) -> None:
-    """By its published schema, in which a misspelling of any key is refused."""
+def test_the_operator_accepts_the_cluster(flink_deployment: Any) -> None:
+    """By its published schema, which rejects a misspelling of any key."""
     validator = jsonschema.Draft202012Validator(flink_deployment)
     document = the("FlinkDeployment")
     assert [error.message for error in validator.iter_errors(document)] == []
@@ -198,7 +197,7 @@ def test_the_operator_takes_the_cluster(flink_deployment: Any) -> None:
 
 @pytest.mark.flink
 def test_flink_knows_every_setting() -> None:
-    """Flink passes over a misspelt setting in silence, so their names are looked up in it."""
+    """Flink ignores a misspelt setting silently, so the names are looked up in its classes."""
     (jar,) = fetch.flink().glob("flink-dist-*.jar")
     with zipfile.ZipFile(jar) as archive:
         names = [name for name in archive.namelist() if name.endswith("Options.class")]
@@ -209,16 +208,16 @@ def test_flink_knows_every_setting() -> None:
 
 
 @pytest.mark.flink
-def test_flink_makes_the_pod_that_is_meant(tmp_path: Path) -> None:
-    """Flink's own code turns template and settings into a TaskManager's pod.
+def test_flink_makes_the_intended_pod(tmp_path: Path) -> None:
+    """Flink's own code makes a TaskManager's pod of template and settings.
 
-    It never restarts a pod, so the pool has to come out as a sidecar that is restarted, and
-    the memory has to add up in Flink's own sum.
+    Flink never restarts a pod, so the pool has to be a sidecar that Kubernetes restarts, and the
+    memory has to add up by Flink's own rules.
     """
     cluster = the("FlinkDeployment")["spec"]
     settings = {
         **cluster["flinkConfiguration"],
-        # What the operator itself makes of the rest of the manifest.
+        # What the operator derives from the rest of the manifest.
         "kubernetes.cluster-id": "fleetmill",
         "kubernetes.container.image.ref": cluster["image"],
         "kubernetes.service-account": cluster["serviceAccount"],
@@ -249,6 +248,5 @@ def test_flink_makes_the_pod_that_is_meant(tmp_path: Path) -> None:
     kubernetes_validate.validate(pod, KUBERNETES[0], strict=True)
 
 
-def test_the_files_are_all_read() -> None:
-    """No manifest lies where the tests do not look."""
+def test_every_manifest_is_read() -> None:
     assert {path.name for path in FLINK.parent.rglob("*.y*ml")} == {n for n, _ in documents()}

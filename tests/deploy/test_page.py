@@ -1,4 +1,4 @@
-"""The page: what can run here runs, and what needs a service is checked."""
+"""docs/deploy.md: local commands run, and those that need a service are parsed."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ PROGRAMS = {"docker", "fleetmill", "go", "java", "kubectl", "mvn", "python"}
 
 
 @pytest.mark.parametrize("line", service_commands(), ids=lambda line: line[:40])
-def test_commands_for_a_service_are_right_as_far_as_can_be_seen(line: str) -> None:
-    """Flags of ours and of Beam exist, and so do the files that are named."""
+def test_commands_for_a_service_are_valid(line: str) -> None:
+    """Our and Beam's flags exist, and so do the files."""
     program, *arguments = shlex.split(line)
     assert program in PROGRAMS
     if program == "fleetmill":
@@ -35,7 +35,7 @@ def test_commands_for_a_service_are_right_as_far_as_can_be_seen(line: str) -> No
 
 
 def test_a_misspelt_option_is_found() -> None:
-    """In any of the page's commands for fleetmill, ours and Beam's alike."""
+    """In any of the page's fleetmill commands, for our and for Beam's options."""
     lines = [line for line in service_commands() if line.startswith("fleetmill ")]
     assert len(lines) == 4
     for line in lines:
@@ -51,7 +51,7 @@ def test_a_misspelt_option_is_found() -> None:
 
 @pytest.mark.slow
 def test_commands_for_one_machine_work(tmp_path: Path, fleetmill: Fleetmill) -> None:
-    """In the page's order; those that package are run by the test of the image."""
+    """In the page's order; the test of the image runs those that package."""
     lines = [line for line in commands(PAGE) if line.startswith("fleetmill ")]
     assert len(lines) == 6
     for line in lines:
@@ -60,8 +60,8 @@ def test_commands_for_one_machine_work(tmp_path: Path, fleetmill: Fleetmill) -> 
     assert len(commands(PAGE)) == len(lines) + 3
 
 
-def test_every_file_is_on_the_page_and_there() -> None:
-    """Each file of `deploy/` is named, or lies beside one that is; and none is invented."""
+def test_the_page_names_every_file_of_deploy() -> None:
+    """Each file or its folder is named, and the named ones exist."""
     named = set(re.findall(r"deploy/[\w./-]*\w", TEXT))
     for name in named:
         assert (ROOT / name).exists(), name
@@ -91,7 +91,7 @@ def test_the_numbers_are_those_of_the_code() -> None:
 
 
 @pytest.mark.parametrize("section", ["Flink on Kubernetes", "Dataflow", "Spark"])
-def test_what_was_not_tried_says_so(section: str) -> None:
+def test_a_section_on_an_untested_service_says_so(section: str) -> None:
     """In the first words of its section."""
     (body,) = re.findall(rf"^## {section}\n\n(.*?)(?=^## )", TEXT, re.M | re.S)
     assert body.startswith(("*Untested on that service.*", "*Untested on a cluster.*"))

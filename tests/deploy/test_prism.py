@@ -13,7 +13,7 @@ from tests.conftest import Fleetmill, Tell
 
 @pytest.mark.server
 @pytest.mark.skipif(shutil.which("go") is None, reason="Prism is built with Go")
-def test_a_run_on_prism_ends_in_the_same_bytes(
+def test_a_run_on_prism_writes_the_same_bytes(
     tmp_path: Path, fleetmill: Fleetmill, tell: Tell
 ) -> None:
     """With the page's options, against the local default."""

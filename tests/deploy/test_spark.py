@@ -1,4 +1,4 @@
-"""A run on Spark: Beam's job server for it, and Spark within the same process."""
+"""A run on Spark, within the process of Beam's job server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.servers import free_ports, grpc_answers, serving
 
 
 def contents(lake: Path) -> dict[str, str]:
-    """Names and digests of the files that hold what was made, and not when."""
+    """Returns names and digests of the files that do not depend on the time of the run."""
     tables = {"events", "samples", "logs", "videos", "frames", "signals", "packs", "corpora"}
     return {
         str(path.relative_to(lake)): hashlib.sha256(path.read_bytes()).hexdigest()
@@ -29,11 +29,11 @@ def contents(lake: Path) -> dict[str, str]:
 
 
 @pytest.mark.flink
-def test_a_run_on_spark_ends_in_the_same_bytes(tmp_path: Path, fleetmill: Fleetmill) -> None:
-    """All jobs up to a corpus, by the job server and a worker pool, against a local run."""
+def test_a_run_on_spark_writes_the_same_bytes(tmp_path: Path, fleetmill: Fleetmill) -> None:
+    """All jobs up to a corpus, against a local run."""
     spark = fetch.spark()
     job_port, artifact_port, expansion_port, pool_port = free_ports(4)
-    # The page's own command, with a Spark that is here.
+    # The page's command, with Spark on this machine.
     (line,) = [line for line in service_commands() if line.startswith("java ")]
     here = {
         "--spark-master-url": "local[2]",

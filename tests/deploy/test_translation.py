@@ -1,4 +1,4 @@
-"""Pipelines as runners get them: translated here, without a runner."""
+"""Pipelines as Beam translates them for runners, without running them."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from jobs.cli import split_arguments
 from pipeline.graph.runner import pipeline_options
 from tests import fetch
 from tests.conftest import environment
-from tests.deploy.dataflow_request import PAGES, lay
+from tests.deploy.dataflow_request import PAGES, build_job
 from tests.deploy.shipped import driver, service_commands
 
 STEPS = ["list", "work", "commit"]
 
 
 def translated(arguments: Sequence[str], pages: Sequence[str] = PAGES) -> api.Pipeline:
-    """Translates the graph as `PortableRunner` hands it to a job server."""
+    """Translates the graph as `PortableRunner` does for a job server."""
     root = beam.Pipeline("DirectRunner")
-    lay(root, pages)
+    build_job(root, pages)
     made = PortableRunner.get_proto_pipeline(root, pipeline_options(arguments))
     assert isinstance(made, api.Pipeline)
     return made
@@ -43,12 +43,12 @@ def page_options(runner: str) -> list[list[str]]:
 
 @pytest.fixture(scope="module")
 def deployed() -> api.Pipeline:
-    """The graph as the manifests' run hands it over."""
+    """The graph as translated with the options of the manifests."""
     return translated(split_arguments(driver()["args"])[1])
 
 
 def test_steps_have_the_names_that_a_runner_shows(deployed: api.Pipeline) -> None:
-    """They are those of the page and of `pipeline/graph/transforms.py`, in order."""
+    """They are those of the page."""
     (root,) = deployed.root_transform_ids
     steps = deployed.components.transforms[root].subtransforms
     names = [deployed.components.transforms[step].unique_name for step in steps]
@@ -56,7 +56,7 @@ def test_steps_have_the_names_that_a_runner_shows(deployed: api.Pipeline) -> Non
 
 
 def test_every_step_of_ours_runs_in_the_worker_pool(deployed: api.Pipeline) -> None:
-    """One environment: the external one of the address that the run gives."""
+    """There is one environment, the external one at the run's address."""
     ((_, where),) = deployed.components.environments.items()
     assert where.urn == "beam:env:external:v1"
     payload = api.ExternalPayload.FromString(where.payload)
@@ -67,7 +67,7 @@ def test_every_step_of_ours_runs_in_the_worker_pool(deployed: api.Pipeline) -> N
 
 
 def test_nothing_has_to_be_staged(deployed: api.Pipeline) -> None:
-    """The one artifact is a list of packages for the log: workers may go without it."""
+    """The one artifact is a list of packages for the log, which workers do not need."""
     (where,) = deployed.components.environments.values()
     roles = [
         api.ArtifactStagingToRolePayload.FromString(artifact.role_payload).staged_name
@@ -77,7 +77,7 @@ def test_nothing_has_to_be_staged(deployed: api.Pipeline) -> None:
 
 
 def test_keys_are_the_same_bytes_on_every_worker(deployed: api.Pipeline) -> None:
-    """What is grouped by has a deterministic coder, and everything is bounded."""
+    """Keys of a group-by have deterministic coders, and everything is bounded."""
     components = deployed.components
     context = PipelineContext(components)
     grouped = [t for t in components.transforms.values() if t.spec.urn.endswith("group_by_key:v1")]
@@ -91,7 +91,7 @@ def test_keys_are_the_same_bytes_on_every_worker(deployed: api.Pipeline) -> None
 
 
 def test_edges_carry_plain_values(deployed: api.Pipeline) -> None:
-    """Places and keys have coders of their own: nothing of ours is pickled on an edge."""
+    """Places and keys have coders of Beam's: nothing is pickled on an edge."""
 
     def urns(coder: str) -> set[str]:
         found = deployed.components.coders[coder]
@@ -104,8 +104,8 @@ def test_edges_carry_plain_values(deployed: api.Pipeline) -> None:
             assert not [urn for urn in kinds if "pickled" in urn]
 
 
-def test_a_million_units_fit_a_request() -> None:
-    """A graph names pages of tasks, so it hardly grows with them."""
+def test_a_million_tasks_fit_a_request() -> None:
+    """A graph names pages of tasks, so it grows slowly with the tasks."""
     arguments = split_arguments(driver()["args"])[1]
     few = len(translated(arguments).SerializeToString())
     pages = [f"{number:06d}.todo" for number in range(1_000_000 // 200)]
@@ -126,9 +126,9 @@ def test_spark_gets_the_same_graph(deployed: api.Pipeline) -> None:
 
 @pytest.mark.slow
 def test_dataflow_would_get_what_the_page_says() -> None:
-    """Beam's Dataflow runner makes a request of the page's commands: image, machines, GPU.
+    """Compares the request that Beam's Dataflow runner builds with the page's options.
 
-    The request is not sent, so whether the service takes it is not known.
+    The request is not sent, so it is not known whether the service accepts it.
     """
     python = fetch.dataflow()
     on_page = page_options("DataflowRunner")

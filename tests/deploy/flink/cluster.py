@@ -1,8 +1,8 @@
 """A real Flink cluster on loopback: JVMs, Beam's job server, and pools of Python workers.
 
 Flink's class path is that of our image, the job server starts as in our manifest, and the
-workers' environment holds the wheel and no source. As in a pod, each TaskManager has a pool
-of its own: all of them know it as `worker-pool`, each by another address of this machine.
+workers' environment holds the wheel and no source. As in a pod, each TaskManager has a worker pool
+of its own. All of them know it as `worker-pool`, which for each is another loopback address.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.servers import Server, free_ports, grpc_answers, serving, wait_for
 
 PODS = 2
 SLOTS = 2
-"""Of a TaskManager. A job takes as many: it can do without either pod."""
+"""Slots of a TaskManager. A job needs as many, so it can run without either pod."""
 
 _LOG4J = """\
 rootLogger.level = INFO
@@ -47,7 +47,7 @@ _MEMORY = {
     "taskmanager.memory.jvm-overhead.min": "128m",
     "taskmanager.memory.jvm-overhead.max": "128m",
 }
-"""A TaskManager started by its class works none of this out for itself."""
+"""Flink's start script would compute these; the TaskManager's class does not."""
 
 
 @dataclass(slots=True)
@@ -61,7 +61,7 @@ class Pod:
 
 @dataclass(slots=True)
 class Cluster:
-    """What runs, and where it answers."""
+    """The processes and ports of a cluster."""
 
     parts: FlinkParts
     folder: Path
@@ -74,7 +74,7 @@ class Cluster:
     _started: int = 0
 
     def beam_options(self) -> list[str]:
-        """The options with which a job comes here."""
+        """Returns Beam's options for a job on this cluster."""
         return [
             "--runner=PortableRunner",
             f"--job_endpoint=127.0.0.1:{self.job_port}",
@@ -84,34 +84,34 @@ class Cluster:
         ]
 
     def rest(self, path: str) -> Any:
-        """Asks the JobManager."""
+        """Sends a request to the JobManager."""
         url = f"http://127.0.0.1:{self.rest_port}{path}"
         with urllib.request.urlopen(url, timeout=10) as answer:
             return json.load(answer)
 
     def jobs(self) -> list[tuple[str, str]]:
-        """Ids and states of the jobs, the first one first."""
+        """Returns ids and states of the jobs, in the order of their start."""
         jobs = self.rest("/jobs/overview")["jobs"]
         ordered = sorted(jobs, key=lambda job: job["start-time"])
         return [(job["jid"], job["state"]) for job in ordered]
 
     def recoveries(self, job: str) -> int:
-        """How many failures a job has been restarted after."""
+        """Returns the number of failures after which a job was restarted."""
         history = self.rest(f"/jobs/{job}/exceptions")["exceptionHistory"]
         return len(history["entries"])
 
     def restart_pool(self, pod: Pod) -> None:
-        """Starts a pool in the place of one that died, as Kubernetes does within a pod."""
+        """Replaces a worker pool that died, as Kubernetes does within a pod."""
         pod.pool = self._start_pool(pod.host)
 
     def heal(self) -> None:
-        """Starts a pod for each whose TaskManager died."""
+        """Replaces every pod whose TaskManager died."""
         for pod in [pod for pod in self.pods if pod.task_manager.process.poll() is not None]:
             pod.pool.stop()
             self.pods.remove(pod)
         while len(self.pods) < PODS:
             self.pods.append(self._start_pod())
-        # A TaskManager that died is counted until its heartbeat is missed.
+        # The slots of a TaskManager that died count until its heartbeat times out.
         wait_for(lambda: self.rest("/overview")["slots-available"] == PODS * SLOTS, "free slots")
 
     def _start_pod(self) -> Pod:
@@ -237,12 +237,12 @@ class Cluster:
 
 @contextlib.contextmanager
 def running(parts: FlinkParts, folder: Path, **worker_env: str) -> Iterator[Cluster]:
-    """Runs a cluster for the length of a block.
+    """Runs a cluster until the end of the block.
 
     Args:
-        parts: what `fetch` put together.
-        folder: where logs and temporary files go.
-        worker_env: more of the workers' environment.
+        parts: the result of `fetch.flink_parts`.
+        folder: the folder of logs and temporary files.
+        worker_env: additional environment variables of the workers.
     """
     rest_port, job_port, pool_port = free_ports(3)
     cluster = Cluster(parts, folder, worker_env, rest_port, job_port, pool_port)

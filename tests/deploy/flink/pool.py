@@ -16,7 +16,7 @@ from apache_beam.runners.worker.worker_pool_main import main
 
 
 def listen_on(host: str) -> None:
-    """Makes gRPC's servers listen there and nowhere else."""
+    """Makes gRPC's servers listen on this address only."""
     make = grpc.server
 
     def server(*arguments: Any, **options: Any) -> Any:

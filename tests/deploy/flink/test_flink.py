@@ -1,4 +1,4 @@
-"""The main job on a real Flink cluster: the same bytes as on one machine, whoever is killed."""
+"""Runs on a real Flink cluster: the same bytes as locally, whichever process is killed."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ BEGUN_AT_LEAST = 2
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A run that ended well."""
+    """A successful run."""
 
     lake: Path
     document: dict[str, Any]
@@ -53,7 +53,7 @@ class Ended:
         return root
 
     def metrics(self) -> dict[str, Any]:
-        """What Beam counted, by job and name."""
+        """Returns Beam's metrics by job and name."""
         return {
             f"{job['job']}: {name}": value
             for job in self.document["jobs"]
@@ -63,7 +63,7 @@ class Ended:
 
 @dataclass(slots=True)
 class Bench:
-    """Runs the command on the same input, here or on the cluster."""
+    """Runs the command on the same input, locally or on the cluster."""
 
     folder: Path
     inputs: list[Path]
@@ -72,13 +72,13 @@ class Bench:
     cluster: Cluster
 
     def arguments(self) -> list[str]:
-        """The command, less its lake and Beam's options."""
+        """The arguments of the command without its lake and Beam's options."""
         given = [word for path in self.inputs for word in ("--input", str(path))]
         plan = ("--corpus", "c", "--topology", "dojo-tray", "--label-fps", "1", "--json")
         return ["run", *given, *plan, *self.more]
 
     def start(self, name: str, *beam: str) -> subprocess.Popen[bytes]:
-        """Starts the run into the lake of a name."""
+        """Starts the run on the lake of this name."""
         words = [*self.arguments(), "--lake", str(self.lake(name)), "--", *beam]
         with self.out(name).open("wb") as out, self.log(name).open("wb") as log:
             return subprocess.Popen(
@@ -91,7 +91,7 @@ class Bench:
             )
 
     def run(self, name: str, *beam: str, meanwhile: Callable[[], None] = lambda: None) -> Ended:
-        """Runs to the end, which has to be a good one."""
+        """Runs until the end and checks the exit code."""
         start = time.monotonic()
         process = self.start(name, *beam)
         try:
@@ -106,20 +106,20 @@ class Bench:
         return Ended(self.lake(name), document, time.monotonic() - start)
 
     def lake(self, name: str) -> Path:
-        """Where the lake of a run is."""
+        """The lake of a run."""
         return self.folder / name
 
     def out(self, name: str) -> Path:
-        """Where its document goes."""
+        """The file of its JSON document."""
         return self.folder / f"{name}.json"
 
     def log(self, name: str) -> Path:
-        """Where its messages go."""
+        """The file of its messages."""
         return self.folder / f"{name}.log"
 
 
 def labelling(lake: Path) -> tuple[int, int]:
-    """How many tasks of the job `label` are done, and how many there are: 0, 0 without it."""
+    """Counts the tasks of the job `label` that are done, and all of them; 0, 0 without it."""
     for page in lake.glob("work/*/000000.todo"):
         with contextlib.suppress(FileNotFoundError):  # that job is just over
             tasks = page.read_bytes().splitlines()
@@ -129,7 +129,7 @@ def labelling(lake: Path) -> tuple[int, int]:
 
 
 def when_labelling(lake: Path, kill: Callable[[], object]) -> tuple[int, int]:
-    """Kills in the middle of labelling; returns how far it was."""
+    """Kills in the middle of labelling; returns the tasks done then, and all of them."""
     wait_for(lambda: labelling(lake)[0] >= BEGUN_AT_LEAST, "labelling", 200)
     kill()
     done, tasks = labelling(lake)
@@ -138,7 +138,7 @@ def when_labelling(lake: Path, kill: Callable[[], object]) -> tuple[int, int]:
 
 
 def contents(lake: Path) -> dict[str, list[dict[str, Any]]]:
-    """Every row of every table but for the times of the runs."""
+    """Every row of every table, without the times of the runs."""
     opened = Lake.open(str(lake))
     tables = {name: opened.read(name).to_pylist() for name in TABLES}
     for row in tables["runs"]:
@@ -148,20 +148,20 @@ def contents(lake: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def files(lake: Path) -> dict[str, bytes]:
-    """Every file that readers may open, less the rows of `runs` and Delta's own."""
+    """Every file that readers may open, without those of `runs` and Delta's log."""
     return {
         str(path.relative_to(lake)): path.read_bytes()
         for part in ("tables", "packs", "corpora")
         for path in sorted((lake / part).rglob("*"))
         if path.is_file()
         and not {"_delta_log", "runs"} & set(path.relative_to(lake).parts)
-        # Left by a worker that was killed while it wrote: nobody's, until vacuum takes it.
+        # Left by a worker that was killed while writing; vacuum deletes it.
         and not path.name.startswith(".tmp-")
     }
 
 
 def commits(lake: Path) -> dict[str, list[str]]:
-    """The runs that each table has a commit of, the first one first."""
+    """The runs that committed to each table, in the order of their commits."""
     found: dict[str, list[str]] = {}
     for table in TABLES:
         log = sorted((lake / "tables" / table / "_delta_log").glob("*.json"))
@@ -171,7 +171,7 @@ def commits(lake: Path) -> dict[str, list[str]]:
 
 
 def assert_same(run: Ended, local: Ended) -> None:
-    """Compares two lakes to the byte, and checks that each run was committed once."""
+    """Compares two lakes byte by byte, and checks that each run was committed once."""
     assert run.root == local.root
     assert contents(run.lake) == contents(local.lake)
     assert files(run.lake) == files(local.lake)
@@ -186,7 +186,7 @@ def assert_same(run: Ended, local: Ended) -> None:
 
 @pytest.fixture(scope="module")
 def recordings() -> list[str]:
-    """The folder of real recordings where there is one: these tests do not skip without."""
+    """The folder of real recordings if there is one; these tests run without it, too."""
     root = os.environ.get("FLEETMILL_DATA")
     return [root] if root and Path(root).is_dir() else []
 
@@ -195,7 +195,7 @@ def recordings() -> list[str]:
 def bench(
     recordings: list[str], fleetmill: Fleetmill, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Bench]:
-    """A cluster, and inputs in every format that can be made, with the recordings."""
+    """A cluster, and inputs in every format that synth writes, with the recordings."""
     folder = tmp_path_factory.mktemp("flink")
 
     def make(format_: str) -> Path:
@@ -222,21 +222,21 @@ def bench(
 
 @pytest.fixture(scope="module")
 def local(bench: Bench) -> Ended:
-    """The run on this machine alone."""
+    """The run on the local runner."""
     return bench.run("local")
 
 
 def test_a_run_on_flink_ends_in_the_same_bytes(
     bench: Bench, local: Ended, fleetmill: Fleetmill, tell: Tell
 ) -> None:
-    """Root hash, tables, files, commits, and what Beam counted."""
+    """Root hash, tables, files, commits and Beam's metrics."""
     run = bench.run("flink", *bench.cluster.beam_options())
     tell(f"local {local.seconds:.0f} s {local.root}, Flink {run.seconds:.0f} s {run.root}")
     ours, theirs = local.metrics(), run.metrics()
     assert set(ours) == set(theirs)
     lines = [f"{'':40} {'local':>24} {'Flink':>24}"]
     for name in sorted(ours):
-        lines.append(f"{name:40} {told(ours[name]):>24} {told(theirs[name]):>24}")
+        lines.append(f"{name:40} {formatted(ours[name]):>24} {formatted(theirs[name]):>24}")
     tell("\n".join(lines))
     data = [name for name in ours if not name.endswith("_ms")]
     assert {"label: decode_ms", "label: encode_ms", "label: put_ms"} <= set(ours)
@@ -247,8 +247,8 @@ def test_a_run_on_flink_ends_in_the_same_bytes(
     assert fleetmill("verify", run.lake).code == 0
 
 
-def told(value: Any) -> str:
-    """A counter, or a distribution by its count and sum."""
+def formatted(value: Any) -> str:
+    """Formats a counter, or the count and sum of a distribution."""
     return f"{value['count']}: {value['sum']:,}" if isinstance(value, dict) else f"{value:,}"
 
 
@@ -256,7 +256,7 @@ def told(value: Any) -> str:
 def test_a_run_lasts_through_a_worker_that_is_killed(
     victim: str, bench: Bench, local: Ended, fleetmill: Fleetmill, tell: Tell
 ) -> None:
-    """SIGKILL in the middle of labelling: the job finishes by itself, with the same bytes."""
+    """By SIGKILL in the middle of labelling; the job finishes by itself, with the same bytes."""
     cluster = bench.cluster
     cluster.heal()
     name = victim.replace(" ", "-").lower()
@@ -289,7 +289,7 @@ def test_a_run_lasts_through_a_worker_that_is_killed(
 def test_a_run_whose_client_is_killed_is_run_again(
     bench: Bench, local: Ended, fleetmill: Fleetmill, tell: Tell
 ) -> None:
-    """Its job on the cluster ends as it may: the same command ends in the same bytes."""
+    """However its job on the cluster ends, the same command writes the same bytes."""
     cluster = bench.cluster
     cluster.heal()
     client = bench.start("client", *cluster.beam_options())
@@ -310,10 +310,10 @@ def test_a_run_whose_client_is_killed_is_run_again(
     assert fleetmill("verify", run.lake).code == 0
 
 
-def test_a_pipeline_of_ones_own_runs_on_flink(
+def test_the_pipeline_of_the_architecture_page_runs_on_flink(
     bench: Bench, fleetmill: Fleetmill, tmp_path: Path, tell: Tell
 ) -> None:
-    """The program of docs/architecture.md, which fans out and commits: same rows as locally."""
+    """The program of docs/architecture.md gives the expected rows."""
     bench.cluster.heal()
     program = write_program(ROOT / "docs" / "architecture.md", "notes_to_lake.py", tmp_path)
     fleet, lake, notes = (tmp_path / name for name in ("drives", "lake", "notes"))
@@ -352,5 +352,5 @@ def test_hundreds_of_segments_go_through_flink(
     assert fleetmill("verify", run.lake).code == 0
     tell(
         f"{SEGMENTS} segments, {metrics['label: tasks']} tasks of labelling: {run.seconds:.0f} s\n"
-        + "\n".join(f"{name:40} {told(value):>24}" for name, value in sorted(metrics.items()))
+        + "\n".join(f"{name:40} {formatted(value):>24}" for name, value in sorted(metrics.items()))
     )

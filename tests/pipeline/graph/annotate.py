@@ -1,4 +1,4 @@
-"""A small stage: an annotation for each number, and rejects for those divisible by five."""
+"""A small stage: writes an annotation for each number, and rejects multiples of five."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Number:
 
     @property
     def key(self) -> str:
-        """Names the task."""
+        """A digest of the number."""
         return digest("number", self.value)
 
 
@@ -35,7 +35,7 @@ class Number:
 class Annotate(Stage):
     """Writes an annotation for each number.
 
-    It notes every number it works on in `log`, and raises a LakeError at `broken`.
+    It appends every number to the file `log`, and raises a LakeError at `broken`.
     """
 
     log: str
@@ -44,7 +44,7 @@ class Annotate(Stage):
     task: ClassVar[type] = Number
 
     def process(self, task: Number) -> Output:
-        """Annotates the number."""
+        """Writes the annotation, or the reject."""
         if task.value == self.broken:
             raise LakeError("the pack p.tar is gone; label again")
         with Path(self.log).open("a") as log:
@@ -62,13 +62,13 @@ class Annotate(Stage):
 
 @dataclass(slots=True)
 class Remember:
-    """A last step that writes down what it was given."""
+    """A last step that writes the results that it gets to a file."""
 
     path: str
     seen: list[TaskResult] = field(default_factory=list)
 
     def __call__(self, results: Sequence[TaskResult]) -> bool:
-        """Writes the results down."""
+        """Writes the results."""
         return bool(Path(self.path).write_text(repr(list(results))))
 
 
@@ -79,5 +79,5 @@ def annotate(lake: Lake, stage: Annotate, values: range, expected: int) -> JobRe
 
 
 def numbers(log: Path) -> list[int]:
-    """The numbers that a stage worked on, sorted."""
+    """Returns the numbers in a stage's log, sorted."""
     return sorted(int(line) for line in log.read_text().split())

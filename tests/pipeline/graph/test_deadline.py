@@ -12,7 +12,7 @@ from schemas.errors import CorruptError, TimeLimitError
 from transforms.timing import recording, step
 
 
-def test_what_is_read_or_raised_in_time_comes_back() -> None:
+def test_a_result_or_error_in_time_is_passed_on() -> None:
     def broken() -> None:
         raise CorruptError("a.mp4: torn; export it again")
 
@@ -26,7 +26,7 @@ def test_what_is_read_or_raised_in_time_comes_back() -> None:
         within(60, slow_inside, "a.mp4")
 
 
-def test_what_is_late_is_left_and_told_to_stop() -> None:
+def test_a_late_read_is_an_error_and_its_thread_is_stopped() -> None:
     stopped, forever = threading.Event(), threading.Event()
 
     def read() -> None:
@@ -38,10 +38,10 @@ def test_what_is_late_is_left_and_told_to_stop() -> None:
 
     with pytest.raises(TimeLimitError, match=r"a\.mp4: not done after 0\.05 s"):
         within(0.05, read, "a.mp4")
-    assert stopped.wait(30), "it stops at its next step in Python"
+    assert stopped.wait(30), "it stops at its next Python instruction"
 
 
-def test_steps_of_the_reader_are_the_callers() -> None:
+def test_steps_of_the_read_count_as_the_callers() -> None:
     def read() -> None:
         with step("read"):
             time.sleep(0.02)

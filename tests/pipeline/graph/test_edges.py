@@ -1,4 +1,4 @@
-"""What goes from step to step: every edge of every job's graph, measured."""
+"""The sizes of the elements on every edge of every job's graph."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ JOBS = {"ingest", "sweep", "mine", "label", "repack", "corpus"}
 
 _lock = threading.Lock()
 _largest: dict[str, tuple[int, int]] = {}
-"""Elements seen and the bytes of the largest, by edge: the local runner's threads are ours."""
+"""By edge the number of elements and the size of the largest; the local runner uses threads."""
 
 
 class Measure(beam.DoFn):
@@ -35,7 +35,7 @@ class Measure(beam.DoFn):
         self._coder = coder
 
     def process(self, element: Any) -> None:
-        """Remembers the largest."""
+        """Updates the number and the largest size."""
         size = len(self._coder.encode(element))
         with _lock:
             count, largest = _largest.get(self._edge, (0, 0))
@@ -43,16 +43,16 @@ class Measure(beam.DoFn):
 
 
 class Edges(PipelineVisitor):
-    """Collects every collection of a graph, also within Beam's composite steps.
+    """Collects the output of every step of a graph, also within Beam's composite steps.
 
-    But not within a combine: runners put sums of a worker, integers here, in its place.
+    Steps within a combine are left out, because runners replace them.
     """
 
     def __init__(self) -> None:
         self.found: dict[str, PCollection[Any]] = {}
 
     def visit_transform(self, transform_node: AppliedPTransform) -> None:
-        """Takes what a step puts out."""
+        """Collects the outputs of a step."""
         label = transform_node.full_label
         for collection in transform_node.outputs.values():
             if isinstance(collection, PCollection) and "/CombinePerKey/" not in label:
@@ -61,7 +61,7 @@ class Edges(PipelineVisitor):
 
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, tuple[int, int]]]:
-    """Measures the edges of every graph that is run in this process."""
+    """Measures the edges of every graph that this process runs."""
 
     def build_measured(root: beam.Pipeline, *arguments: Any, **named: Any) -> PCollection[str]:
         end = build(root, *arguments, **named)
@@ -87,7 +87,7 @@ def test_no_element_of_any_edge_is_large(
     tell: Tell,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Every job, on logs of every format that can be made: names and numbers go, no data."""
+    """Every job, on logs of every format that synth writes."""
     monkeypatch.setenv("FLEETMILL_MODELS", str(tmp_path / "none"))
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     lake = str(tmp_path / "lake")

@@ -1,4 +1,4 @@
-"""A job: commits at once, balances, counts, fails as it should, and goes on after a crash."""
+"""A job: its commit, its balance, its metrics, its errors, and its restart after a crash."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def lake(tmp_path: Path) -> Lake:
 
 
 def test_a_job_commits_all_tables_at_once_and_counts_every_task(lake: Lake, log: Path) -> None:
-    """Annotations, rejects and the ledger are visible together; the balance is in `runs`."""
+    """Also rejects and the ledger; the balance is in `runs`."""
     counts = annotate(lake, Annotate(str(log)), range(12), 12).counts
     assert counts == (Count("annotate", "numbers", 9, 0, 3),)
     after = Lake.open(lake.url)
@@ -57,7 +57,7 @@ def test_steps_add_up_to_the_time_of_the_tasks(lake: Lake, log: Path) -> None:
     assert all(metrics[name]["count"] <= 12 for name in steps)
 
 
-def test_an_input_that_is_lost_fails_the_job(lake: Lake, log: Path) -> None:
+def test_a_lost_input_fails_the_job(lake: Lake, log: Path) -> None:
     with pytest.raises(FleetError, match="13 numbers went into annotate, 12 came out"):
         annotate(lake, Annotate(str(log)), range(12), 13)
 
@@ -65,36 +65,36 @@ def test_an_input_that_is_lost_fails_the_job(lake: Lake, log: Path) -> None:
 def test_an_error_on_a_worker_reaches_the_driver_and_nothing_is_visible(
     lake: Lake, log: Path
 ) -> None:
-    """As the class that was raised, not as Beam's wrapping of it."""
+    """As the class that was raised, not as Beam's wrapper."""
     with pytest.raises(LakeError, match=r"p\.tar is gone"):
         annotate(lake, Annotate(str(log), broken=7), range(12), 12)
     assert Lake.open(lake.url).read("annotations").num_rows == 0
 
 
-def test_what_was_done_before_a_crash_is_not_done_again(lake: Lake, log: Path) -> None:
-    """The second run takes over every task that the first one finished, but a torn one."""
+def test_tasks_done_before_a_crash_are_not_repeated(lake: Lake, log: Path) -> None:
+    """Except for a task with a missing file."""
     with pytest.raises(LakeError):
         annotate(lake, Annotate(str(log), broken=7), range(12), 12)
     first = set(numbers(log))
     assert 7 not in first
     (journal,) = Path(lake.url, "work").iterdir()
-    torn = next(value for value in sorted(first) if value % 5)
-    (file,) = Path(lake.url, "tables", "annotations").glob(f"{Number(torn).key}-*.parquet")
+    incomplete = next(value for value in sorted(first) if value % 5)
+    (file,) = Path(lake.url, "tables", "annotations").glob(f"{Number(incomplete).key}-*.parquet")
     file.unlink()
     log.unlink()
     assert journal.name.isalnum()
     again = annotate(lake, Annotate(str(log)), range(12), 12)
     assert again.counts == (Count("annotate", "numbers", 9, 0, 3),)
-    # What was begun before, and not done: the torn one, and the one that failed.
+    # Begun before and not done: the one with a missing file, and the one that failed.
     assert (again.metrics["numbers_repeated"], again.metrics["tasks_repeated"]) == (2, 2)
     assert again.metrics["tasks_resumed"] == len(first) - 1
-    assert set(numbers(log)) == set(range(12)) - first | {torn}
+    assert set(numbers(log)) == set(range(12)) - first | {incomplete}
     rows = Lake.open(lake.url).read("annotations")
     assert rows["t_ns"].to_pylist() == [value for value in range(12) if value % 5]
 
 
 def test_the_journal_of_a_committed_run_is_cleared_by_the_next_job(lake: Lake, log: Path) -> None:
-    """A job that outlives its client writes into it after the run removed it."""
+    """A job that outlives its client can write into it after the run has deleted it."""
     run = annotate(lake, Annotate(str(log)), range(3), 3).run_id
     late, other = (Path(lake.url, "work", name) for name in (run, "of-another-run"))
     for folder in (late, other):

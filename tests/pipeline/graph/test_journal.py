@@ -1,4 +1,4 @@
-"""The journal: tasks are read back as they were written, and what is done stays done."""
+"""The journal: tasks and results are read back as they were written."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.pipeline.graph.annotate import Number
 
 @dataclass(frozen=True, slots=True)
 class Rich:
-    """A task of everything that a task may hold."""
+    """A task with fields of every kind that is allowed."""
 
     key: str
     events: tuple[Event, ...]
@@ -48,20 +48,20 @@ def test_tasks_are_read_back_from_their_places(journal: Journal) -> None:
     assert [journal.task(place, Number) for place in places] == tasks
 
 
-def test_any_field_survives(journal: Journal) -> None:
+def test_fields_of_any_kind_are_read_back(journal: Journal) -> None:
     (page,) = journal.plan([RICH])
     (place,) = journal.places(page)
     assert journal.task(place, Rich) == RICH
 
 
-def test_a_task_of_another_type_is_refused(journal: Journal) -> None:
+def test_a_task_of_another_type_is_an_error(journal: Journal) -> None:
     (page,) = journal.plan([RICH])
     (place,) = journal.places(page)
     with pytest.raises(ValidationError):
         journal.task(place, Number)
 
 
-def test_tasks_that_follow_have_a_page_of_their_own(journal: Journal) -> None:
+def test_follow_up_tasks_have_a_page_of_their_own(journal: Journal) -> None:
     assert journal.follow("parent", []) == ""
     page = journal.follow("parent", [Number(1), Number(2), Number(1)])
     assert [journal.task(p, Number) for p in journal.places(page)] == [Number(1), Number(2)]
@@ -72,7 +72,7 @@ def test_attempts_are_counted(journal: Journal) -> None:
     assert journal.begin("b") == 0
 
 
-def test_a_task_is_done_while_all_its_files_are_there(journal: Journal, tmp_path: Path) -> None:
+def test_a_task_is_done_only_while_all_its_files_exist(journal: Journal, tmp_path: Path) -> None:
     (tmp_path / "tables" / "logs").mkdir(parents=True)
     (tmp_path / "packs").mkdir()
     table, pack = tmp_path / "tables" / "logs" / "a.parquet", tmp_path / "packs" / "p.tar"
@@ -95,5 +95,5 @@ def test_results_come_in_the_order_of_their_keys(journal: Journal) -> None:
         journal.record(result(key))
     assert journal.done() == 40
     assert [found.key for found in journal.results(40)] == sorted(keys)
-    with pytest.raises(LakeError, match="40 tasks that are done, not of 41"):
+    with pytest.raises(LakeError, match="holds 40 results, not 41"):
         journal.results(41)

@@ -1,4 +1,4 @@
-"""Running a pipeline: which runner, and what its errors and metrics become."""
+"""Running a pipeline: the choice of runner, errors, metrics and progress."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_an_error_of_ours_comes_back_as_its_class(tmp_path: Path, error: Excepti
         run_to_end(root, Journal(str(tmp_path), "r"), "s")
 
 
-def test_any_other_error_is_the_runners(tmp_path: Path) -> None:
+def test_other_errors_are_raised_as_the_runner_does(tmp_path: Path) -> None:
     def fail(_value: int) -> None:
         raise ZeroDivisionError
 
@@ -71,13 +71,13 @@ def test_any_other_error_is_the_runners(tmp_path: Path) -> None:
         run_to_end(root, Journal(str(tmp_path), "r"), "s")
 
 
-def test_progress_is_told_from_the_journal(tmp_path: Path) -> None:
+def test_progress_is_read_from_the_journal(tmp_path: Path) -> None:
     journal, seen = Journal(str(tmp_path), "r"), tmp_path / "seen"
     journal.plan([Number(1)])
 
     def done(_value: int) -> None:
         Path(journal.folder, "a.done").touch()
-        while not seen.exists():  # the run is not over before its progress was told
+        while not seen.exists():  # the run ends only after its progress was reported
             time.sleep(0.01)
 
     def tell(tasks: int) -> None:

@@ -1,4 +1,4 @@
-"""What a task wrote: named by the task, listed whole, seen by nobody."""
+"""The files of a task: names, sizes, and that they are not visible yet."""
 
 from __future__ import annotations
 
@@ -56,6 +56,6 @@ def test_the_ledger_and_the_rejects_name_the_run(tmp_path: Path) -> None:
     assert (row["uri"], row["reason"], row["run_id"]) == ("/a.mp4", "corrupt", "r")
 
 
-def test_a_stage_that_does_nothing_says_so() -> None:
+def test_a_stage_has_to_define_process() -> None:
     with pytest.raises(NotImplementedError):
         Stage().process(None)

@@ -1,4 +1,4 @@
-"""The public transforms: against a plain loop, fanned out, and when the run is over already."""
+"""The public transforms: against a plain loop, with follow-up tasks, and after a commit."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.pipeline.graph.annotate import Annotate, Number, Remember, numbers
 
 
 def test_the_graph_gives_what_a_plain_loop_gives(tmp_path: Path) -> None:
-    """Same files, same counts, in the order of keys; a task given twice is run once."""
+    """Same files and counts, in the order of keys; a task planned twice runs once."""
     lake = Lake.create(str(tmp_path / "lake"))
     tasks = [Number(value) for value in range(PAGE_TASKS + 12)]
     stage, other = Annotate(str(tmp_path / "log")), Annotate(str(tmp_path / "other"))
@@ -48,20 +48,20 @@ def test_the_graph_gives_what_a_plain_loop_gives(tmp_path: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """A task that is split into one a number."""
+    """A task that is split into one task per number."""
 
     start: int
     end: int
 
     @property
     def key(self) -> str:
-        """Names the task."""
+        """A digest of the range."""
         return digest("range", self.start, self.end)
 
 
 @dataclass(slots=True)
 class Split(Stage):
-    """Fans a range out into its numbers."""
+    """Splits a range into its numbers."""
 
     log: str
     name: str = "split"
@@ -69,7 +69,7 @@ class Split(Stage):
     resources: ClassVar[dict[str, str]] = {"min_ram": "3GB"}
 
     def process(self, task: Range) -> Output:
-        """Makes a task of each number, and writes a row of its own."""
+        """Returns a task for each number, and writes one row."""
         with Path(self.log).open("a") as log:
             log.write(f"{task.start}\n")
         rows = pa.table({"log_id": ["range"], "t_ns": [task.start], "reason": ["split"]})
@@ -81,7 +81,7 @@ class Split(Stage):
 
 
 def fan_out(root: beam.Pipeline, lake: Lake, tmp_path: Path) -> PCollection[str]:
-    """Splits three ranges on some workers and annotates their numbers on others."""
+    """Splits three ranges and annotates their numbers, in two stages."""
     journal = Journal(lake.url, "r")
     run = RunRow("r", "fan_out", "c", "{}", 1)
     pages = journal.plan([Range(0, 4), Range(10, 12), Range(12, 15)])
@@ -95,7 +95,7 @@ def fan_out(root: beam.Pipeline, lake: Lake, tmp_path: Path) -> PCollection[str]
     return committed
 
 
-def test_tasks_that_follow_are_run_by_the_next_stage(tmp_path: Path) -> None:
+def test_follow_up_tasks_are_run_by_the_next_stage(tmp_path: Path) -> None:
     lake = Lake.create(str(tmp_path / "lake"))
     values = [0, 1, 2, 3, 10, 11, 12, 13, 14]
     with test_pipeline.TestPipeline() as root:
@@ -109,8 +109,8 @@ def test_tasks_that_follow_are_run_by_the_next_stage(tmp_path: Path) -> None:
     assert set(numbers(tmp_path / "log")) == set(values)
 
 
-def test_tasks_that_follow_outlast_a_crash(tmp_path: Path) -> None:
-    """A second attempt runs none of what is done, and finds what follows from it."""
+def test_follow_up_tasks_survive_a_crash(tmp_path: Path) -> None:
+    """A second attempt does not repeat a task that is done, but runs its follow-up tasks."""
     lake = Lake.create(str(tmp_path / "lake"))
     journal = Journal(lake.url, "r")
     task = Range(0, 4)
@@ -129,8 +129,7 @@ def test_tasks_that_follow_outlast_a_crash(tmp_path: Path) -> None:
     assert metrics(result, "split")["tasks"] == 3
 
 
-def test_a_stage_names_its_resources_for_its_own_step(tmp_path: Path) -> None:
-    """As Beam hands them to a runner: for the step that runs the stage and for no other."""
+def test_resource_hints_apply_to_the_step_of_the_stage_only(tmp_path: Path) -> None:
     root = beam.Pipeline()
     fan_out(root, Lake.create(str(tmp_path / "lake")), tmp_path)
     made: api.Pipeline = root.to_runner_api()
@@ -146,7 +145,7 @@ def test_a_stage_names_its_resources_for_its_own_step(tmp_path: Path) -> None:
 
 
 def test_all_steps_of_a_job_share_one_environment(tmp_path: Path) -> None:
-    """Or a runner would start workers for the steps without hints beside those with."""
+    """Otherwise runners would start separate workers for the steps without hints."""
     lake, journal = Lake.create(str(tmp_path / "lake")), Journal("lake", "r")
     root = beam.Pipeline()
     stage = Split(str(tmp_path / "log"))
@@ -158,7 +157,7 @@ def test_all_steps_of_a_job_share_one_environment(tmp_path: Path) -> None:
 
 
 def test_a_job_that_outlives_its_run_does_nothing(tmp_path: Path) -> None:
-    """The same run, started again, has committed: the journal is gone."""
+    """The same run, started again, has committed and deleted the journal."""
     lake, seen = Lake.create(str(tmp_path / "lake")), tmp_path / "seen"
     finish, stage = Remember(str(seen)), Annotate(str(tmp_path / "log"))
     journal = Journal(lake.url, "r")

@@ -1,4 +1,4 @@
-"""A small lake that every stage's tests start from."""
+"""Small lakes for the tests of the stages."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ LABEL = LabelConfig(models=(), fps=1.0)
 
 @dataclass(frozen=True, slots=True)
 class Small:
-    """Two drives of one camera: where they are, and their lake."""
+    """Two drives with one camera, and their lake."""
 
     fleet: Path
     url: str
 
     def lake(self) -> Lake:
-        """Opens the lake as it stands."""
+        """Opens the current version of the lake."""
         return Lake.open(self.url)
 
     def run(self, plan: Callable[[Lake, Any], Work], config: Any) -> JobReport:
@@ -46,7 +46,7 @@ class Small:
 
 @pytest.fixture(scope="session")
 def mined_once(tmp_path_factory: pytest.TempPathFactory) -> Small:
-    """Ingested and mined with every trigger that ships."""
+    """A lake that is ingested and mined with every trigger that ships."""
     folder = tmp_path_factory.mktemp("stages")
     spec = FleetSpec(
         drives=2, minutes=0.2, seed=5, width=64, height=48, cameras=("front",), events_per_minute=6
@@ -61,7 +61,7 @@ def mined_once(tmp_path_factory: pytest.TempPathFactory) -> Small:
 
 @pytest.fixture(scope="session")
 def labelled_once(mined_once: Small, tmp_path_factory: pytest.TempPathFactory) -> Small:
-    """Labelled without a detector, too."""
+    """That lake, labelled without a detector."""
     folder = tmp_path_factory.mktemp("labelled")
     shutil.copytree(mined_once.url, folder / "lake")
     small = Small(mined_once.fleet, str(folder / "lake"))
@@ -77,11 +77,11 @@ def mined(mined_once: Small, tmp_path: Path) -> Small:
 
 @pytest.fixture
 def labelled(labelled_once: Small, tmp_path: Path) -> Small:
-    """A copy of the labelled lake, likewise."""
+    """A copy of the labelled lake, for a test to change."""
     return copied(labelled_once, tmp_path)
 
 
 def copied(small: Small, folder: Path) -> Small:
-    """Copies the lake; the drives stay where its tables say they are."""
+    """Copies the lake; its tables still refer to the same drives."""
     shutil.copytree(small.url, folder / "lake")
     return Small(small.fleet, str(folder / "lake"))

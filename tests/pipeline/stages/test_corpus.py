@@ -1,4 +1,4 @@
-"""A corpus: what is selected, how it is split, and that equal selections are one snapshot."""
+"""A corpus: its selection, its splits, and that equal selections give one snapshot."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_every_sample_is_selected_once_and_a_drive_is_in_one_split(labelled: Sma
     assert len(splits) == len({drive for drive, _ in splits})
 
 
-def test_a_condition_selects_what_it_says(labelled: Small) -> None:
+def test_a_condition_selects_matching_samples(labelled: Small) -> None:
     """Also one that ends in a comment."""
     trigger = labelled.rows("events")[0]["trigger"]
     chosen = select(labelled.lake(), where(f"trigger = '{trigger}' -- only these")).samples
@@ -38,7 +38,7 @@ def test_a_condition_selects_what_it_says(labelled: Small) -> None:
 @pytest.mark.parametrize(
     ("sql", "words"), [("trigger = 'none'", "selects none of"), ("colour = 1", "colour")]
 )
-def test_a_condition_that_selects_nothing_or_is_no_sql_is_bad_usage(
+def test_a_condition_that_matches_nothing_or_is_invalid_is_bad_usage(
     labelled: Small, sql: str, words: str
 ) -> None:
     with pytest.raises(UsageError, match=words):

@@ -1,4 +1,4 @@
-"""Detectors on a worker: opened once a machine, whatever threads and processes come and go."""
+"""Detectors on a worker: opened once per machine, for all its threads and processes."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def models(data: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[ModelSpec, ...]
 
 @pytest.fixture
 def start(models: tuple[ModelSpec, ...], tmp_path: Path) -> Iterator[Callable[[], Worker]]:
-    """Starts worker processes of one machine; none of them outlives the test."""
+    """Starts worker processes of one machine, which are killed at the end of the test."""
     assert models
 
     def run() -> Worker:
@@ -76,7 +76,7 @@ def start(models: tuple[ModelSpec, ...], tmp_path: Path) -> Iterator[Callable[[]
 
 
 def ask(worker: Worker, seed: int) -> tuple[int, tuple[str, ...]]:
-    """Has a worker look at a picture: how many models it has opened, and what it saw."""
+    """Returns the number of models that a worker has opened, and its detections."""
     assert worker.stdin is not None
     assert worker.stdout is not None
     worker.stdin.write(f"{seed}\n")
@@ -100,7 +100,7 @@ def test_threads_of_a_process_share_one(
 def test_processes_of_a_machine_share_one_and_outlive_its_host(
     start: Callable[[], Worker], models: tuple[ModelSpec, ...]
 ) -> None:
-    """They see what a detector of one's own sees, also once the host was killed."""
+    """Their detections equal those of a local detector, also after the host is killed."""
     image = np.random.default_rng(3).integers(0, 255, (240, 320, 3), dtype=np.uint8)
     (seen,) = detectors._opened(models[0]).detect([image])
     expected = (str(len(seen.score)), str(float(seen.score.sum())))
@@ -117,7 +117,7 @@ def test_processes_of_a_machine_share_one_and_outlive_its_host(
 
 
 def test_the_folder_is_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What lies there lets others run code in a worker."""
+    """The key in it allows running code in a worker."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     folder = private_folder()
     assert folder.stat().st_mode & 0o777 == 0o700

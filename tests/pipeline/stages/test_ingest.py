@@ -1,4 +1,4 @@
-"""Ingest: tasks are a pure function of the inputs, and what a log that was read keeps."""
+"""Ingest: its tasks, the options in its stage digest, and bad usage."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from schemas.errors import UsageError
 
 
 def test_tasks_do_not_depend_on_the_order_of_the_inputs(tmp_path: Path) -> None:
-    """A rerun with the flags in another order is the same run."""
+    """So a rerun with the flags in another order is the same run."""
     lake = Lake.create(str(tmp_path / "lake"))
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
@@ -27,8 +27,8 @@ def test_tasks_do_not_depend_on_the_order_of_the_inputs(tmp_path: Path) -> None:
     assert first == second
 
 
-def test_a_log_that_was_read_with_other_options_stays_and_is_told(tmp_path: Path) -> None:
-    """Rows of one log never stand in a table twice."""
+def test_a_log_read_with_other_options_is_noted_and_not_read_again(tmp_path: Path) -> None:
+    """A table never holds the rows of one log twice."""
     lake = Lake.create(str(tmp_path / "lake"))
     (tmp_path / "bad.mp4").write_bytes(b"nothing that plays")
     config = IngestConfig(input=(str(tmp_path / "bad.mp4"),))
@@ -41,8 +41,7 @@ def test_a_log_that_was_read_with_other_options_stays_and_is_told(tmp_path: Path
     assert [count.rejected for count in again.known if count.of == "logs"] == [1]
 
 
-def test_a_dbc_that_is_not_there_is_bad_usage(tmp_path: Path) -> None:
-    """Before any work starts."""
+def test_a_missing_dbc_is_bad_usage(tmp_path: Path) -> None:
     lake = Lake.create(str(tmp_path / "lake"))
     config = IngestConfig(input=(str(tmp_path),), dbc=(str(tmp_path / "none.dbc"),))
     with pytest.raises(UsageError, match=r"--dbc .*none\.dbc"):
@@ -61,8 +60,8 @@ unit = "km/h"
 """
 
 
-def test_the_can_map_that_is_used_is_part_of_how_a_log_is_read(tmp_path: Path) -> None:
-    """An edited map is another reading; one that is not used, or its description, is not."""
+def test_the_can_map_that_is_used_is_in_the_identity(tmp_path: Path) -> None:
+    """Its description is not, and neither is a map that is not used."""
     dbc, maps = tmp_path / "a.dbc", tmp_path / "maps"
     dbc.write_text(DBC)
     maps.mkdir()

@@ -1,4 +1,4 @@
-"""Labelling: each event once a specification, and a bad video costs its own events."""
+"""Labelling: each event once per specification; a bad video rejects only its own events."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_every_event_is_in_one_task_of_its_log(mined: Small) -> None:
         assert len(task.events) <= TASK_EVENTS
 
 
-def test_what_is_labelled_is_labelled_again_only_by_another_specification(labelled: Small) -> None:
+def test_an_event_is_labelled_again_only_with_another_specification(labelled: Small) -> None:
     assert tasks(labelled) == []
     assert len(tasks(labelled, privacy="none")) == len(tasks(labelled, crf=30)) > 0
 
@@ -41,8 +41,8 @@ def test_a_sample_is_where_its_row_says(labelled: Small) -> None:
         assert row["cameras"] == ["front"]
 
 
-def test_a_video_that_is_gone_costs_its_own_events(mined: Small, tmp_path: Path) -> None:
-    """Those of the other log are labelled; the reject names the file."""
+def test_a_missing_video_rejects_only_its_own_events(mined: Small, tmp_path: Path) -> None:
+    """The reject names the file."""
     videos = {row["log_id"]: Path(row["uri"]) for row in mined.rows("videos")}
     lost, kept = sorted(videos)
     events = [row["log_id"] for row in mined.rows("events")]

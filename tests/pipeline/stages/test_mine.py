@@ -1,4 +1,4 @@
-"""Mining: a log meets each trigger once."""
+"""Mining: each trigger runs once on each log."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def with_moves(folder: Path, version: int = 1) -> MineConfig:
     return MineConfig(triggers=(str(folder),))
 
 
-def test_a_new_trigger_mines_every_log_with_itself_alone(mined: Small, tmp_path: Path) -> None:
+def test_a_new_trigger_runs_on_every_log_alone(mined: Small, tmp_path: Path) -> None:
     before = mined.rows("events")
     config = with_moves(tmp_path / "own")
     (task,) = plan_mine(mined.lake(), config).tasks
@@ -64,7 +64,7 @@ def test_the_ledger_says_which_trigger_found_what(mined: Small) -> None:
     assert outcomes.count("kept") == len(hits) > 0
 
 
-def test_triggers_that_look_at_pictures_wait_for_the_sweep(mined: Small) -> None:
+def test_triggers_on_scene_wait_for_the_sweep(mined: Small) -> None:
     assert not plan_mine(mined.lake(), MineConfig()).tasks
     mined.run(plan_sweep, SweepConfig(fps=1.0, models=()))
     (task,) = plan_mine(mined.lake(), MineConfig()).tasks
@@ -73,7 +73,7 @@ def test_triggers_that_look_at_pictures_wait_for_the_sweep(mined: Small) -> None
 
 
 def test_a_stage_gives_the_same_events_task_by_task(mined: Small) -> None:
-    """A plain loop over the planned tasks against what the job wrote."""
+    """A plain loop over the planned tasks against the rows that the job wrote."""
     expected = mined.rows("events")
     stage = MineStage(load_triggers())
     config = MineConfig()
@@ -85,14 +85,14 @@ def test_a_stage_gives_the_same_events_task_by_task(mined: Small) -> None:
 
 
 def unmined(small: Small, config: MineConfig) -> list[MineTask]:
-    """The tasks of a lake whose ledger is empty."""
+    """Plans the tasks as if the ledger were empty."""
     lake = small.lake()
     lake._versions = {**lake.versions, "ledger": 0}
     planned = plan_mine(lake, config).tasks
     return [task for task in planned if isinstance(task, MineTask)]
 
 
-def test_no_event_is_an_empty_table() -> None:
+def test_rows_of_no_events_are_an_empty_table() -> None:
     assert event_rows([]).schema == TABLES["events"].schema
     event = Event("e", "l", "d", "t", 1, "p", 0, 1, 2, 0.5, "{}")
     assert event_rows([event]).to_pylist()[0]["event_id"] == "e"

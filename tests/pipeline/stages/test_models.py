@@ -1,4 +1,4 @@
-"""Models of a job: what is named has to be there, and only the default may be left out."""
+"""The models of a job: named ones must be available; only the default may be left out."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_only_the_default_may_be_left_out(offline: Path) -> None:
     assert not list(offline.rglob("*.onnx"))
 
 
-def test_weights_of_another_hash_are_never_passed_over(offline: Path) -> None:
+def test_a_wrong_hash_is_always_an_error(offline: Path) -> None:
     path = offline / "yolox_nano" / "yolox_nano.onnx"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"other")

@@ -1,4 +1,4 @@
-"""A recording laid out as rows: every table conforms, values are where they belong."""
+"""The rows of a recording: every table conforms, with the right values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LOG = LogRef("video", "a", "/a.mp4", (Member("a.mp4", "/a.mp4", 9),), "f")
 
 
 def recording() -> Recording:
-    """A recording with some of everything."""
+    """Builds a recording with every kind of content."""
     times = np.array([0, 20_000_000, 50_000_000], dtype=np.int64)
     video = Video(
         camera="front",
@@ -47,7 +47,7 @@ def recording() -> Recording:
     )
 
 
-def test_a_recording_is_laid_out_row_by_row() -> None:
+def test_rows_of_every_table() -> None:
     tables = recording_rows(recording())
     assert set(tables) == {
         "logs",

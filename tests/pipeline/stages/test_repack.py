@@ -1,4 +1,4 @@
-"""Repacking: clips become frames, at the times of the clip."""
+"""Repacking: frames have the pictures and times of the clip."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def members(small: Small, row: dict[str, object]) -> dict[str, bytes]:
     return read_sample(pack[offset : offset + length])
 
 
-def test_every_clip_gets_frames_of_a_rate_once(labelled: Small) -> None:
+def test_every_clip_is_repacked_once_per_rate(labelled: Small) -> None:
     clips = labelled.rows("samples")
     report = labelled.run(plan_repack, FRAMES)
     assert [(c.of, c.kept) for c in report.counts] == [("samples", len(clips))]
@@ -38,7 +38,7 @@ def test_every_clip_gets_frames_of_a_rate_once(labelled: Small) -> None:
 
 
 def test_frames_are_those_of_the_clip(labelled: Small) -> None:
-    """PyAV decodes the clip: the same pictures at the same times, up to JPEG's loss."""
+    """Compared with PyAV's decoding of the clip, up to JPEG's loss."""
     row = labelled.rows("samples")[0]
     clip = members(labelled, row)
     made = frames_members(clip, 2.0)

@@ -1,4 +1,4 @@
-"""The sweep: keyframes at a rate, each log once, and a bad file costs its own log."""
+"""The sweep: keyframes at a rate, each log once; a bad file rejects only its own log."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_rows_are_keyframes_at_most_at_the_rate(mined: Small) -> None:
     for log_id in {row["log_id"] for row in rows}:
         times = [t_ns for log, _, t_ns in found if log == log_id]
         gaps = [later - t_ns for t_ns, later in pairwise(times)]
-        # Keyframes are where the encoder put them: on average the rate is kept.
+        # Keyframes are where the encoder put them, so the rate is kept only on average.
         assert sum(gaps) >= (len(gaps) - 1) * NS_PER_S
     assert all(0 <= row["brightness"] <= 255 and row["sharpness"] >= 0 for row in rows)
     assert {row["vehicles"] for row in rows} == {None}, "no detector counted"
@@ -39,7 +39,7 @@ def test_a_log_is_swept_once_whatever_the_rate(mined: Small) -> None:
     assert not plan_sweep(mined.lake(), SweepConfig(fps=0.5, models=())).tasks
 
 
-def test_a_file_that_is_gone_rejects_its_log(mined: Small, tmp_path: Path) -> None:
+def test_a_missing_file_rejects_its_log(mined: Small, tmp_path: Path) -> None:
     videos = {row["log_id"]: Path(row["uri"]) for row in mined.rows("videos")}
     lost, kept = sorted(videos)
     shutil.move(videos[lost], tmp_path / "away.mp4")
