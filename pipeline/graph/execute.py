@@ -1,6 +1,6 @@
-"""Runs a job: the tasks that are left, the graph that runs them, the balance that proves it.
+"""Runs a job: plans its graph, runs it, commits, and checks the balance.
 
-A job plans its `Work` from the lake as it stands, so a job run twice finds nothing left. A
+A job plans its `Work` from the current lake, so a job that runs twice finds nothing left. A
 run's identity is a digest of its configuration and its tasks: a run that was killed and is
 started again is the same run, and writes the same files.
 """
@@ -17,30 +17,26 @@ import apache_beam as beam
 from apache_beam.pvalue import PCollection
 
 from pipeline.graph.balance import JobReport, check_balance
+from pipeline.graph.commit import DROPPED, Commit
 from pipeline.graph.journal import Journal
 from pipeline.graph.runner import Metrics, metrics, pipeline_options, run_to_end
-from pipeline.graph.stage import Stage, Task, TaskResult, reject_rows
+from pipeline.graph.stage import Stage, Task
 from pipeline.graph.transforms import CommitRun, Finish, ListTasks, RunStage
-from pipeline.lake.intents import RunRow, commit
-from pipeline.lake.ledger import landed_since
+from pipeline.lake.intents import RunRow
 from pipeline.lake.tables import Lake
 from schemas.errors import LakeError
 from schemas.ids import canonical, digest
-from schemas.records import AddFile, Count, Reject, add_counts
-from transforms.parquet import read
-from transforms.storage import get, names, put, remove
-
-DROPPED = "dropped.json"
-"""In a run's journal: the keys of the tasks that another run overtook."""
+from schemas.records import Count, Reject, add_counts
+from transforms.storage import get, names, remove
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a job found to do.
+    """What a job has to do.
 
-    `known` counts what a former run is already done with, `rejects` what was rejected
-    before it reached a worker, `expected` the number of inputs by (stage, of) that the
-    balance has to come to, `scratch` folders to delete once the job is done.
+    `known` counts the inputs that an earlier run is done with, `rejects` are the inputs that
+    were rejected during planning, `expected` is the number of inputs by (stage, of), which the
+    balance is checked against, `scratch` lists folders to delete once the job is done.
     """
 
     stage: Stage
@@ -52,77 +48,6 @@ class Work:
     finish: Callable[[RunRow], Finish] | None = None
     detail: Mapping[str, Any] = field(default_factory=dict)
     scratch: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """The last step of a job that appends to tables.
-
-    A run may have been overtaken by another one that was planned on the same lake. What the
-    other did first is dropped, by task: the subjects of a dropped task that nobody did yet are
-    found by the next plan. Files of dropped tasks stay uncommitted until `vacuum`.
-
-    Args:
-        lake: the lake as the run was planned on it.
-        run: the run's row; the counts of its tasks are added to it.
-        stage: the name of the stage whose subjects the ledger keeps; "" checks nothing.
-        once: whether a subject is done once whatever the digest, as `Stage.once`.
-        rejects: what was rejected while the run was planned.
-    """
-
-    lake: Lake
-    run: RunRow
-    stage: str = ""
-    once: bool = False
-    rejects: tuple[Reject, ...] = ()
-
-    def __call__(self, results: Sequence[TaskResult]) -> bool:
-        """Commits the files of every task that still holds; tells whether this call did."""
-
-        def revise(lake: Lake) -> tuple[RunRow, Sequence[AddFile]]:
-            kept, dropped = self._split(lake, results)
-            adds = [*self._new_rejects(lake), *(add for r in kept for add in r.adds)]
-            counts = [*self.run.counts, *(c for r in kept for c in r.counts)]
-            counts += [Count(c.stage, c.of, filtered=c.total) for r in dropped for c in r.counts]
-            if dropped:
-                keys = [result.key for result in dropped]
-                put(f"{self.lake.url}/work/{self.run.run_id}/{DROPPED}", canonical(keys))
-            if not (results or adds):  # nothing was done, so there is no run
-                return replace(self.run, counts=()), []
-            return replace(self.run, counts=tuple(add_counts(counts))), adds
-
-        return commit(Lake(self.lake.url), self.run, revise=revise)
-
-    def _split(
-        self, lake: Lake, results: Sequence[TaskResult]
-    ) -> tuple[list[TaskResult], list[TaskResult]]:
-        """Parts the tasks that still hold from those that another run overtook."""
-        landed = landed_since(lake, self.lake, self.stage) if self.stage else set()
-        if not landed:
-            return list(results), []
-        taken = {self._key(*subject) for subject in landed}
-        kept: list[TaskResult] = []
-        dropped: list[TaskResult] = []
-        for result in results:
-            paths = [add.path for add in result.adds if add.table == "ledger"]
-            files = [read(f"{lake.table_url('ledger')}/{path}") for path in paths]
-            rows = [row for file in files for row in file.to_pylist()]
-            own = {self._key(row["subject"], row["stage_digest"]) for row in rows}
-            (dropped if own & taken else kept).append(result)
-        return kept, dropped
-
-    def _key(self, subject: str, stage_digest: str) -> tuple[str, str]:
-        return (subject, "" if self.once else stage_digest)
-
-    def _new_rejects(self, lake: Lake) -> list[AddFile]:
-        """Writes the rejects of the plan that the lake does not have yet."""
-        if not self.rejects:
-            return []
-        rows = lake.read("rejects", columns=["uri", "stage", "reason", "detail"]).to_pylist()
-        known = {(row["uri"], row["stage"], row["reason"], row["detail"]) for row in rows}
-        new = [r for r in self.rejects if (r.uri, r.stage, r.reason, r.detail) not in known]
-        run_id = self.run.run_id
-        return lake.write("rejects", reject_rows(new, run_id), digest("rejects", run_id))
 
 
 def build(
@@ -137,12 +62,12 @@ def build(
     """Builds the graph of a job: list, work, commit.
 
     All of it gets the stage's resource hints: steps with other hints run in worker processes
-    of their own on some runners, which costs memory and time and helps nobody here.
+    of their own on some runners, which costs memory and time without a benefit.
 
     Args:
         root: the pipeline.
         lake: where tasks read, at pinned versions, and write.
-        journal: where the tasks are written down.
+        journal: where the tasks are stored.
         pages: the journal's pages.
         stage: what is done to a task.
         finish: makes the results visible, called once all of them are there.
@@ -213,8 +138,8 @@ def execute(
         config: its configuration, for the run's row and identity.
         work: what there is to do.
         beam_arguments: options for Beam.
-        on_start: told the job and the number of tasks.
-        on_progress: told how many tasks are done, at last all of them.
+        on_start: called with the job and the number of tasks.
+        on_progress: called with the number of tasks that are done, at the end with all of them.
 
     Raises:
         FleetError: the balance does not hold, or a worker raised one.

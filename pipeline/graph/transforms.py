@@ -49,7 +49,7 @@ copyreg.pickle(type(dataclasses.MISSING), lambda _missing: "MISSING")
 
 
 class ListTasks(beam.PTransform[PBegin, PCollection[Place]]):
-    """Lists where the tasks of a run are written down: `PBegin` to `PCollection[Place]`.
+    """Lists where the tasks of a run are stored: `PBegin` to `PCollection[Place]`.
 
     Args:
         journal: the run's journal.
@@ -83,7 +83,7 @@ class RunStage(beam.PTransform[PCollection[Place], Any]):
     Args:
         stage: what is done to a task.
         lake: where tasks read, at pinned versions, and write.
-        journal: where the tasks are written down.
+        journal: where the tasks are stored.
     """
 
     def __init__(self, stage: Stage, lake: Lake, journal: Journal) -> None:
@@ -120,7 +120,7 @@ class CommitRun(beam.PTransform[PCollection[str], PCollection[str]]):
     nothing is committed.
 
     Args:
-        finish: makes the results visible, such as `pipeline.graph.execute.Commit`.
+        finish: makes the results visible, such as `pipeline.graph.commit.Commit`.
         journal: the run's journal.
         name: the namespace of the metrics.
     """

@@ -54,9 +54,9 @@ class Edges(PipelineVisitor):
     def visit_transform(self, transform_node: AppliedPTransform) -> None:
         """Collects the outputs of a step."""
         label = transform_node.full_label
-        for collection in transform_node.outputs.values():
+        for tag, collection in transform_node.outputs.items():
             if isinstance(collection, PCollection) and "/CombinePerKey/" not in label:
-                self.found[label] = collection
+                self.found[f"{label}, {tag}" if tag else label] = collection
 
 
 @pytest.fixture
@@ -108,5 +108,6 @@ def test_no_element_of_any_edge_is_large(
     lines = [f"{'elements':>8} {'largest':>8}  edge"]
     lines += [f"{count:8} {size:6} B  {edge}" for edge, (count, size) in measured.items()]
     tell("\n".join(lines))
-    assert all(count for count, _ in measured.values())
+    # No job has tasks that lead to others yet.
+    assert all((count == 0) == edge.endswith(", more") for edge, (count, _) in measured.items())
     assert max(size for _, size in measured.values()) < LIMIT_BYTES

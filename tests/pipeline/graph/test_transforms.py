@@ -14,7 +14,8 @@ from apache_beam.pvalue import PCollection
 from apache_beam.testing import test_pipeline
 from apache_beam.testing.util import assert_that, equal_to
 
-from pipeline.graph.execute import Commit, build
+from pipeline.graph.commit import Commit
+from pipeline.graph.execute import build
 from pipeline.graph.journal import PAGE_TASKS, Journal
 from pipeline.graph.runner import metrics
 from pipeline.graph.stage import Output, Stage, write_output
