@@ -40,6 +40,7 @@ CORPUS = Job(
         TOPOLOGIES,
         Flag("--where", "SQL"),
         Flag("--payload"),
+        Flag("--privacy"),
         Flag("--val-fraction", "F"),
     ),
     stages=(

@@ -89,6 +89,9 @@ class CorpusConfig(JobConfig):
     where: str | None = Field(default=None, description="SQL condition over the selection")
     payload: Literal["clip", "frames"] = Field(default="clip", description="what samples carry")
     frames_fps: float = Field(default=5.0, ge=0.1, le=120, description="of the payload frames")
+    privacy: Literal["blur", "none"] = Field(
+        default="blur", description="take blurred samples, or with none those that are not"
+    )
     val_fraction: float = Field(default=0.1, ge=0, lt=1, description="share of drives for val")
     salt: str = Field(default="fleetmill", description="what splits and orders are drawn with")
 

@@ -41,20 +41,6 @@ def normal(url: str) -> str:
     return str(Path(url).absolute())
 
 
-def is_url(uri: str) -> bool:
-    """Tells an absolute URI (a URL or a rooted path) from a path relative to a lake."""
-    return "://" in uri or Path(uri).is_absolute()
-
-
-def resolve(root: str, uri: str) -> str:
-    """Resolves a URI against `root`, unless it is absolute.
-
-    >>> resolve("/lake", "packs/a.tar"), resolve("/lake", "s3://b/a.tar")
-    ('/lake/packs/a.tar', 's3://b/a.tar')
-    """
-    return uri if is_url(uri) else f"{root}/{uri}"
-
-
 def filesystem(url: str) -> tuple[Any, str]:
     """Returns the fsspec file system of a URL and the path in it."""
     fs, path = fsspec.core.url_to_fs(url)

@@ -14,12 +14,13 @@ from hashlib import sha256
 import pyarrow as pa
 
 from pipeline.lake.tables import Lake
+from pipeline.snapshots.assembly import pack_url
 from pipeline.snapshots.manifest import LATEST, MANIFEST, is_published
 from pipeline.snapshots.verify import check_corpus, check_key, check_snapshot, read_bytes
 from schemas.errors import LakeError
 from schemas.tables import TABLES
 from transforms.parquet import decode
-from transforms.storage import filesystem, get, names, normal, resolve
+from transforms.storage import filesystem, get, names, normal
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,16 +113,16 @@ def _check_table(lake: Lake, table: str, checked: Counter[str]) -> Iterator[str]
 def _check_packs(lake: Lake, samples: pa.Table, checked: Counter[str]) -> Iterator[str]:
     rows = samples.sort_by([("pack_uri", "ascending"), ("offset", "ascending")]).to_pylist()
     for row in rows:
-        url = resolve(lake.url, row["pack_uri"])
-        fs, path = filesystem(url)
         start, end = row["offset"], row["offset"] + row["length"]
         place = f"{row['pack_uri']}: sample {row['event_id']} at byte {start}"
         try:
+            url = pack_url(lake.url, row["pack_uri"])
+            fs, path = filesystem(url)
             if end > fs.size(path):
                 yield f"{place}: the pack ends within it"
                 continue
             block = get(url, start, end)
-        except OSError as error:
+        except (LakeError, OSError) as error:
             yield f"{place}: cannot be read: {error}"
             continue
         checked["samples"] += 1

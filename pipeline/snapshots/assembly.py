@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import mmap
+import re
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,11 +17,13 @@ from pathlib import Path
 
 from schemas.errors import LakeError
 from transforms.corpora import CORPORA, ShardDigest
-from transforms.storage import filesystem, is_local, normal, replacing, resolve
+from transforms.storage import filesystem, is_local, normal, replacing
 from transforms.timing import step
 
 Range = tuple[str, int, int, str]
-"""A sample in a pack: pack URI (relative to the lake, or absolute), offset, length, SHA-256."""
+"""A sample in a pack: pack URI, relative to the lake, offset, length, SHA-256."""
+
+_PACK = re.compile(r"packs/[A-Za-z0-9_-]+\.tar")
 
 _READ_BYTES = 64 << 20
 """Bytes of remote packs that are held at a time."""
@@ -38,13 +41,13 @@ def assemble_shard(
     while the corpus format writes and hashes the shard.
 
     Args:
-        lake_url: the folder that relative pack URIs are relative to.
+        lake_url: the lake that has the packs.
         out_uri: the shard.
         ranges: the samples, in order.
         form: a name in CORPORA.
 
     Raises:
-        LakeError: a pack is gone, too short, or changed.
+        LakeError: a pack is gone, too short, changed, or not a file of the lake.
     """
     corpus = CORPORA.load(form)()
     with (
@@ -54,6 +57,25 @@ def assemble_shard(
     ):
         written: ShardDigest = corpus.assemble(_checked(parts, ranges, hasher), out)
     return written
+
+
+def pack_url(lake_url: str, uri: str) -> str:
+    """Returns where a pack is; a row of `samples` cannot name a file outside the lake's packs.
+
+    >>> pack_url("/lake", "packs/a1.tar")
+    '/lake/packs/a1.tar'
+
+    Raises:
+        LakeError: the URI is not `packs/<name>.tar`, or it is a link.
+    """
+    if not _PACK.fullmatch(uri):
+        raise LakeError(
+            f"pack {uri!r}: must be packs/<name>.tar in the lake {lake_url}; label its events again"
+        )
+    url = f"{lake_url}/{uri}"
+    if is_local(lake_url) and Path(url).is_symlink():
+        raise LakeError(f"pack {url} is a link, which may lead out of the lake; copy the file")
+    return url
 
 
 def _checked(
@@ -85,8 +107,8 @@ def _compare(wanted: Range, found: Future[str]) -> None:
 
 def _parts(lake_url: str, ranges: Sequence[Range]) -> Generator[memoryview, None, None]:
     """Yields the bytes of each range; packs on a local disk are mapped, not read."""
-    urls = [resolve(lake_url, uri) for uri, *_ in ranges]
-    if is_local(lake_url) and not any("://" in url for url in urls):
+    urls = [pack_url(lake_url, uri) for uri, *_ in ranges]
+    if is_local(lake_url):
         yield from _mapped(urls, ranges)
     else:
         yield from _fetched(urls, ranges)

@@ -33,11 +33,16 @@ from transforms.storage import put
 from transforms.timing import step
 
 _LATEST = """
-WITH labelled AS (
-    SELECT ledger.subject AS event_id,
-           arg_max(ledger.stage_digest, (runs.started_ns, ledger.stage_digest)) AS spec_digest
-    FROM ledger JOIN runs USING (run_id)
-    WHERE ledger.stage = 'label' AND ledger.outcome = 'kept'
+WITH commits AS (
+    -- The order in which runs were committed: each that labels raises the ledger's version.
+    SELECT run_id, [v.version FOR v IN versions IF v."table" = 'ledger'][1] AS number FROM runs
+), labelled AS (
+    SELECT samples.event_id, arg_max(samples.spec_digest, commits.number) AS spec_digest
+    FROM samples
+    JOIN ledger ON ledger.subject = samples.event_id
+        AND ledger.stage_digest = samples.spec_digest AND ledger.stage = 'label'
+    JOIN commits USING (run_id)
+    WHERE samples.privacy = '{privacy}'
     GROUP BY ALL
 ), selection AS (
     SELECT events.*, logs.vehicle_id, logs.platform, logs.format, logs.name AS log_name,
@@ -50,7 +55,7 @@ WITH labelled AS (
     JOIN logs USING (log_id, drive_id)
 )
 """
-"""Of each event the sample of its latest label specification."""
+"""Of each event the sample that was labelled last, of those with the privacy asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,19 +175,20 @@ def select(lake: Lake, config: CorpusConfig) -> Selection:
             topology is unknown.
     """
     topology = load_topology(config.topology, config.topologies)
-    offered = query(lake, "\n".join([_LATEST, "SELECT * FROM selection"]))
+    latest = _LATEST.format(privacy=config.privacy)
+    offered = query(lake, "\n".join([latest, "SELECT * FROM selection"]))
     offered = offered.filter(pc.equal(offered["payload"], config.payload))
     if config.where is None:
         chosen = offered
     else:
         # On a line of its own, so that a comment at its end does not hide the bracket.
-        lines = [_LATEST, "SELECT event_id FROM selection WHERE (", config.where, ")"]
+        lines = [latest, "SELECT event_id FROM selection WHERE (", config.where, ")"]
         matching = query(lake, "\n".join(lines))
         wanted = pc.is_in(offered["event_id"], value_set=pc.unique(matching["event_id"]))
         chosen = offered.filter(wanted)
     if not chosen.num_rows:
         raise UsageError(
-            f"corpus {config.name!r}: no sample to choose from"
+            f"corpus {config.name!r}: no sample to choose from with --privacy {config.privacy}"
             if not offered.num_rows
             else f"--where {config.where!r} selects none of {offered.num_rows} samples; "
             "its columns are those of events, and vehicle_id, platform, format, log_name, "

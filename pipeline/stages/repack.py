@@ -19,6 +19,7 @@ from pipeline.graph.execute import Work
 from pipeline.graph.stage import Output, Stage
 from pipeline.lake.ledger import Done, done_subjects, stage_digest
 from pipeline.lake.tables import Lake
+from pipeline.snapshots.assembly import pack_url
 from schemas.ids import canonical, digest
 from schemas.records import Count
 from schemas.tables import TABLES
@@ -54,7 +55,7 @@ class RepackStage(Stage):
 
     def process(self, task: RepackTask) -> Output:
         """Writes the task's samples, with frames for clips, to a new pack."""
-        source = f"{self.lake_url}/{task.pack_uri}"
+        source = pack_url(self.lake_url, task.pack_uri)
         pack_uri = f"packs/{task.key}.tar"
         rows = []
         with replacing(f"{self.lake_url}/{pack_uri}") as out:

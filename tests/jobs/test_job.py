@@ -22,7 +22,8 @@ SETS = {
     "sweep": {"--fps", "--models", "--models-dir", "--input-timeout"},
     "mine": {"--triggers", "--only"},
     "label": {"--models", "--models-dir", "--label-fps", "--privacy", "--input-timeout"},
-    "corpus": {"name", "--topology", "--topologies", "--where", "--payload", "--val-fraction"},
+    "corpus": {"name", "--topology", "--topologies", "--where", "--payload", "--val-fraction"}
+    | {"--privacy"},
 }
 ONLY_IN_A_FILE = {
     "mine": {"params"},

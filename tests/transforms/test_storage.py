@@ -19,14 +19,12 @@ from transforms.storage import (
     filesystem,
     get,
     is_local,
-    is_url,
     names,
     normal,
     put,
     put_new,
     remove,
     replacing,
-    resolve,
 )
 from transforms.timing import recording
 
@@ -235,15 +233,6 @@ def test_normal_urls_are_absolute_and_have_no_trailing_slash(
     assert normal("file:///lake/") == "/lake"
     assert normal("s3://bucket/lake//") == "s3://bucket/lake"
     assert normal(normal("lake")) == normal("lake")
-
-
-@pytest.mark.parametrize(
-    ("uri", "absolute"),
-    [("packs/a.tar", False), ("/a.tar", True), ("s3://b/a.tar", True), ("memory://a", True)],
-)
-def test_resolving_keeps_absolute_uris(uri: str, absolute: bool) -> None:
-    assert is_url(uri) == absolute
-    assert resolve("s3://lake", uri) == (uri if absolute else f"s3://lake/{uri}")
 
 
 def test_only_this_machines_files_are_local(root: str, tmp_path: Path) -> None:

@@ -58,3 +58,22 @@ def test_a_damaged_pack_makes_no_shard(tmp_path: Path, remote: bool, damage: str
     with pytest.raises(LakeError, match=r"packs/2\.tar|packs from"):
         assemble_shard(lake, str(tmp_path / "out" / "shard.tar"), every)
     assert list((tmp_path / "out").glob("*")) == [], "nothing is left behind"
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["/etc/passwd", "packs/../../a.tar", "packs/a/b.tar", "http://127.0.0.1:9/a.tar", "packs/.tar",
+     "packs/a.tar\0", "file:///etc/passwd", "", "packs/a.tar/../b.tar"],
+)  # fmt: skip
+def test_a_pack_outside_the_packs_of_the_lake_is_never_opened(tmp_path: Path, uri: str) -> None:
+    with pytest.raises(LakeError, match="must be packs/<name>"):
+        assemble_shard(str(tmp_path), str(tmp_path / "shard.tar"), [(uri, 0, 1, "")])
+    assert not (tmp_path / "shard.tar").exists()
+
+
+def test_a_pack_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "packs").mkdir()
+    (tmp_path / "secret").write_bytes(b"x" * 1024)
+    (tmp_path / "packs" / "a.tar").symlink_to(tmp_path / "secret")
+    with pytest.raises(LakeError, match="is a link"):
+        assemble_shard(str(tmp_path), str(tmp_path / "s.tar"), [("packs/a.tar", 0, 1024, "")])

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
 from pipeline.config import CorpusConfig
 from pipeline.stages.corpus import plan_corpus, select
+from pipeline.stages.label import plan_label
 from schemas.errors import UsageError
-from tests.pipeline.stages.conftest import Small
+from schemas.times import NS_PER_S
+from tests.pipeline.stages.conftest import LABEL, Small
 
 CORPUS = CorpusConfig(name="c", topology="gpu-8", val_fraction=0.5)
 
@@ -43,6 +46,36 @@ def test_a_condition_that_matches_nothing_or_is_invalid_is_bad_usage(
 ) -> None:
     with pytest.raises(UsageError, match=words):
         select(labelled.lake(), where(sql))
+
+
+def test_a_corpus_takes_blurred_samples_unless_it_says_otherwise(labelled: Small) -> None:
+    """Whatever was labelled last: after blur, none and blur again, too."""
+    clear = LABEL.model_copy(update={"privacy": "none"})
+    for config in (clear, LABEL):
+        labelled.run(plan_label, config)
+    chosen = select(labelled.lake(), CORPUS).samples
+    assert set(chosen["privacy"].to_pylist()) == {"blur"}
+    unblurred = select(labelled.lake(), CORPUS.model_copy(update={"privacy": "none"})).samples
+    assert set(unblurred["privacy"].to_pylist()) == {"none"}
+    assert unblurred["event_id"].to_pylist() == chosen["event_id"].to_pylist()
+
+
+def test_without_samples_of_a_privacy_the_flag_is_named(labelled: Small) -> None:
+    with pytest.raises(UsageError, match="no sample to choose from with --privacy none"):
+        select(labelled.lake(), CORPUS.model_copy(update={"privacy": "none"}))
+
+
+def test_the_last_label_is_the_last_committed_whatever_the_clock_said(
+    labelled: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock that runs a day back changes nothing."""
+    before = set(select(labelled.lake(), CORPUS).samples["spec_digest"].to_pylist())
+    now_ns = time.time_ns()
+    monkeypatch.setattr(time, "time_ns", lambda: now_ns - 86_400 * NS_PER_S)
+    labelled.run(plan_label, LABEL.model_copy(update={"crf": 30}))
+    after = set(select(labelled.lake(), CORPUS).samples["spec_digest"].to_pylist())
+    assert len(before) == len(after) == 1
+    assert before != after
 
 
 def test_equal_selections_are_one_snapshot_with_nothing_left_to_do(labelled: Small) -> None:
