@@ -41,6 +41,10 @@ _SOURCES = ("logs", "videos", "frames", "signals", "joints")
 _LABELS = ("boxes", "tracks", "ego_path")
 
 
+RESOURCES = {"min_ram": "4GB"}
+"""For a model, and for each thread the pictures of one label interval."""
+
+
 @dataclass(frozen=True, slots=True)
 class LabelTask:
     """Events of one log, and the files that hold the log's rows."""
@@ -61,6 +65,7 @@ class LabelStage(Stage):
     timeout_s: float
     name: str = "label"
     task: ClassVar[type] = LabelTask
+    resources: ClassVar[Mapping[str, str]] = RESOURCES
     _detectors: list[Detector] = field(default_factory=list)
 
     def open(self) -> None:

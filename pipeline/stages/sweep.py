@@ -5,6 +5,7 @@ Only keyframes are decoded: at one per second that is a few percent of a full de
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar
@@ -21,7 +22,7 @@ from pipeline.lake.ledger import Done, done_subjects, stage_digest
 from pipeline.lake.locate import locate, rows_of
 from pipeline.lake.tables import Lake
 from pipeline.stages.detectors import open_detectors
-from pipeline.stages.label import video_files
+from pipeline.stages.label import RESOURCES, video_files
 from pipeline.stages.models import ready_models
 from schemas.errors import DataError, TimeLimitError
 from schemas.ids import digest
@@ -50,6 +51,7 @@ class SweepStage(Stage):
     timeout_s: float
     name: str = "sweep"
     task: ClassVar[type] = SweepTask
+    resources: ClassVar[Mapping[str, str]] = RESOURCES
     once: ClassVar[bool] = True
     _detectors: list[Detector] = field(default_factory=list)
 
