@@ -23,17 +23,20 @@ class LakeError(FleetError):
 class DataError(FleetError):
     """An unusable input; the only error that becomes a row of `rejects`.
 
-    Each subclass sets the `reason` of that row. The message names the file, the position
-    in it, and the cure.
+    Each subclass sets the `reason` of that row, and `final`: False where the environment is
+    at fault and not the content, so that the next run tries the input again. The message
+    names the file, the position in it, and the cure.
     """
 
     reason = "unusable"
+    final = True
 
 
 class UnreadableError(DataError):
-    """The bytes cannot be read: missing permission, a deleted file, a broken link."""
+    """The bytes cannot be read: missing permission, a deleted file, a mount that is away."""
 
     reason = "unreadable"
+    final = False
 
 
 class EmptyError(DataError):
@@ -67,6 +70,16 @@ class UnsupportedError(DataError):
 
 
 class TimeLimitError(DataError):
-    """Reading the input exceeded the time limit; the next run tries again."""
+    """Reading the input exceeded the time limit."""
 
     reason = "timeout"
+    final = False
+
+
+def is_final(reason: str) -> bool:
+    """Tells whether a reject of this reason stands, or the next run tries the input again.
+
+    >>> is_final("corrupt"), is_final("unreadable")
+    (True, False)
+    """
+    return all(error.final for error in DataError.__subclasses__() if error.reason == reason)

@@ -21,7 +21,7 @@ from pipeline.graph.stage import Output, Stage
 from pipeline.lake.ledger import Done, done_subjects, stage_digest
 from pipeline.lake.tables import Lake
 from pipeline.stages.recording_rows import recording_rows
-from schemas.errors import DataError, TimeLimitError, UsageError
+from schemas.errors import DataError, UsageError, is_final
 from schemas.ids import digest
 from schemas.recording import Recording
 from schemas.records import Count, LogRef, Reject
@@ -66,6 +66,11 @@ class IngestStage(Stage):
             recording = self._read(log, output)
             if recording is None:
                 continue
+            if not all(is_final(reject.reason) for reject in recording.rejects):
+                # A part was not readable: the next run reads the log as a whole.
+                output.rejects.extend(recording.rejects)
+                output.counts.append(Count(self.name, "logs", rejected=1))
+                continue
             for table, rows in recording_rows(recording).items():
                 parts.setdefault(table, []).append(rows)
             output.rejects.extend(recording.rejects)
@@ -86,7 +91,7 @@ class IngestStage(Stage):
         else:
             return recording
         output.rejects.append(reject)
-        if reject.reason != TimeLimitError.reason:  # the next run tries that again
+        if is_final(reject.reason):
             output.done.append(Done(log.log_id, self.digests[log.format], "rejected"))
         output.counts.append(Count(self.name, "logs", rejected=1))
         return None

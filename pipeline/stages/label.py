@@ -25,7 +25,7 @@ from pipeline.lake.locate import Places, locate, rows_of
 from pipeline.lake.tables import Lake
 from pipeline.stages.detectors import open_detectors
 from pipeline.stages.models import ready_models
-from schemas.errors import DataError, TimeLimitError
+from schemas.errors import DataError, is_final
 from schemas.ids import digest
 from schemas.records import Count, Event, Reject, VideoFile
 from schemas.tables import TABLES
@@ -113,19 +113,18 @@ class LabelStage(Stage):
             sample = sample_members(event, log.row, labelled, signals, joints)
         except DataError as error:
             reject = Reject.of(error, uri=log.uri, stage=self.name, subject=event.event_id)
-            self._reject(event, (reject,), output, again=isinstance(error, TimeLimitError))
+            self._reject(event, (reject,), output)
             return None
-        if labelled.rejects and not labelled.cameras:
+        readable = all(is_final(reject.reason) for reject in labelled.rejects)
+        if labelled.rejects and not (labelled.cameras and readable):
             self._reject(event, labelled.rejects, output)
             return None
         return labelled, sample
 
-    def _reject(
-        self, event: Event, rejects: Sequence[Reject], output: Output, again: bool = False
-    ) -> None:
-        """Rejects an event; with `again` the next run tries it again."""
+    def _reject(self, event: Event, rejects: Sequence[Reject], output: Output) -> None:
+        """Rejects an event; if the environment is at fault, the next run tries it again."""
         output.rejects.extend(rejects)
-        if not again:
+        if all(is_final(reject.reason) for reject in rejects):
             output.done.append(Done(event.event_id, self.spec.digest, "rejected"))
         output.counts.append(Count(self.name, "events", rejected=1))
 

@@ -24,7 +24,7 @@ from pipeline.lake.tables import Lake
 from pipeline.stages.detectors import open_detectors
 from pipeline.stages.label import RESOURCES, video_files
 from pipeline.stages.models import ready_models
-from schemas.errors import DataError, TimeLimitError
+from schemas.errors import DataError
 from schemas.ids import digest
 from schemas.records import Count, Outcome, Reject, VideoFile
 from schemas.tables import TABLES
@@ -62,7 +62,8 @@ class SweepStage(Stage):
     def process(self, task: SweepTask) -> Output:
         """Sweeps one log, camera by camera; a file that does not decode is a reject.
 
-        If one takes too long, nothing of the log is kept, and the next run sweeps it again.
+        If one takes too long or cannot be read, nothing of the log is kept, and the next run
+        sweeps it again.
         """
         output = Output()
         files = dict(task.files)
@@ -76,9 +77,9 @@ class SweepStage(Stage):
                     rows = within(self.timeout_s, look, video.uri)
                 except DataError as error:
                     reject = Reject.of(error, uri=video.uri, stage=self.name, subject=task.log_id)
-                    if isinstance(error, TimeLimitError):
-                        late = Count(self.name, "logs", rejected=1)
-                        return Output(rejects=[reject], counts=[late])
+                    if not error.final:
+                        count = Count(self.name, "logs", rejected=1)
+                        return Output(rejects=[reject], counts=[count])
                     output.rejects.append(reject)
                     continue
                 for name, value in (("log_id", task.log_id), ("camera", camera)):

@@ -242,14 +242,16 @@ def _edges(tree: Tree, path: str) -> str | DataError:
 
 
 def _log(format_: str, tree: Tree, claim: Claim, edges: dict[str, str]) -> LogRef | None:
-    """Makes a log of a claim's readable members, or returns None if there are none."""
+    """Makes a log of a claim's files, or returns None if one of them cannot be read.
+
+    The log without that file would have another identity once the file can be read.
+    """
+    if not all(path in edges for path in claim.paths):
+        return None
     members = sorted(
         (Member(path.removeprefix(claim.base), tree.uri(path), tree.size(path)), edges[path])
         for path in claim.paths
-        if path in edges
     )
-    if not members:
-        return None
     fingerprint = digest(*((member.name, member.size, edge) for member, edge in members))
     return LogRef(
         format_, claim.name, claim.uri, tuple(member for member, _ in members), fingerprint

@@ -11,6 +11,7 @@ from pipeline.graph.execute import execute
 from pipeline.lake.tables import Lake
 from pipeline.stages.ingest import plan_ingest, reading
 from schemas.errors import UsageError
+from synth.fleet import FleetSpec, write_fleet
 
 
 def test_tasks_do_not_depend_on_the_order_of_the_inputs(tmp_path: Path) -> None:
@@ -99,3 +100,20 @@ def test_a_file_that_is_not_a_dbc_is_bad_usage_before_any_work(tmp_path: Path) -
         reading(IngestConfig(dbc=(str(tmp_path / "a.dbc"),)))
     with pytest.raises(UsageError, match="--dbc nosuch://a: cannot be read"):
         reading(IngestConfig(dbc=("nosuch://a",)))
+
+
+def test_a_log_that_was_away_is_read_by_the_next_run(tmp_path: Path) -> None:
+    """Its file vanishes between planning and reading, as with a mount that goes away."""
+    spec = FleetSpec(drives=1, seed=1, minutes=0.1, width=32, height=32, cameras=("front",))
+    write_fleet(spec, str(tmp_path / "fleet"), False)
+    lake = Lake.create(str(tmp_path / "lake"))
+    config = IngestConfig(input=(str(tmp_path / "fleet"),))
+    work = plan_ingest(lake, config)
+    (tmp_path / "fleet").rename(tmp_path / "away")
+    away = execute(lake, "ingest", {}, work)
+    assert [c.rejected for c in away.counts if c.of == "logs"] == [1]
+    (tmp_path / "away").rename(tmp_path / "fleet")
+    lake = Lake.open(lake.url)
+    back = execute(lake, "ingest", {}, plan_ingest(lake, config))
+    assert [(c.kept, c.rejected) for c in back.counts if c.of == "logs"] == [(1, 0)]
+    assert Lake.open(lake.url).read("logs").num_rows == 1

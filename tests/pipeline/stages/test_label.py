@@ -56,6 +56,11 @@ def test_a_missing_video_rejects_only_its_own_events(mined: Small, tmp_path: Pat
     rejects = mined.rows("rejects")
     assert {str(videos[lost]) in reject["detail"] for reject in rejects} == {True}
     assert {row["log_id"] for row in mined.rows("samples")} == {kept}
+    (count,) = [c for c in mined.run(plan_label, LABEL).counts if c.of == "events"]
+    assert (count.kept, count.rejected) == (events.count(lost), 0), "it is back"
+    assert sorted(row["event_id"] for row in mined.rows("samples")) == sorted(
+        row["event_id"] for row in mined.rows("events")
+    )
 
 
 @pytest.mark.parametrize("cameras", [[], ["front"], ["back", "front", "back"]])

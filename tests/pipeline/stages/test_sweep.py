@@ -52,3 +52,6 @@ def test_a_missing_file_rejects_its_log(mined: Small, tmp_path: Path) -> None:
     (reject,) = mined.rows("rejects")
     assert (reject["subject"], reject["stage"]) == (lost, "sweep")
     assert {row["log_id"] for row in mined.rows("scene")} == {kept}
+    (count,) = [c for c in mined.run(plan_sweep, SWEEP).counts if c.of == "logs"]
+    assert (count.kept, count.filtered, count.rejected) == (1, 1, 0), "it is back"
+    assert {row["log_id"] for row in mined.rows("scene")} == {lost, kept}

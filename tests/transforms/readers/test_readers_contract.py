@@ -1,5 +1,6 @@
 """The contract of every row of FORMATS."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from av import Packet, VideoFrame
 from av import open as av_open
 
-from schemas.errors import DataError
+from schemas.errors import DataError, is_final
 from schemas.recording import Recording, Video
 from schemas.records import LogRef
 from schemas.signals import SIGNAL
@@ -183,3 +184,24 @@ def test_a_log_reads_to_a_recording(logs: tuple[LogRef, ...]) -> None:
         second.rejects,
         second.counts,
     )
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_log_whose_files_went_away_is_not_rejected_for_good(
+    name: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """As with a mount that is away for a moment: the content is not at fault."""
+    here, away = tmp_path / "here", tmp_path / "away"
+    if name in GENERATORS:
+        GENERATORS[name](here)
+    else:
+        shutil.copytree(request.getfixturevalue("data") / RECORDED[name], here)
+    found = [log for log in discover([str(here)]).logs if log.format == name]
+    assert found
+    here.rename(away)
+    for log in found:
+        try:
+            reasons = [reject.reason for reject in _reader(name).read(log, ReadOptions()).rejects]
+        except DataError as error:
+            reasons = [error.reason]
+        assert not all(is_final(reason) for reason in reasons), reasons
