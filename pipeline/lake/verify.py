@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.lake.tables import Lake
 from pipeline.snapshots.assembly import pack_url
@@ -21,6 +22,24 @@ from schemas.errors import LakeError
 from schemas.tables import TABLES
 from transforms.parquet import decode
 from transforms.storage import filesystem, get, names, normal
+
+_KEYS: Mapping[str, tuple[str, ...]] = {
+    "logs": ("log_id",),
+    "videos": ("log_id", "camera", "uri"),
+    "frames": ("log_id", "camera", "uri", "frame_index"),
+    "signals": ("log_id", "t_ns"),
+    "events": ("event_id",),
+    "samples": ("event_id", "spec_digest", "payload", "pack_uri"),
+    "ledger": ("stage", "subject", "stage_digest"),
+    "runs": ("run_id",),
+}
+"""The columns by which a table has each row once."""
+
+_REFERENCES = {
+    "log_id": ("logs", ("videos", "frames", "signals", "joints", "scene", "events")),
+    "event_id": ("events", ("samples", "boxes", "tracks", "ego_path")),
+}
+"""By column: the table that has each value, and those that refer to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +91,19 @@ def _lake(url: str, checked: Counter[str]) -> Iterator[str]:
     for table in TABLES:
         try:
             yield from _check_table(lake, table, checked)
-            if table in {"events", "runs", "samples"}:
+            if table in {"runs", "samples"}:
                 rows[table] = lake.read(table)
         except LakeError as error:
             yield str(error)
+    try:
+        yield from _check_keys(lake)
+        yield from _check_references(lake)
+    except LakeError as error:
+        yield str(error)
     if "samples" in rows:
         yield from _check_packs(lake, rows["samples"], checked)
     if "runs" in rows:
         yield from _check_runs(lake, rows["runs"])
-    if "events" in rows and "samples" in rows:
-        yield from _check_events(rows["events"], rows["samples"])
     for name in names(f"{url}/corpora"):
         yield from (
             f"corpora/{name}: {problem}"
@@ -108,6 +130,26 @@ def _check_table(lake: Lake, table: str, checked: Counter[str]) -> Iterator[str]
             yield str(error)
         except (pa.ArrowException, OSError, ValueError) as error:
             yield f"{place}: cannot be read as rows of {table}: {' '.join(str(error).split())}"
+
+
+def _check_keys(lake: Lake) -> Iterator[str]:
+    for table, key in _KEYS.items():
+        rows = lake.read(table, columns=key)
+        counts = rows.group_by(list(key)).aggregate([([], "count_all")])
+        twice = counts.filter(pc.greater(counts["count_all"], 1))
+        if twice.num_rows:
+            first = {name: twice[name][0].as_py() for name in key}
+            yield f"{table}: {twice.num_rows} keys have more than one row; the first is {first}"
+
+
+def _check_references(lake: Lake) -> Iterator[str]:
+    for column, (owner, tables) in _REFERENCES.items():
+        known = lake.read(owner, columns=[column])[column]
+        for table in tables:
+            used = pc.unique(lake.read(table, columns=[column])[column])
+            lost = used.filter(pc.invert(pc.is_in(used, value_set=known)))
+            if len(lost):
+                yield f"{table}: {len(lost)} {column}s are not in {owner}; the first is {lost[0]}"
 
 
 def _check_packs(lake: Lake, samples: pa.Table, checked: Counter[str]) -> Iterator[str]:
@@ -144,13 +186,3 @@ def _check_runs(lake: Lake, runs: pa.Table) -> Iterator[str]:
                     f"runs: run {row['run_id']} names version {entry['version']} of "
                     f"{entry['table']}, the lake is at {lake.versions.get(entry['table'], 0)}"
                 )
-
-
-def _check_events(events: pa.Table, samples: pa.Table) -> Iterator[str]:
-    known = Counter(events["event_id"].to_pylist())
-    twice = sum(number > 1 for number in known.values())
-    if twice:
-        yield f"events: {twice} ids occur more than once"
-    lost = sum(event_id not in known for event_id in samples["event_id"].to_pylist())
-    if lost:
-        yield f"samples: {lost} are of events that are not in the table events"

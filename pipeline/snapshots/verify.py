@@ -21,6 +21,7 @@ from pipeline.snapshots.manifest import (
     PLACED,
     Manifest,
     document_id,
+    is_published,
     latest_snapshots,
     read_manifest,
     root_hash,
@@ -40,9 +41,14 @@ _Place = tuple[str, int]
 
 
 def check_corpus(url: str, checked: Counter[str]) -> Iterator[str]:
-    """Yields what is wrong with a corpus: its snapshots, and the pointer to the latest."""
-    snapshots = [name for name in names(url) if name != LATEST and not name.startswith(TEMPORARY)]
-    for name in snapshots:
+    """Yields what is wrong with a corpus: its snapshots, and the pointer to the latest.
+
+    A folder without a manifest is being published, or its writer was killed: readers do not
+    see it, so it is no fault.
+    """
+    for name in names(url):
+        if not is_published(f"{url}/{name}"):
+            continue
         yield from (f"{name}: {problem}" for problem in check_snapshot(f"{url}/{name}", checked))
     try:
         lake, _, corpus = url.rpartition("/corpora/")
@@ -149,6 +155,8 @@ def _check_strays(url: str, manifest: Manifest) -> Iterator[str]:
     fs, root = filesystem(url)
     for path in sorted(fs.find(root)):
         name = path.removeprefix(root).lstrip("/")
+        if name.rpartition("/")[2].startswith(TEMPORARY):  # left by a writer that was killed
+            continue
         if name != MANIFEST and name not in listed:
             yield f"{name}: is not in the manifest"
 

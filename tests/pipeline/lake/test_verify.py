@@ -13,6 +13,7 @@ from pipeline.lake.verify import verify
 from schemas.errors import LakeError
 from schemas.records import Count
 from schemas.tables import TABLES
+from tests.pipeline.lake.rows import one_row
 from tests.pipeline.snapshots.written import publish_all, selection
 
 
@@ -64,7 +65,9 @@ def filled(url: str) -> Lake:
         schema=TABLES["events"].schema,
     )
     lake = Lake.create(url)
-    adds = [*lake.write("samples", table, "u"), *lake.write("events", events, "u")]
+    logs = one_row("logs").drop_columns(["log_id"]).append_column("log_id", pa.array(["l"]))
+    tables = {"logs": logs, "samples": table, "events": events}
+    adds = [add for name, rows in tables.items() for add in lake.write(name, rows, "u")]
     commit(lake, RunRow("r", "label", "d", "{}", 1, (Count("label", "events", 60),)), adds)
     publish_all(url)
     return lake
@@ -103,9 +106,36 @@ def test_a_lake_whose_samples_lost_their_events_is_found(tmp_path: Path) -> None
     lake = filled(str(tmp_path))
     removes = [("events", uri) for uri in lake.files("events")]
     commit(lake, RunRow("r2", "erase", "d", "{}", 1), [], removes)
-    assert verify(lake.url).problems == (
-        "samples: 60 are of events that are not in the table events",
-    )
+    (problem,) = verify(lake.url).problems
+    assert problem.startswith("samples: 60 event_ids are not in events; the first is ")
+
+
+@pytest.mark.parametrize("table", ["logs", "samples", "events"])
+def test_rows_that_are_there_twice_are_found(tmp_path: Path, table: str) -> None:
+    lake = filled(str(tmp_path))
+    adds = lake.write(table, lake.read(table), "again")
+    commit(lake, RunRow("r2", "ingest", "d", "{}", 1, (Count("ingest", "logs", 1),)), adds)
+    assert [p for p in verify(lake.url).problems if p.startswith(f"{table}: ")]
+
+
+def test_rows_of_a_log_that_is_not_there_are_found(tmp_path: Path) -> None:
+    lake = filled(str(tmp_path))
+    adds = lake.write("joints", one_row("joints"), "u")
+    commit(lake, RunRow("r2", "ingest", "d", "{}", 1, (Count("ingest", "logs", 1),)), adds)
+    (problem,) = verify(lake.url).problems
+    assert problem.startswith("joints: 1 log_ids are not in logs; the first is ")
+
+
+def test_what_a_killed_writer_left_is_no_fault(tmp_path: Path) -> None:
+    """A temporary file of a shard, and a snapshot whose manifest was never written."""
+    lake = filled(str(tmp_path))
+    (snapshot,) = (path for path in (tmp_path / "corpora" / "brakes").iterdir() if path.is_dir())
+    (snapshot / "train" / ".tmp-0123").write_bytes(b"half a shard")
+    unpublished = snapshot.with_name("0123456789abcdef0123")
+    (unpublished / "train").mkdir(parents=True)
+    (unpublished / "train" / "000000.tar").write_bytes(b"a shard")
+    assert verify(lake.url).problems == ()
+    assert verify(str(snapshot.parent)).problems == ()
 
 
 def test_a_negative_balance_is_found(tmp_path: Path) -> None:
