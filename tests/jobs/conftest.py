@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,13 +13,20 @@ from tests.conftest import Finished
 from tests.jobs.inprocess import call
 
 
-@pytest.fixture(scope="session", autouse=True)
-def no_weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Commands in this process find no model weights and no network to fetch them from."""
+@contextmanager
+def offline(folder: Path) -> Iterator[None]:
+    """Lets commands in this process find no model weights and no network to fetch them from."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FLEETMILL_MODELS", str(tmp_path_factory.mktemp("no-models")))
+        patch.setenv("FLEETMILL_MODELS", str(folder / "no-models"))
         patch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
         patch.setenv("COLUMNS", "120")
+        yield
+
+
+@pytest.fixture(autouse=True)
+def no_weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Each test of this folder is offline, and no test of another folder."""
+    with offline(tmp_path_factory.getbasetemp()):
         yield
 
 
@@ -44,7 +52,8 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
         "label": ("--lake", lake, "--label-fps", 1),
         "corpus": ("first", "--lake", lake, "--topology", "dojo-tray"),
     }
-    ended = {name: call(name, *rest, "--json") for name, rest in commands.items()}
+    with offline(fleet):
+        ended = {name: call(name, *rest, "--json") for name, rest in commands.items()}
     for done in ended.values():
         assert done.code == 0, done.err
     return Chain(fleet, lake, ended)
