@@ -14,6 +14,7 @@ import contextlib
 import errno
 import os
 import secrets
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,13 +58,25 @@ def get(url: str, start: int | None = None, end: int | None = None) -> bytes:
 
     Raises:
         FileNotFoundError: there is no such object.
-        OSError: it cannot be read.
+        OSError: it cannot be read, or is no regular file.
     """
+    check_regular(url)
     fs, path = filesystem(url)
     with step("read"):
         # By keyword: the second positional argument of s3fs is a version id.
         content: bytes = fs.cat_file(path, start=start, end=end)
     return content
+
+
+def check_regular(url: str) -> None:
+    """Checks that a local file is one: reading a FIFO or a device may never end.
+
+    Raises:
+        OSError: it is something else, or does not exist.
+    """
+    fs, path = filesystem(url)
+    if isinstance(fs, LocalFileSystem) and not stat.S_ISREG(Path(path).stat().st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", path)
 
 
 @contextlib.contextmanager
@@ -136,7 +149,7 @@ def names(url: str) -> list[str]:
     fs, path = filesystem(url)
     try:
         found = fs.ls(path, detail=False, refresh=True)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     return sorted(str(entry).rstrip("/").rpartition("/")[2] for entry in found)
 

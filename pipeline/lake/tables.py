@@ -171,8 +171,9 @@ class Lake:
         try:
             rows = read_files(files, spec.schema, needed, filter)
         except (pa.ArrowInvalid, OSError) as error:
+            one_line = " ".join(str(error).split())
             raise LakeError(
-                f"table {table!r} of lake {self.url} cannot be read: {error}; "
+                f"table {table!r} of lake {self.url} cannot be read: {one_line}; "
                 "`fleetmill verify` lists what is damaged"
             ) from error
         return rows.sort_by([(name, "ascending") for name in spec.order]).select(wanted)

@@ -157,6 +157,9 @@ def _check_packs(lake: Lake, samples: pa.Table, checked: Counter[str]) -> Iterat
     for row in rows:
         start, end = row["offset"], row["offset"] + row["length"]
         place = f"{row['pack_uri']}: sample {row['event_id']} at byte {start}"
+        if start < 0 or end <= start:
+            yield f"{place}: {row['length']} bytes from there are not a range of a file"
+            continue
         try:
             url = pack_url(lake.url, row["pack_uri"])
             fs, path = filesystem(url)

@@ -75,6 +75,8 @@ def pack_url(lake_url: str, uri: str) -> str:
     url = f"{lake_url}/{uri}"
     if is_local(lake_url) and Path(url).is_symlink():
         raise LakeError(f"pack {url} is a link, which may lead out of the lake; copy the file")
+    if is_local(lake_url) and Path(url).exists() and not Path(url).is_file():
+        raise LakeError(f"pack {url} is not a regular file; label its events again")
     return url
 
 

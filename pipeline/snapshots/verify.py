@@ -31,7 +31,7 @@ from pipeline.topologies.planner import PLAN_FORMAT, RANGE_FIELDS
 from schemas.errors import DataError, LakeError
 from transforms.corpora.pack import END_OF_ARCHIVE, sample_key
 from transforms.parquet import decode
-from transforms.storage import TEMPORARY, filesystem, get, names
+from transforms.storage import TEMPORARY, check_regular, filesystem, get, names
 
 _TABLES = ("samples.parquet", "labels.parquet", "plan.json", "card.md")
 _READ_BYTES = 1 << 22
@@ -180,6 +180,7 @@ def _check_shards(
             )
         fs, place = filesystem(f"{url}/{path}")
         try:
+            check_regular(f"{url}/{path}")
             with fs.open(place, "rb") as file:
                 yield from _check_shard(path, entry, rows[path], file)
         except OSError as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -124,6 +126,50 @@ def test_rows_of_a_log_that_is_not_there_are_found(tmp_path: Path) -> None:
     commit(lake, RunRow("r2", "ingest", "d", "{}", 1, (Count("ingest", "logs", 1),)), adds)
     (problem,) = verify(lake.url).problems
     assert problem.startswith("joints: 1 log_ids are not in logs; the first is ")
+
+
+def fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def folder(path: Path) -> None:
+    path.mkdir()
+
+
+def link_out(path: Path) -> None:
+    outside = next(p for p in path.parents if p.name == "a").with_name("outside")
+    outside.write_bytes(b"secret")
+    path.symlink_to(outside)
+
+
+@pytest.mark.parametrize("put", [fifo, device, folder, link_out])
+@pytest.mark.parametrize(
+    "pattern", ["tables/samples/*.parquet", "packs/2.tar", "corpora/*/*/*/*.tar"]
+)
+def test_what_is_not_a_file_of_the_lake_is_one_line_and_never_waited_for(
+    tmp_path: Path, pattern: str, put: Callable[[Path], None]
+) -> None:
+    lake = filled(str(tmp_path / "a" / "lake"))
+    victim = sorted(Path(lake.url).glob(pattern))[0]
+    victim.unlink()
+    put(victim)
+    problems = [line for line in verify(lake.url).problems if victim.name in line]
+    assert problems
+    assert all("\n" not in line and len(line) < 1000 for line in problems)
+
+
+def test_a_range_that_is_none_is_one_line(tmp_path: Path) -> None:
+    lake = filled(str(tmp_path))
+    row = lake.read("samples").slice(0, 1).to_pylist()[0] | {"offset": -5, "payload": "frames"}
+    rows = pa.Table.from_pylist([row], schema=TABLES["samples"].schema)
+    run = RunRow("r2", "label", "d", "{}", 1, (Count("label", "events", 1),))
+    commit(lake, run, lake.write("samples", rows, "u"))
+    (problem,) = verify(lake.url).problems
+    assert "at byte -5" in problem
 
 
 def test_what_a_killed_writer_left_is_no_fault(tmp_path: Path) -> None:
