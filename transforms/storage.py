@@ -23,9 +23,14 @@ from typing import Any, BinaryIO
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from schemas.errors import LakeError
 from transforms.timing import step
 
 TEMPORARY = ".tmp-"
+
+_TAKES_NO_MORE = {
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EMFILE, errno.ENFILE,
+}  # fmt: skip
 _REMOVE_ATTEMPTS = 5
 
 
@@ -89,7 +94,7 @@ def replacing(url: str) -> Iterator[BinaryIO]:
     """
     fs, path = filesystem(url)
     if isinstance(fs, LocalFileSystem):
-        with _beside(Path(path)) as (out, temporary):
+        with _writing(url), _beside(Path(path)) as (out, temporary):
             yield out
             with step("put"):
                 out.close()
@@ -101,6 +106,20 @@ def replacing(url: str) -> Iterator[BinaryIO]:
             yield out
         with step("put"):
             fs.put_file(str(temporary), path)
+
+
+@contextlib.contextmanager
+def _writing(url: str) -> Iterator[None]:
+    """Makes one line of a store that takes no more files: no input is at fault."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _TAKES_NO_MORE:
+            raise
+        raise LakeError(
+            f"{url} cannot be written: {error.strerror}; "
+            "make room or raise the limit, and run the same command again"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -132,7 +151,7 @@ def put_new(url: str, content: bytes) -> bool:
     try:
         with step("put"):
             if isinstance(fs, LocalFileSystem):
-                with _beside(Path(path)) as (out, temporary):
+                with _writing(url), _beside(Path(path)) as (out, temporary):
                     out.write(content)
                     out.close()
                     # A hard link is the one local call that is both complete and exclusive.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,6 +12,7 @@ import apache_beam as beam
 from apache_beam.metrics.metric import MetricsFilter
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineResult, PipelineState
+from apache_beam.runners.worker import sdk_worker
 from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.graph.journal import Journal
@@ -66,7 +68,7 @@ def run_to_end(
             class, if the runner passes on its text.
     """
     _running_here.set()
-    with _watching(journal, on_progress):
+    with _watching(journal, on_progress), _as_quiet_as_its_log():
         try:
             result = root.run()
             state = _wait(result)
@@ -99,6 +101,24 @@ def metrics(result: PipelineResult, namespace: str) -> Metrics:
             "max": seen.max,
         }
     return dict(sorted(values.items()))
+
+
+@contextmanager
+def _as_quiet_as_its_log() -> Iterator[None]:
+    """Keeps Beam from printing a worker's traceback where its log is switched off.
+
+    Its in-process worker prints each one to stderr beside logging it, and the error that
+    the traceback ends in is reported by us.
+    """
+    if logging.getLogger("apache_beam").isEnabledFor(logging.ERROR):
+        yield
+        return
+    module = vars(sdk_worker)
+    module["print"] = lambda *_values, **_options: None
+    try:
+        yield
+    finally:
+        module.pop("print", None)
 
 
 def _wait(result: PipelineResult) -> str | None:

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
 import json
+import resource
+import subprocess
+import sys
 from pathlib import Path
 
 from pipeline.lake.tables import Lake
+from tests.conftest import ROOT, environment
 from tests.jobs.conftest import Chain
 from tests.jobs.inprocess import call
 
@@ -46,3 +50,28 @@ def test_a_flag_overrides_the_file_which_overrides_the_default(
     assert config["input"] == [str(chain.fleet)]
     assert config["input_timeout_s"] == 7
     assert config["format"] is None
+
+
+def test_a_lake_that_takes_no_more_is_one_line_and_the_next_run_goes_on(tmp_path: Path) -> None:
+    """Files of the process are limited to a size that no table of signals has."""
+    fleet, lake = tmp_path / "fleet", tmp_path / "lake"
+    drives = ("--drives", 1, "--minutes", 0.5, "--no-video")
+    assert call("synth", fleet, *drives).code == 0
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (16_384, 16_384))
+
+    words = ["ingest", "--input", str(fleet), "--lake", str(lake)]
+    full = subprocess.run(
+        [sys.executable, "-m", "jobs.cli", *words],
+        cwd=ROOT, env=environment(), preexec_fn=limit, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert full.returncode == 1
+    message = [line for line in full.stderr.splitlines() if line.startswith("fleetmill: ")]
+    assert len(message) == 1
+    assert "cannot be written: File too large; make room" in message[0]
+    assert "Traceback" not in full.stderr
+    assert Lake.open(str(lake)).read("logs").num_rows == 0
+    assert call(*words).code == 0
+    assert Lake.open(str(lake)).read("logs").num_rows == 1
+    assert call("verify", lake).code == 0
