@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from schemas.errors import DataError
+from schemas.errors import DataError, is_final
 from schemas.ids import digest
 from schemas.times import Span
 
@@ -73,6 +73,11 @@ class Reject:
     reason: str
     detail: str
     subject: str = ""
+
+    @property
+    def final(self) -> bool:
+        """Whether the reject stands; otherwise the next run tries the input again."""
+        return is_final(self.reason)
 
     @classmethod
     def of(cls, error: DataError, *, uri: str, stage: str, subject: str = "") -> Reject:

@@ -65,9 +65,9 @@ def get(url: str, start: int | None = None, end: int | None = None) -> bytes:
         FileNotFoundError: there is no such object.
         OSError: it cannot be read, or is no regular file.
     """
-    check_regular(url)
     fs, path = filesystem(url)
     with step("read"):
+        _check_regular(fs, path)
         # By keyword: the second positional argument of s3fs is a version id.
         content: bytes = fs.cat_file(path, start=start, end=end)
     return content
@@ -79,7 +79,10 @@ def check_regular(url: str) -> None:
     Raises:
         OSError: it is something else, or does not exist.
     """
-    fs, path = filesystem(url)
+    _check_regular(*filesystem(url))
+
+
+def _check_regular(fs: Any, path: str) -> None:
     if isinstance(fs, LocalFileSystem) and not stat.S_ISREG(Path(path).stat().st_mode):
         raise OSError(errno.EINVAL, "not a regular file", path)
 

@@ -9,17 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from pipeline.graph.journal import Journal
 from pipeline.graph.stage import TaskResult, reject_rows
 from pipeline.lake.intents import RunRow, commit
 from pipeline.lake.ledger import landed_since
 from pipeline.lake.tables import Lake
-from schemas.ids import canonical, digest
+from schemas.ids import digest
 from schemas.records import AddFile, Count, Reject, add_counts
 from transforms.parquet import read
-from transforms.storage import put
-
-DROPPED = "dropped.json"
-"""In a run's journal: the keys of the tasks that another run overtook."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +48,7 @@ class Commit:
             adds = [*self._new_rejects(lake), *(add for r in kept for add in r.adds)]
             counts = [*self.run.counts, *(c for r in kept for c in r.counts)]
             counts += [Count(c.stage, c.of, filtered=c.total) for r in dropped for c in r.counts]
-            if dropped:
-                keys = [result.key for result in dropped]
-                put(f"{self.lake.url}/work/{self.run.run_id}/{DROPPED}", canonical(keys))
+            Journal(self.lake.url, self.run.run_id).drop(dropped)
             if not (results or adds):  # nothing was done, so there is no run
                 return replace(self.run, counts=()), []
             return replace(self.run, counts=tuple(add_counts(counts))), adds

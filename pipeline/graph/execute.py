@@ -7,7 +7,6 @@ started again is the same run, and writes the same files.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
@@ -17,8 +16,8 @@ import apache_beam as beam
 from apache_beam.pvalue import PCollection
 
 from pipeline.graph.balance import JobReport, check_balance
-from pipeline.graph.commit import DROPPED, Commit
-from pipeline.graph.journal import Journal
+from pipeline.graph.commit import Commit
+from pipeline.graph.journal import Journal, journals_url
 from pipeline.graph.runner import Metrics, metrics, pipeline_options, run_to_end
 from pipeline.graph.stage import Stage, Task
 from pipeline.graph.transforms import CommitRun, Finish, ListTasks, RunStage
@@ -27,7 +26,7 @@ from pipeline.lake.tables import Lake
 from schemas.errors import LakeError
 from schemas.ids import canonical, digest
 from schemas.records import Count, Reject, add_counts
-from transforms.storage import get, names, remove
+from transforms.storage import names, remove
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +164,7 @@ def execute(
         on_progress(len(work.tasks))
     elif work.finish is not None or work.rejects:
         finish([])
-    dropped = _dropped(journal)
+    dropped = journal.dropped()
     counts = _committed_counts(lake, run.run_id) if work.tasks else run.counts
     for folder in (journal.folder, *work.scratch):
         remove(folder)
@@ -200,14 +199,6 @@ def _run_tasks(
     return metrics(result, work.stage.name)
 
 
-def _dropped(journal: Journal) -> int:
-    """Reads how many tasks another run overtook."""
-    try:
-        return len(json.loads(get(f"{journal.folder}/{DROPPED}")))
-    except FileNotFoundError:
-        return 0
-
-
 def _overtaken(work: Work, counted: Metrics, dropped: int) -> list[str]:
     """Says what another process did first."""
     if work.tasks and not counted.get("commits"):
@@ -224,9 +215,9 @@ def _clear_journals(lake: Lake, committed: Set[str]) -> None:
     A run removes its own. But the job of a client that was killed lives on, and may write
     into the journal after the same command, started again, has committed the run.
     """
-    for run_id in names(f"{lake.url}/work"):
+    for run_id in names(journals_url(lake.url)):
         if run_id in committed:
-            remove(f"{lake.url}/work/{run_id}")
+            remove(Journal(lake.url, run_id).folder)
 
 
 def _committed_counts(lake: Lake, run_id: str) -> tuple[Count, ...]:

@@ -4,6 +4,7 @@
     work/<run>/<task>.next   a page of the follow-up tasks of one task
     work/<run>/<task>.begun  the number of attempts at a task
     work/<run>/<task>.done   the result of a task; written once all its files are complete
+    work/<run>/dropped.json  the keys of the tasks that another run overtook
 
 Edges of the graph carry the place of a task in the journal, never the task itself, which may be
 large. A task that is done is not run again, neither by a second attempt nor by the next run of
@@ -13,6 +14,7 @@ when its run is over.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -31,6 +33,7 @@ PAGE_TASKS = 200
 """Tasks on a page; one worker lists a page."""
 
 TODO, NEXT, BEGUN, DONE = ".todo", ".next", ".begun", ".done"
+DROPPED = "dropped.json"
 
 READERS = 16
 """Results that are read at a time; an object store takes tens of milliseconds for each."""
@@ -41,6 +44,11 @@ Place = tuple[str, int, int]
 T = TypeVar("T")
 
 _RESULT = TypeAdapter(TaskResult)
+
+
+def journals_url(lake_url: str) -> str:
+    """Returns the folder of a lake's journals, whose names are those of their runs."""
+    return f"{lake_url}/work"
 
 
 class Journal:
@@ -54,7 +62,7 @@ class Journal:
     def __init__(self, lake_url: str, run_id: str) -> None:
         self._lake_url = lake_url
         self.run_id = run_id
-        self.folder = f"{lake_url}/work/{run_id}"
+        self.folder = f"{journals_url(lake_url)}/{run_id}"
 
     def plan(self, tasks: Sequence[Task]) -> list[str]:
         """Writes the pages of the tasks and returns their names. Equal keys are one task."""
@@ -108,6 +116,18 @@ class Journal:
         except FileNotFoundError:
             return None
         return result if complete else None
+
+    def drop(self, results: Sequence[TaskResult]) -> None:
+        """Records the tasks that the commit leaves out, because another run overtook them."""
+        if results:
+            put(f"{self.folder}/{DROPPED}", canonical([result.key for result in results]))
+
+    def dropped(self) -> int:
+        """Counts the tasks that the commit left out."""
+        try:
+            return len(json.loads(self._read(DROPPED)))
+        except FileNotFoundError:
+            return 0
 
     def is_over(self) -> bool:
         """Tells whether the run is committed, by this process or another."""

@@ -73,9 +73,12 @@ def pack_url(lake_url: str, uri: str) -> str:
             f"pack {uri!r}: must be packs/<name>.tar in the lake {lake_url}; label its events again"
         )
     url = f"{lake_url}/{uri}"
-    if is_local(lake_url) and Path(url).is_symlink():
+    if not is_local(lake_url):
+        return url
+    path = Path(url)
+    if path.is_symlink():
         raise LakeError(f"pack {url} is a link, which may lead out of the lake; copy the file")
-    if is_local(lake_url) and Path(url).exists() and not Path(url).is_file():
+    if path.exists() and not path.is_file():
         raise LakeError(f"pack {url} is not a regular file; label its events again")
     return url
 
@@ -109,7 +112,9 @@ def _compare(wanted: Range, found: Future[str]) -> None:
 
 def _parts(lake_url: str, ranges: Sequence[Range]) -> Generator[memoryview, None, None]:
     """Yields the bytes of each range; packs on a local disk are mapped, not read."""
-    urls = [pack_url(lake_url, uri) for uri, *_ in ranges]
+    packs = dict.fromkeys(uri for uri, *_ in ranges)
+    checked = {uri: pack_url(lake_url, uri) for uri in packs}  # once a pack, not once a sample
+    urls = [checked[uri] for uri, *_ in ranges]
     if is_local(lake_url):
         yield from _mapped(urls, ranges)
     else:

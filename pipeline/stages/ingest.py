@@ -5,13 +5,12 @@ Videos are demuxed for their packet index, never decoded; signals are resampled 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
 from typing import Any, ClassVar
 
-import fsspec
 import pyarrow as pa
 
 from pipeline.config import IngestConfig
@@ -21,7 +20,7 @@ from pipeline.graph.stage import Output, Stage
 from pipeline.lake.ledger import Done, done_subjects, stage_digest
 from pipeline.lake.tables import Lake
 from pipeline.stages.recording_rows import recording_rows
-from schemas.errors import DataError, UsageError, is_final
+from schemas.errors import DataError, UsageError
 from schemas.ids import digest
 from schemas.recording import Recording
 from schemas.records import Count, LogRef, Reject
@@ -29,6 +28,7 @@ from transforms.can.dbc import Database
 from transforms.can.maps import car_map, load_can_maps
 from transforms.readers import FORMATS, ReadOptions
 from transforms.readers.discover import discover
+from transforms.storage import get
 from transforms.timing import step
 
 VERSION = 1
@@ -66,11 +66,6 @@ class IngestStage(Stage):
             recording = self._read(log, output)
             if recording is None:
                 continue
-            if not all(is_final(reject.reason) for reject in recording.rejects):
-                # A part was not readable: the next run reads the log as a whole.
-                output.rejects.extend(recording.rejects)
-                output.counts.append(Count(self.name, "logs", rejected=1))
-                continue
             for table, rows in recording_rows(recording).items():
                 parts.setdefault(table, []).append(rows)
             output.rejects.extend(recording.rejects)
@@ -88,13 +83,20 @@ class IngestStage(Stage):
                 recording: Recording = within(self.timeout_s, read, log.uri)
         except DataError as error:
             reject = Reject.of(error, uri=log.uri, stage=self.name, subject=log.log_id)
-        else:
-            return recording
-        output.rejects.append(reject)
-        if is_final(reject.reason):
+            self._reject(log, (reject,), output)
+            return None
+        if not all(reject.final for reject in recording.rejects):
+            # A part was not readable: the next run reads the log as a whole.
+            self._reject(log, recording.rejects, output)
+            return None
+        return recording
+
+    def _reject(self, log: LogRef, rejects: Sequence[Reject], output: Output) -> None:
+        """Rejects a log; if the environment is at fault, the next run tries it again."""
+        output.rejects.extend(rejects)
+        if all(reject.final for reject in rejects):
             output.done.append(Done(log.log_id, self.digests[log.format], "rejected"))
         output.counts.append(Count(self.name, "logs", rejected=1))
-        return None
 
 
 def _batches(logs: Sequence[LogRef]) -> list[tuple[LogRef, ...]]:
@@ -114,8 +116,7 @@ def _batches(logs: Sequence[LogRef]) -> list[tuple[LogRef, ...]]:
 def _content(uri: str) -> str:
     """Returns the SHA-256 of a file that is part of the configuration."""
     try:
-        with fsspec.open(uri, "rb") as file:
-            return hashlib.sha256(file.read()).hexdigest()
+        return sha256(get(uri)).hexdigest()
     except (OSError, ValueError, ImportError) as error:
         raise UsageError(f"--dbc {uri}: cannot be read: {error}") from error
 

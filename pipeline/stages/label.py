@@ -25,7 +25,7 @@ from pipeline.lake.locate import Places, locate, rows_of
 from pipeline.lake.tables import Lake
 from pipeline.stages.detectors import open_detectors
 from pipeline.stages.models import ready_models
-from schemas.errors import DataError, is_final
+from schemas.errors import DataError
 from schemas.ids import digest
 from schemas.records import Count, Event, Reject, VideoFile
 from schemas.tables import TABLES
@@ -115,7 +115,7 @@ class LabelStage(Stage):
             reject = Reject.of(error, uri=log.uri, stage=self.name, subject=event.event_id)
             self._reject(event, (reject,), output)
             return None
-        readable = all(is_final(reject.reason) for reject in labelled.rejects)
+        readable = all(reject.final for reject in labelled.rejects)
         if labelled.rejects and not (labelled.cameras and readable):
             self._reject(event, labelled.rejects, output)
             return None
@@ -124,7 +124,7 @@ class LabelStage(Stage):
     def _reject(self, event: Event, rejects: Sequence[Reject], output: Output) -> None:
         """Rejects an event; if the environment is at fault, the next run tries it again."""
         output.rejects.extend(rejects)
-        if all(is_final(reject.reason) for reject in rejects):
+        if all(reject.final for reject in rejects):
             output.done.append(Done(event.event_id, self.spec.digest, "rejected"))
         output.counts.append(Count(self.name, "events", rejected=1))
 

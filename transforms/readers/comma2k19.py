@@ -15,7 +15,7 @@ from typing import ClassVar
 import numpy as np
 
 from schemas.arrays import AnyArray, FloatArray, IntArray
-from schemas.errors import CorruptError, DataError, EmptyError, UnreadableError, is_final
+from schemas.errors import CorruptError, DataError, EmptyError, UnreadableError
 from schemas.recording import Channel, Recording, Video
 from schemas.records import Count, LogRef, Member, Reject
 from schemas.times import NS_PER_S
@@ -87,7 +87,7 @@ class Comma2k19:
         ends_ns += [int(video.t_ns[0]) + video.duration_ns] if video else []
         if not ends_ns:
             why = files.rejects[0].detail if files.rejects else "it has no known channel"
-            found = all(is_final(reject.reason) for reject in files.rejects)
+            found = all(reject.final for reject in files.rejects)
             kind = EmptyError if found else UnreadableError
             raise kind(f"{log.uri}: nothing of this segment is usable; {why}")
         signals = {channel.name: channel for channel in signals_of(segment.channels, origin_s)}

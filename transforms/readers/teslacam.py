@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from schemas.arrays import AnyArray, FloatArray, IntArray
-from schemas.errors import CorruptError, DataError, EmptyError, UnreadableError, is_final
+from schemas.errors import CorruptError, DataError, EmptyError, UnreadableError
 from schemas.recording import Annotation, Channel, Recording, Video
 from schemas.records import Count, LogRef, Member, Reject
 from schemas.signals import SIGNAL
@@ -110,7 +110,7 @@ class TeslaCam:
                 rejects.append(_reject(error, log, clip.member))
         if not footage.videos:
             first = rejects[0].detail
-            kind = CorruptError if all(is_final(r.reason) for r in rejects) else UnreadableError
+            kind = CorruptError if all(r.final for r in rejects) else UnreadableError
             raise kind(f"{log.uri}: none of its {len(clips)} videos is usable; {first}")
         duration_ns = max(footage.end_ns.values())
         signals, native = _signals(footage.telemetry.values(), duration_ns)
