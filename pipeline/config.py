@@ -4,7 +4,7 @@ A file has one table a job, so one file configures a whole run:
 
     [mine]
     triggers = ["my-triggers"]
-    params = { hard_brake = { decel_mps2 = 4.0 } }
+    params = { hard_brake = { on_mps2 = 4.5 } }
 
     [label]
     models = ["yolox_nano"]

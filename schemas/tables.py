@@ -1,7 +1,8 @@
 """The tables of the lake: one Arrow schema each, with SI units in the column names.
 
 `t_ns` counts from the start of its log (see schemas.times). Columns that every row has
-are not nullable. Every schema change is an entry in CHANGELOG.md.
+are not nullable. A column that is added to a table is nullable and its last; a change of a
+schema raises FORMAT and is an entry in CHANGELOG.md.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from schemas.signals import SIGNALS
+
+FORMAT = 2
+"""The lake's format: 2 added `ledger.task` and `runs.number`."""
 
 _S, _I, _F, _F32, _B = pa.string(), pa.int64(), pa.float64(), pa.float32(), pa.bool_()
 
@@ -334,6 +338,7 @@ _ALL = (
                 _required("stage_digest", _S),
                 _required("outcome", _S),
                 _required("run_id", _S),
+                _optional("task", _S),
             ]
         ),
         ("stage", "subject", "stage_digest"),
@@ -354,6 +359,7 @@ _ALL = (
                 _required("started_ns", _I),
                 _required("finished_ns", _I),
                 _required("counts", pa.list_(COUNT)),
+                _optional("number", _I),
             ]
         ),
         ("started_ns", "run_id"),

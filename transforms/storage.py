@@ -176,6 +176,31 @@ def names(url: str) -> list[str]:
     return sorted(str(entry).rstrip("/").rpartition("/")[2] for entry in found)
 
 
+def times(url: str) -> dict[str, float]:
+    """Lists the files below a folder and when each was written; none if there is no such folder.
+
+    Returns:
+        Path below the folder to seconds since 1970, by the clock of the store.
+    """
+    fs, path = filesystem(url)
+    found = {}
+    for entry in fs.find(path, detail=True, refresh=True).values():
+        at = next(entry[key] for key in ("mtime", "LastModified", "created") if key in entry)
+        name = str(entry["name"])[len(path) :].lstrip("/")
+        found[name] = float(at) if isinstance(at, int | float) else at.timestamp()
+    return found
+
+
+def delete(url: str) -> bool:
+    """Deletes a file; returns whether this call did."""
+    fs, path = filesystem(url)
+    try:
+        fs.rm_file(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def remove(url: str) -> None:
     """Deletes a folder and everything in it; does nothing if it is not there.
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 from pipeline.graph.journal import Journal
 from pipeline.graph.stage import TaskResult, reject_rows
-from pipeline.lake.intents import RunRow, commit
-from pipeline.lake.ledger import landed_since
+from pipeline.lake.intents import Remove, RunRow, commit
+from pipeline.lake.ledger import landed_since, parted
 from pipeline.lake.tables import Lake
 from schemas.ids import digest
 from schemas.records import AddFile, Count, Reject, add_counts
@@ -43,15 +43,15 @@ class Commit:
     def __call__(self, results: Sequence[TaskResult]) -> bool:
         """Commits the files of the tasks that were not overtaken; tells whether this call did."""
 
-        def revise(lake: Lake) -> tuple[RunRow, Sequence[AddFile]]:
+        def revise(lake: Lake) -> tuple[RunRow, Sequence[AddFile], Sequence[Remove]]:
             kept, dropped = self._split(lake, results)
             adds = [*self._new_rejects(lake), *(add for r in kept for add in r.adds)]
             counts = [*self.run.counts, *(c for r in kept for c in r.counts)]
             counts += [Count(c.stage, c.of, filtered=c.total) for r in dropped for c in r.counts]
             Journal(self.lake.url, self.run.run_id).drop(dropped)
             if not (results or adds):  # nothing was done, so there is no run
-                return replace(self.run, counts=()), []
-            return replace(self.run, counts=tuple(add_counts(counts))), adds
+                return replace(self.run, counts=()), [], []
+            return replace(self.run, counts=tuple(add_counts(counts))), adds, []
 
         return commit(Lake(self.lake.url), self.run, revise=revise)
 
@@ -69,7 +69,12 @@ class Commit:
             paths = [add.path for add in result.adds if add.table == "ledger"]
             files = [read(f"{lake.table_url('ledger')}/{path}") for path in paths]
             rows = [row for file in files for row in file.to_pylist()]
-            own = {self._key(row["subject"], row["stage_digest"]) for row in rows}
+            own = {
+                self._key(row["subject"], part)
+                for row in rows
+                if row["stage"] == self.stage
+                for part in parted(row["stage_digest"])
+            }
             (dropped if own & taken else kept).append(result)
         return kept, dropped
 

@@ -8,7 +8,7 @@ started again is the same run, and writes the same files.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from pipeline.graph.runner import Metrics, metrics, pipeline_options, run_to_end
 from pipeline.graph.stage import Stage, Task
 from pipeline.graph.transforms import CommitRun, Finish, ListTasks, RunStage
 from pipeline.lake.intents import RunRow
+from pipeline.lake.runs import find_run
 from pipeline.lake.tables import Lake
 from schemas.errors import LakeError
 from schemas.ids import canonical, digest
@@ -86,7 +87,7 @@ def run_row(
     config: Mapping[str, Any],
     tasks: Sequence[Task],
     rejects: Sequence[Reject] = (),
-    committed: Set[str] = frozenset(),
+    is_known: Callable[[str], bool] = lambda _run_id: False,
 ) -> RunRow:
     """Identifies a run by its configuration and tasks, and says that it begins now.
 
@@ -98,7 +99,7 @@ def run_row(
         config: its configuration, as JSON has it.
         tasks: what there is to do.
         rejects: what was rejected while the tasks were planned.
-        committed: ids of committed runs.
+        is_known: tells whether a run of an id is committed.
     """
     text = canonical(dict(config)).decode("ascii")
     run_id = digest(
@@ -108,7 +109,7 @@ def run_row(
         sorted(task.key for task in tasks),
         sorted([r.uri, r.stage, r.reason, r.detail] for r in rejects),
     )
-    while tasks and run_id in committed:
+    while tasks and is_known(run_id):
         run_id = digest("again", run_id)
     return RunRow(
         run_id=run_id,
@@ -144,9 +145,8 @@ def execute(
         FleetError: the balance does not hold, or a worker raised one.
     """
     started = time.monotonic()
-    committed = set(lake.read("runs", columns=["run_id"])["run_id"].to_pylist())
-    _clear_journals(lake, committed)
-    run = run_row(job, config, work.tasks, work.rejects, committed)
+    _clear_journals(lake)
+    run = run_row(job, config, work.tasks, work.rejects, lambda run_id: _is_known(lake, run_id))
     run = replace(run, counts=tuple(add_counts(work.known)))
     on_start(job, len(work.tasks))
     stage = work.stage
@@ -209,20 +209,23 @@ def _overtaken(work: Work, counted: Metrics, dropped: int) -> list[str]:
     return []
 
 
-def _clear_journals(lake: Lake, committed: Set[str]) -> None:
+def _clear_journals(lake: Lake) -> None:
     """Deletes the journals of committed runs.
 
     A run removes its own. But the job of a client that was killed lives on, and may write
     into the journal after the same command, started again, has committed the run.
     """
     for run_id in names(journals_url(lake.url)):
-        if run_id in committed:
+        if _is_known(lake, run_id):
             remove(Journal(lake.url, run_id).folder)
 
 
+def _is_known(lake: Lake, run_id: str) -> bool:
+    return find_run(lake, run_id) is not None
+
+
 def _committed_counts(lake: Lake, run_id: str) -> tuple[Count, ...]:
-    after = Lake.open(lake.url)
-    for row in after.read("runs").to_pylist():
-        if row["run_id"] == run_id:
-            return tuple(Count(**count) for count in row["counts"])
-    raise LakeError(f"{lake.url}: run {run_id} finished but committed no row of `runs`")
+    row = find_run(Lake.open(lake.url), run_id)
+    if row is None:
+        raise LakeError(f"{lake.url}: run {run_id} finished but committed no row of `runs`")
+    return tuple(Count(**count) for count in row["counts"])

@@ -117,7 +117,7 @@ def write_output(
     if output.rejects:
         tables["rejects"] = reject_rows(output.rejects, run_id)
     if output.done:
-        tables["ledger"] = ledger_rows(stage, run_id, output.done)
+        tables["ledger"] = ledger_rows(stage, run_id, key, output.done)
     adds = [add for name, rows in tables.items() for add in lake.write(name, rows, key)]
     return TaskResult(
         key, tuple(adds), output.blobs, tuple(output.counts), next_page, output.detail

@@ -5,8 +5,8 @@ numbered log of intents, and then rolled forward:
 
 1. `commits/<number>.json` holds the run's row and the files of every table. It is written
    exclusively, so each number is taken once and runs that end together queue up.
-2. Every table that the run adds to gets one Delta commit, under the run's id as the
-   application transaction, so that a second attempt changes nothing.
+2. Every table that the run adds to gets one Delta commit, with the run's number as the
+   version of our application transaction, so that a second attempt changes nothing.
 3. The `runs` row comes last and names the version of every table.
 
 Intents are applied in the order of their numbers, by any process that finds them: number
@@ -17,28 +17,36 @@ it, `recover` rolls the run forward.
 
 from __future__ import annotations
 
-import contextlib
 import json
+import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from hashlib import sha256
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake import CommitProperties, Transaction
 from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction, RemoveAction
 
-from pipeline.lake.tables import Lake
+from pipeline.lake.evolution import upgrade
+from pipeline.lake.runs import find_run
+from pipeline.lake.tables import NUMBER_CHARS, Lake
 from schemas.errors import LakeError
-from schemas.ids import ID_CHARS, canonical
+from schemas.ids import canonical
 from schemas.records import AddFile, Count
-from schemas.tables import TABLES
-from transforms.parquet import encode
-from transforms.storage import filesystem, get, names, put, put_new
+from schemas.tables import FORMAT, TABLES
+from transforms.storage import delete, get, put_new
 
-NUMBER_CHARS = 20
+_APPLICATION = "fleetmill"
+"""The id of our Delta transactions; their version is the number of the run."""
+
+NUMBERS = re.compile(rf"([0-9]{{{NUMBER_CHARS}}})\.json")
+"""The names of intents in `commits/`."""
+
 _ATTEMPTS = 20
+
+Remove = tuple[str, str]
+"""A file whose rows a run deletes: its table, and its URI as `Lake.files` lists it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +63,13 @@ class RunRow:
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """A queued run: the content of `commits/<number>.json`.
-
-    `removes` are (table, URI) of files whose rows the run deletes.
-    """
+    """A queued run: the content of `commits/<number>.json`."""
 
     number: int
     run: RunRow
     finished_ns: int
     adds: tuple[AddFile, ...]
-    removes: tuple[tuple[str, str], ...] = ()
+    removes: tuple[Remove, ...] = ()
 
     def encode(self) -> bytes:
         """Serialises the intent without its number, which is its file's name."""
@@ -92,7 +97,7 @@ class Intent:
         )
 
 
-Revise = Callable[[Lake], tuple["RunRow", Sequence[AddFile]]]
+Revise = Callable[[Lake], tuple["RunRow", Sequence[AddFile], Sequence[Remove]]]
 """Decides what of a run still holds on the lake as it stands: its row, and its files."""
 
 
@@ -100,7 +105,7 @@ def commit(
     lake: Lake,
     run: RunRow,
     adds: Sequence[AddFile] = (),
-    removes: Sequence[tuple[str, str]] = (),
+    removes: Sequence[Remove] = (),
     *,
     revise: Revise | None = None,
 ) -> bool:
@@ -108,46 +113,49 @@ def commit(
 
     Does nothing if the run's id is committed already, or if the run has neither files nor
     counts. Runs that were queued before, by others or by a job that died, are rolled
-    forward first.
+    forward first. A lake of an older format is upgraded.
 
     Args:
         lake: the lake.
         run: the row of `runs`.
         adds: what `Lake.write` returned.
-        removes: (table, URI as `Lake.files` lists it) of files whose rows are deleted.
-        revise: instead of `adds`: called with the lake that the commit will follow on, each
-            time that another run was faster. No run is committed in between.
+        removes: the files whose rows are deleted.
+        revise: instead of `adds` and `removes`: called with the lake that the commit will
+            follow on, each time that another run was faster. No run is committed in between.
 
     Returns:
         Whether this call committed the run.
     """
     while True:
         recover(lake)
-        if is_committed(lake, run.run_id):
+        if lake.format < FORMAT:
+            upgrade(lake)
+        if _has_run(lake, run.run_id):
             return False
         # Before `revise` reads: if another run is applied from here on, its intent has this
         # number or a higher one, so the number is taken, and this run is revised again.
-        number = applied(lake) + 1
-        lake.refresh()
+        number = lake.number + 1
         if revise is not None:
-            run, adds = revise(lake)
+            run, adds, removes = revise(lake)
         if not (adds or removes or run.counts):
             return False
         ordered = tuple(sorted(set(adds)))
         intent = Intent(number, run, time.time_ns(), ordered, tuple(sorted(set(removes))))
         if not put_new(intent_url(lake, number), intent.encode()):
             continue
-        if applied(lake) < number:
-            recover(lake)
+        lake.refresh()
+        if lake.number < number:
+            _apply(lake, intent)
+            lake.refresh()
             return True
-        # Vacuum took the numbers away while this call was stopped for hours.
-        fs, path = filesystem(intent_url(lake, number))
-        fs.rm_file(path)
+        # Compaction took the numbers away while this call was stopped for hours.
+        delete(intent_url(lake, number))
 
 
 def is_committed(lake: Lake, run_id: str) -> bool:
-    """Tells whether a run is committed, or queued to be."""
-    if lake.delta("runs").transaction_version(run_id) is not None:
+    """Tells whether a run is committed, or queued to be; pins the lake to its newest versions."""
+    lake.refresh()
+    if _has_run(lake, run_id):
         return True
     return any(intent.run.run_id == run_id for intent in pending(lake))
 
@@ -161,20 +169,20 @@ def recover(lake: Lake) -> list[str]:
         The ids of the runs that were queued.
     """
     rolled = []
-    for intent in pending(lake):
-        _apply(lake, intent)
-        rolled.append(intent.run.run_id)
     lake.refresh()
+    while intent := stored(lake, lake.number + 1):
+        _apply(lake, intent)
+        lake.refresh()
+        rolled.append(intent.run.run_id)
     return rolled
 
 
-def pending(lake: Lake) -> Iterator[Intent]:
-    """Yields the queued runs, oldest first."""
-    last = applied(lake)
-    for number in numbers(lake):
-        if number > last:
-            with contextlib.suppress(FileNotFoundError):  # applied and vacuumed just now
-                yield Intent.decode(number, get(intent_url(lake, number)))
+def pending(lake: Lake) -> list[Intent]:
+    """Lists the runs that are queued behind the lake's last one, oldest first."""
+    queued: list[Intent] = []
+    while intent := stored(lake, lake.number + len(queued) + 1):
+        queued.append(intent)
+    return queued
 
 
 def intent_url(lake: Lake, number: int) -> str:
@@ -182,66 +190,75 @@ def intent_url(lake: Lake, number: int) -> str:
     return f"{lake.url}/commits/{number:0{NUMBER_CHARS}d}.json"
 
 
-def numbers(lake: Lake) -> list[int]:
-    """Lists the numbers of the intents that are stored, applied ones too, ascending."""
-    found = (name.removesuffix(".json") for name in names(f"{lake.url}/commits"))
-    return sorted(int(stem) for stem in found if stem.isdecimal())
+def stored(lake: Lake, number: int) -> Intent | None:
+    """Reads an intent, if it is there: numbers are consecutive, so none need be listed."""
+    try:
+        return Intent.decode(number, get(intent_url(lake, number)))
+    except FileNotFoundError:
+        return None
 
 
-def applied(lake: Lake) -> int:
-    """Returns the number of the last intent whose `runs` row is committed, or 0."""
-    uris = lake.newest_files("runs")
-    return int(uris[-1].rpartition("/")[2][:NUMBER_CHARS]) if uris else 0
+def _has_run(lake: Lake, run_id: str) -> bool:
+    if lake.opened("runs").transaction_version(run_id) is not None:  # as format 1 recorded a run
+        return True
+    return find_run(lake, run_id) is not None
 
 
 def _apply(lake: Lake, intent: Intent) -> None:
-    """Rolls one intent forward: its tables, then its row of `runs`."""
-    for table in (name for name in TABLES if name != "runs"):
-        adds = [add for add in intent.adds if add.table == table]
-        removes = [uri for name, uri in intent.removes if name == table]
-        if adds or removes:
-            _append(lake, table, intent, adds, removes=removes)
-    runs = lake.delta("runs")  # opened before the versions are read: see _append
-    if runs.transaction_version(intent.run.run_id) is not None:
-        return
-    versions = {
-        table: lake.delta(table).version()
-        for table in TABLES
-        if table != "runs" and lake.exists(table)
-    }
-    content = encode(_run_row(intent, versions))
-    name = f"{intent.number:0{NUMBER_CHARS}d}-{sha256(content).hexdigest()[:ID_CHARS]}.parquet"
-    put(f"{lake.table_url('runs')}/{name}", content)
-    _append(lake, "runs", intent, [AddFile("runs", name, len(content), 1, "")], delta=runs)
+    """Rolls one intent forward: its tables, then its row of `runs`.
+
+    Args:
+        lake: pinned to the run before.
+        intent: the next run.
+    """
+    touched = {add.table for add in intent.adds} | {table for table, _ in intent.removes}
+    versions = dict(lake.versions)
+    for table in sorted(touched - {"runs"}):
+        versions[table] = _append(lake, table, intent)
+    del versions["runs"]
+    row = lake.write("runs", _run_row(intent, versions), f"{intent.number:0{NUMBER_CHARS}d}")
+    # `lake` was opened before the versions were read, so if another process has committed the
+    # row meanwhile, which later runs may have followed, this commit is in conflict with it.
+    _append(lake, "runs", intent, row)
 
 
-def _append(
-    lake: Lake,
-    table: str,
-    intent: Intent,
-    adds: Sequence[AddFile],
-    *,
-    removes: Sequence[str] = (),
-    delta: DeltaTable | None = None,
-) -> None:
+def _append(lake: Lake, table: str, intent: Intent, more: Sequence[AddFile] = ()) -> int:
     """Commits an intent's files to one table, once.
 
-    Delta rejects the commit if the same transaction landed after `delta` was opened, so a
-    commit computed from a state no older than `delta` lands once or not at all.
+    Delta rejects the commit if the same transaction landed after the table was opened, so a
+    commit computed from a state no older than that lands once or not at all.
+
+    Args:
+        lake: pinned to the run before.
+        table: the table.
+        intent: the run.
+        more: files to add that the intent does not name.
+
+    Returns:
+        A version of the table that has the files.
     """
-    properties = CommitProperties(app_transactions=[Transaction(intent.run.run_id, 1)])
+    number, at_ms = intent.number, intent.finished_ns // 1_000_000
+    adds = [add for add in intent.adds if add.table == table]
+    actions: list[AddAction | RemoveAction] = [_add(add, at_ms) for add in (*adds, *more)]
+    actions += [
+        RemoveAction(uri.rpartition("/")[2], True, at_ms)
+        for name, uri in intent.removes
+        if name == table
+    ]
+    delta = lake.opened(table)
     for attempt in range(_ATTEMPTS):
-        delta = delta or lake.delta(table)
-        if delta.transaction_version(intent.run.run_id) is not None:
-            return
-        actions: list[AddAction | RemoveAction] = [_add(add, intent) for add in adds]
-        actions += _remove(removes, intent.finished_ns // 1_000_000)
+        # A run that an older fleetmill began has its id as the transaction.
+        landed = max(delta.transaction_version(_APPLICATION) or 0, 0) >= number
+        if landed or delta.transaction_version(intent.run.run_id) is not None:
+            return delta.version()
         try:
             delta.create_write_transaction(
                 actions,
                 mode="append",
                 schema=TABLES[table].schema,
-                commit_properties=properties,
+                commit_properties=CommitProperties(
+                    app_transactions=[Transaction(_APPLICATION, number)]
+                ),
             )
         except CommitFailedError as error:
             if attempt == _ATTEMPTS - 1:
@@ -249,29 +266,25 @@ def _append(
                     f"table {table!r} of lake {lake.url} would not take the commit of run "
                     f"{intent.run.run_id}: {error}; run again"
                 ) from error
-            delta = None
-        else:
-            return
+        delta = lake.delta(table)
+    return delta.version()
 
 
 def _run_row(intent: Intent, versions: Mapping[str, int]) -> pa.Table:
     row = asdict(intent.run) | {
         "versions": [{"table": name, "version": versions[name]} for name in sorted(versions)],
         "finished_ns": intent.finished_ns,
+        "number": intent.number,
     }
     return pa.Table.from_pylist([row], schema=TABLES["runs"].schema)
 
 
-def _add(add: AddFile, intent: Intent) -> AddAction:
+def _add(add: AddFile, at_ms: int) -> AddAction:
     return AddAction(
         path=add.path,
         size=add.size,
         partition_values={},
-        modification_time=intent.finished_ns // 1_000_000,
+        modification_time=at_ms,
         data_change=True,
         stats=add.stats or json.dumps({"numRecords": add.rows}),
     )
-
-
-def _remove(uris: Sequence[str], at_ms: int) -> list[RemoveAction]:
-    return [RemoveAction(uri.rpartition("/")[2], True, at_ms) for uri in uris]

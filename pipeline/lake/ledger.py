@@ -1,30 +1,38 @@
 """The ledger: which subjects a stage is done with, under which configuration, and how each ended.
 
-A job plans its tasks from the ledger, so a subject is processed once for each version and
-configuration of a stage.
+A job plans its tasks from the ledger (see pipeline.queries.subjects), so a subject is processed
+once for each version and configuration of a stage.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.lake.tables import Lake
+from pipeline.lake.tables import COMPACTED, Lake
 from schemas.ids import digest
 from schemas.records import Outcome
+from schemas.tables import TABLES
+from transforms.parquet import read_files
+
+_JOIN = "+"
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """One row of the ledger: a subject (a log or event id) that a stage is done with."""
+    """One row of the ledger: a subject (a log or event id) that a stage is done with.
+
+    `stage` is another stage than the one that writes the row; "" if it is the same.
+    """
 
     subject: str
     stage_digest: str
     outcome: Outcome
+    stage: str = ""
 
 
 def stage_digest(**parts: Any) -> str:
@@ -32,14 +40,18 @@ def stage_digest(**parts: Any) -> str:
     return digest("stage", parts)
 
 
-def done_subjects(lake: Lake, stage: str) -> dict[tuple[str, str], str]:
-    """Reads what a stage is done with: (subject, stage_digest) to outcome."""
-    rows = lake.read("ledger", columns=["stage", "subject", "stage_digest", "outcome"])
-    of_stage = rows.filter(pc.equal(rows["stage"], stage))
-    subjects = of_stage["subject"].to_pylist()
-    digests = of_stage["stage_digest"].to_pylist()
-    outcomes = of_stage["outcome"].to_pylist()
-    return dict(zip(zip(subjects, digests, strict=True), outcomes, strict=True))
+def joined(digests: Iterable[str]) -> str:
+    """Makes one stage digest of those of several things that were done to a subject together.
+
+    >>> joined(["b", "a"]), parted(joined(["b", "a"]))
+    ('a+b', ('a', 'b'))
+    """
+    return _JOIN.join(sorted(digests))
+
+
+def parted(stage_digest: str) -> tuple[str, ...]:
+    """Returns the digests that `joined` was given."""
+    return tuple(stage_digest.split(_JOIN))
 
 
 def landed_since(lake: Lake, planned: Lake, stage: str) -> set[tuple[str, str]]:
@@ -52,17 +64,32 @@ def landed_since(lake: Lake, planned: Lake, stage: str) -> set[tuple[str, str]]:
     """
     if lake.versions["ledger"] == planned.versions["ledger"]:
         return set()
-    return done_subjects(lake, stage).keys() - done_subjects(planned, stage).keys()
+    new = sorted(set(lake.files("ledger")) - set(planned.files("ledger")))
+    if not new:
+        return set()
+    columns, of_stage = ["subject", "stage_digest", "run_id"], pc.field("stage") == stage
+    rows = read_files(new, TABLES["ledger"].schema, columns, of_stage)
+    if any(url.rpartition("/")[2].startswith(COMPACTED) for url in new):
+        known = pc.unique(planned.scan("ledger", ["run_id"], of_stage)["run_id"])
+        rows = rows.filter(pc.invert(pc.is_in(rows["run_id"], value_set=known)))
+    return {
+        (subject, digest_)
+        for subject, joined_ in zip(
+            rows["subject"].to_pylist(), rows["stage_digest"].to_pylist(), strict=True
+        )
+        for digest_ in parted(joined_)
+    }
 
 
-def ledger_rows(stage: str, run_id: str, done: Sequence[Done]) -> pa.Table:
-    """Builds the ledger rows of the subjects that a run of a stage is done with."""
+def ledger_rows(stage: str, run_id: str, task: str, done: Sequence[Done]) -> pa.Table:
+    """Builds the ledger rows of the subjects that a task of a stage is done with."""
     return pa.table(
         {
-            "stage": [stage] * len(done),
+            "stage": [row.stage or stage for row in done],
             "subject": [row.subject for row in done],
             "stage_digest": [row.stage_digest for row in done],
             "outcome": [row.outcome for row in done],
             "run_id": [run_id] * len(done),
+            "task": [task] * len(done),
         }
     )

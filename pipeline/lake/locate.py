@@ -1,33 +1,79 @@
 """Finds a log's rows: which files of a table hold them, and the rows themselves.
 
-A worker that needs one log's frames must not open every file of the table, and the driver
-must not ship rows. So the driver reads only the `log_id` column, once a table, and a task
-lists the few files that hold its logs.
+A worker that needs one log's frames must not open every file of the table. Where they are
+follows from the ledger, which says which task wrote a log, and from the Delta log, which lists
+files by the task that wrote them: no file of rows is opened to find out. Compacted files are
+sorted by log, so that their least and greatest log say which of them to look into.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.lake.tables import Lake
+from pipeline.lake.tables import COMPACTED, Lake
 from schemas.tables import TABLES
 from transforms.parquet import read_files
 
 Places = Mapping[str, tuple[str, ...]]
-"""log_id to the files that hold its rows, sorted."""
+"""log_id to the files that may hold its rows, sorted."""
+
+_WRITERS = {"scene": "sweep"}
+"""By table: the stage that writes it, if it is not ingest."""
 
 
-def locate(lake: Lake, table: str) -> Places:
-    """Maps every log of a table to the files that hold its rows."""
-    places: dict[str, list[str]] = {}
-    for file in lake.files(table):
-        rows = read_files([file], TABLES[table].schema, ["log_id"])
-        for log_id in pc.unique(rows["log_id"]).to_pylist():
-            places.setdefault(log_id, []).append(file)
-    return {log_id: tuple(found) for log_id, found in places.items()}
+def locate(lake: Lake, tables: Iterable[str], log_ids: Sequence[str]) -> dict[str, Places]:
+    """Finds the files that may hold the rows of some logs, by table."""
+    if not log_ids:
+        return {table: {} for table in tables}
+    stages = pc.field("stage").isin(["ingest", *_WRITERS.values()])
+    columns = ["stage", "subject", "task"]
+    written = lake.scan("ledger", columns, stages & pc.field("subject").isin(log_ids))
+    # A log that another tool ingested may be in any file; one that is not swept is in none.
+    tasks: dict[str, dict[str, str | None]] = {"ingest": dict.fromkeys(log_ids)}
+    for stage, log_id, task in zip(*(written[c].to_pylist() for c in columns), strict=True):
+        tasks.setdefault(stage, {})[log_id] = task
+    return {
+        table: _places(lake, table, tasks.get(_WRITERS.get(table, "ingest"), {}))
+        for table in tables
+    }
+
+
+def _places(lake: Lake, table: str, tasks: Mapping[str, str | None]) -> Places:
+    """Finds the files of a table by log, given the task that wrote each log.
+
+    A lake of format 1 does not know the task: every file may hold the log whose extent does.
+    """
+    files = lake.extents(table, "log_id")
+    stems = pa.array(sorted({task for task in tasks.values() if task is not None}), pa.string())
+    of_task: dict[str, list[str]] = {}
+    named = files.filter(pc.is_in(files["stem"], value_set=stems))
+    for path, stem in zip(named["path"].to_pylist(), named["stem"].to_pylist(), strict=True):
+        of_task.setdefault(stem, []).append(path)
+    places = {log_id: list(of_task.get(task or "", ())) for log_id, task in tasks.items()}
+    compacted = files.filter(pc.starts_with(files["stem"], COMPACTED))
+    _add_by_extent(places, sorted(tasks), compacted)
+    unknown = sorted(log_id for log_id, task in tasks.items() if task is None)
+    if unknown:
+        _add_by_extent(places, unknown, files)
+    folder = lake.table_url(table)
+    return {
+        log_id: tuple(sorted({f"{folder}/{path}" for path in paths}))
+        for log_id, paths in places.items()
+    }
+
+
+def _add_by_extent(places: Mapping[str, list[str]], log_ids: list[str], files: pa.Table) -> None:
+    """Adds to each log the files between whose least and greatest log it is."""
+    columns = (files[name].to_pylist() for name in ("path", "least", "most"))
+    for path, least, most in zip(*columns, strict=True):
+        first = 0 if least is None else bisect_left(log_ids, least)
+        last = len(log_ids) if most is None else bisect_right(log_ids, most)
+        for log_id in log_ids[first:last]:
+            places[log_id].append(path)
 
 
 def rows_of(

@@ -4,6 +4,9 @@ A `Lake` is pinned to one version of every table, those that the last row of `ru
 what its reader sees is complete across tables, whatever is committed meanwhile. Runs are
 committed by pipeline.lake.intents.
 
+A lake of an older format opens: columns and tables added since are null and empty. One of a
+newer format is refused. The format is a property of the table `runs`.
+
 Workers only `write`, which needs pyarrow alone: delta-rs does not survive a fork.
 """
 
@@ -12,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,10 +25,29 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from schemas.errors import LakeError, UsageError
 from schemas.ids import ID_CHARS
 from schemas.records import AddFile
-from schemas.tables import TABLES
+from schemas.tables import FORMAT, TABLES
 from transforms.parquet import encode, read, read_files, statistics
 from transforms.storage import filesystem, is_local, normal, put
 
+COMPACTED = "compacted"
+"""The start of the names of files that compaction wrote; others start with the key of a task."""
+
+FORMAT_KEY = "fleetmill.format"
+"""The property of the table `runs` that holds the lake's format; format 1 had none."""
+
+PROPERTIES = {
+    # A reader replays at most this many commits after the last checkpoint.
+    "delta.checkpointInterval": "10",
+    # The version that the last run names must stay readable, which only compaction checks.
+    "delta.enableExpiredLogCleanup": "false",
+}
+"""Delta's table properties of every table."""
+
+NUMBER_CHARS = 20
+"""Digits of a run's number in names of files."""
+
+_EXTENTS = ["path", "stem", "size", "least", "most"]
+_SUFFIX_CHARS = len("-") + ID_CHARS + len(".parquet")
 _STEM = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,150}")
 
 
@@ -41,20 +64,36 @@ class Lake:
         if "%" in self.url:  # delta-rs decodes it, once or twice, wherever it stands
             raise UsageError(f"a lake's URL must not hold a per cent sign: {self.url}")
         self._versions = None if versions is None else dict(versions)
+        self._number, self._format = 0, FORMAT
+        self._opened: dict[str, DeltaTable] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leaves out the opened tables, which cannot be pickled."""
+        return self.__dict__ | {"_opened": {}}
 
     @property
     def versions(self) -> dict[str, int]:
-        """The pinned version of each table."""
+        """The pinned version of each table; a table of a newer format has none."""
         if self._versions is None:
             raise ValueError(f"lake {self.url} is not pinned: use Lake.open to read")
         return self._versions
+
+    @property
+    def number(self) -> int:
+        """The number of the last run at the pinned versions; 0 for a lake without runs."""
+        return self._number
+
+    @property
+    def format(self) -> int:
+        """The lake's format, as it was when it was opened."""
+        return self._format
 
     @classmethod
     def open(cls, url: str) -> Lake:
         """Opens a lake at the versions that the last run left.
 
         Raises:
-            LakeError: there is no lake.
+            LakeError: there is no lake, or a newer fleetmill wrote it.
         """
         lake = cls(url)
         lake.refresh()
@@ -62,22 +101,45 @@ class Lake:
 
     @classmethod
     def create(cls, url: str) -> Lake:
-        """Creates the tables that are absent, and opens the lake.
+        """Opens a lake, and creates it if there is none.
 
         Safe when two processes do it at once. `runs` is created last: a lake that has it
         has every table.
         """
         lake = cls(url)
-        for name in sorted(TABLES, key="runs".__eq__):
-            if not lake.exists(name):
-                _create(lake.table_url(name), TABLES[name].schema)
-        return cls.open(url)
+        if not lake.exists("runs"):
+            for name in sorted(TABLES, key="runs".__eq__):
+                lake.create_table(name)
+        lake.refresh()
+        return lake
+
+    def create_table(self, table: str) -> None:
+        """Creates a table unless it is there."""
+        url, options = self.table_url(table), _options(self.url)
+        properties = dict(PROPERTIES)
+        if table == "runs":
+            properties[FORMAT_KEY] = str(FORMAT)
+        if is_local(url):
+            fs, path = filesystem(url)
+            fs.makedirs(path, exist_ok=True)
+        try:
+            DeltaTable.create(
+                url,
+                schema=TABLES[table].schema,
+                mode="ignore",
+                configuration=properties,
+                storage_options=options,
+                raise_if_key_not_exists=False,
+            )
+        except DeltaError:
+            if not self.exists(table):  # else another process created it
+                raise
 
     def refresh(self) -> None:
         """Pins the versions that the last run left.
 
         Raises:
-            LakeError: there is no lake.
+            LakeError: there is no lake, or a newer fleetmill wrote it.
         """
         try:
             runs = self.delta("runs")
@@ -85,17 +147,26 @@ class Lake:
             raise LakeError(
                 f"no lake at {self.url}: make one with `fleetmill ingest --lake`"
             ) from error
+        self._format = int(runs.metadata().configuration.get(FORMAT_KEY, 1))
+        if self._format > FORMAT:
+            raise LakeError(
+                f"lake {self.url} has format {self._format}, which a newer fleetmill wrote; this "
+                f"one reads formats up to {FORMAT}: install a newer one"
+            )
+        self._number = 0
         pinned = {table: 0 for table in TABLES if table != "runs"}
         uris = self._uris("runs", runs)
         if uris:
             try:
-                row = read(uris[-1]).to_pylist()[0]
+                row = max(read(uris[-1]).to_pylist(), key=lambda row: row.get("number") or 0)
             except (pa.ArrowInvalid, OSError) as error:
                 raise LakeError(
                     f"{uris[-1]}, the last row of runs, cannot be read: {error}; restore it"
                 ) from error
             pinned = {entry["table"]: entry["version"] for entry in row["versions"]}
+            self._number = int(uris[-1].rpartition("/")[2][:NUMBER_CHARS])
         self._versions = {**pinned, "runs": runs.version()}
+        self._opened = {"runs": runs}
 
     def table_url(self, table: str) -> str:
         """Returns a table's folder."""
@@ -127,25 +198,45 @@ class Lake:
         """Lists the files of a table at its pinned version, sorted."""
         if table not in TABLES:
             raise LakeError(f"no table {table!r}; choose one of: {', '.join(sorted(TABLES))}")
-        version = self.versions.get(table)
-        if version is None:  # the lake is older than the table
-            return []
-        return self._uris(table, self.delta(table, version))
+        pinned = self._pinned(table)
+        return [] if pinned is None else self._uris(table, pinned)
 
     def newest_files(self, table: str) -> list[str]:
         """Lists the files of a table at its newest version, sorted."""
-        return self._uris(table, self.delta(table))
+        return self._uris(table, self.delta(table)) if self.exists(table) else []
 
     def adds(self, table: str) -> list[AddFile]:
         """Lists the files of a table at its pinned version with their size and rows."""
-        version = self.versions.get(table)
-        if version is None:
+        pinned = self._pinned(table)
+        if pinned is None:
             return []
-        actions = pa.table(self.delta(table, version).get_add_actions()).to_pylist()
+        actions = pa.table(pinned.get_add_actions()).to_pylist()
         return sorted(
             AddFile(table, add["path"], add["size_bytes"], add["num_records"], "")
             for add in actions
         )
+
+    def extents(self, table: str, column: str) -> pa.Table:
+        """Lists the files of a table at its pinned version, and what they may hold.
+
+        Returns:
+            path (below the table), stem (its name's start, see `write`), size and, of the
+            column's values, least and most; null where the file has no statistics of it.
+        """
+        pinned = self._pinned(table)
+        if pinned is None:
+            empty = pa.array([], pa.string())
+            return pa.table([empty, empty, pa.array([], pa.int64()), empty, empty], _EXTENTS)
+        actions = pa.table(pinned.get_add_actions(flatten=True))
+        path = actions["path"].cast(pa.string())
+        extremes = [
+            actions[name].cast(pa.string())
+            if name in actions.column_names
+            else pa.nulls(len(path), pa.string())
+            for name in (f"min.{column}", f"max.{column}")
+        ]
+        stem = pc.utf8_slice_codeunits(path, 0, -_SUFFIX_CHARS)
+        return pa.table([path, stem, actions["size_bytes"], *extremes], _EXTENTS)
 
     def read(
         self,
@@ -163,20 +254,29 @@ class Lake:
         Raises:
             LakeError: a file is gone or damaged.
         """
-        files, spec = self.files(table), TABLES[table]
+        spec = TABLES[table]
         wanted = list(spec.schema.names if columns is None else columns)
+        rows = self.scan(table, list(dict.fromkeys([*wanted, *spec.order])), filter)
+        return rows.sort_by([(name, "ascending") for name in spec.order]).select(wanted)
+
+    def scan(
+        self,
+        table: str,
+        columns: Sequence[str],
+        filter: pc.Expression | None = None,  # noqa: A002 - pyarrow's own word for it
+    ) -> pa.Table:
+        """Reads what `read` reads, in any order, which is faster."""
+        files, spec = self.files(table), TABLES[table]
         if not files:
-            return spec.empty().select(wanted)
-        needed = list(dict.fromkeys([*wanted, *spec.order]))
+            return spec.empty().select(list(columns))
         try:
-            rows = read_files(files, spec.schema, needed, filter)
+            return read_files(files, spec.schema, columns, filter)
         except (pa.ArrowInvalid, OSError) as error:
             one_line = " ".join(str(error).split())
             raise LakeError(
                 f"table {table!r} of lake {self.url} cannot be read: {one_line}; "
                 "`fleetmill verify` lists what is damaged"
             ) from error
-        return rows.sort_by([(name, "ascending") for name in spec.order]).select(wanted)
 
     def write(self, table: str, rows: pa.Table, stem: str) -> list[AddFile]:
         """Writes rows as one Parquet file, invisible to readers until it is committed.
@@ -202,6 +302,16 @@ class Lake:
         put(f"{self.table_url(table)}/{path}", content)
         return [AddFile(table, path, len(content), conformed.num_rows, statistics(conformed))]
 
+    def opened(self, table: str) -> DeltaTable:
+        """Opens a table at its pinned version, once; at its newest if the lake is older than it."""
+        if table not in self._opened:
+            self._opened[table] = self.delta(table, self.versions.get(table))
+        return self._opened[table]
+
+    def _pinned(self, table: str) -> DeltaTable | None:
+        """Opens a table at its pinned version; None if the lake is older than the table."""
+        return None if self.versions.get(table) is None else self.opened(table)
+
     def _uris(self, table: str, delta: DeltaTable) -> list[str]:
         folder = self.table_url(table)
         # Every file is directly under its table, and delta-rs may spell the folder differently.
@@ -211,14 +321,3 @@ class Lake:
 def _options(url: str) -> dict[str, str] | None:
     """Storage options for delta-rs, whose S3 commits need the store's conditional put."""
     return {"aws_conditional_put": "etag"} if url.startswith("s3://") else None
-
-
-def _create(url: str, schema: pa.Schema) -> None:
-    if is_local(url):
-        fs, path = filesystem(url)
-        fs.makedirs(path, exist_ok=True)
-    try:
-        DeltaTable.create(url, schema=schema, mode="ignore", storage_options=_options(url))
-    except DeltaError:
-        if not DeltaTable.is_deltatable(url, _options(url)):  # else another process created it
-            raise

@@ -1,63 +1,114 @@
-"""Vacuum: deletes files that no version of a table in use, and no queued run, names."""
+"""Vacuum: deletes files that no reader can need any more.
+
+A reader that opened the lake before a run may still read the files that the run removed, and
+a run may be about to commit what it wrote. So a file is deleted some hours after it was written
+and after the run that removed it, and while a run is at work nothing that is younger than the
+run is deleted.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Mapping
 
 import pyarrow.compute as pc
 
-from pipeline.lake.intents import applied, intent_url, numbers, pending, recover
+from pipeline.lake.intents import NUMBERS, pending, recover, stored
 from pipeline.lake.tables import Lake
+from pipeline.snapshots.manifest import MANIFEST
 from schemas.tables import TABLES
-from transforms.storage import TEMPORARY, filesystem, names
+from transforms.storage import TEMPORARY, delete, times
 
-GRACE_HOURS = 24.0
+KEEP_HOURS = 24.0
 
 
-def vacuum(lake: Lake, hours: float = GRACE_HOURS) -> list[str]:
-    """Deletes files that neither a table's newest version nor an intent names.
+def vacuum(lake: Lake, hours: float = KEEP_HOURS, *, dry_run: bool = False) -> list[str]:
+    """Deletes what is left over: files that no table names, old intents, journals, packs, shards.
 
     Args:
         lake: the lake; queued runs are rolled forward first.
-        hours: younger files are kept, for a run may be about to commit them.
+        hours: how long a file is kept after it was written, and after it was removed.
+        dry_run: only lists them.
 
     Returns:
-        The deleted files, as paths relative to the lake.
+        The files, as paths relative to the lake, sorted.
     """
     recover(lake)
-    deadline = time.time() - hours * 3600
-    last = applied(lake)
-    unused = [intent_url(lake, number) for number in numbers(lake) if number < last]
+    journals = times(f"{lake.url}/work")
+    intents = times(f"{lake.url}/commits")
+    deadline = _deadline(journals, time.time() - hours * 3600)
+    unused = [f"work/{path}" for path, at in journals.items() if at < deadline]
+    unused += [
+        f"commits/{path}" for path, at in intents.items() if _is_old(lake, path, at, deadline)
+    ]
+    kept = _removed_lately(lake, intents, deadline)
     queued = {(add.table, add.path) for intent in pending(lake) for add in intent.adds}
     for table in TABLES:
         used = {uri.rpartition("/")[2] for uri in lake.newest_files(table)}
         used |= {path for name, path in queued if name == table}
-        unused += _unused(lake, f"tables/{table}", ".parquet", used)
-    packs = pc.unique(lake.read("samples", ["pack_uri"])["pack_uri"]).to_pylist()
+        used |= {path for name, path in kept if name == table}
+        unused += _unused(lake, f"tables/{table}", used, deadline)
     if not any(table == "samples" for table, _ in queued):
-        unused += _unused(lake, "packs", ".tar", {uri.rpartition("/")[2] for uri in packs})
-    for folder in names(f"{lake.url}/work"):
-        unused += _unused(lake, f"work/{folder}", "", set())
-    unused += _unused(lake, "commits", TEMPORARY, set())
-    return sorted(url.removeprefix(f"{lake.url}/") for url in unused if _expire(url, deadline))
+        packs = pc.unique(lake.scan("samples", ["pack_uri"])["pack_uri"]).to_pylist()
+        unused += _unused(lake, "packs", {uri.rpartition("/")[2] for uri in packs}, deadline)
+    unused += _unpublished(lake, deadline)
+    return sorted(path for path in unused if dry_run or delete(f"{lake.url}/{path}"))
 
 
-def _unused(lake: Lake, folder: str, suffix: str, used: set[str]) -> list[str]:
-    """Lists a folder's files of that suffix that are not used, and left-over temporary files."""
+def _deadline(journals: Mapping[str, float], deadline: float) -> float:
+    """Moves the deadline to before the start of every run that is at work.
+
+    A run is at work if its journal changed after the deadline.
+    """
+    starts: dict[str, float] = {}
+    lively: set[str] = set()
+    for path, at in journals.items():
+        run_id = path.partition("/")[0]
+        starts[run_id] = min(at, starts.get(run_id, at))
+        if at >= deadline:
+            lively.add(run_id)
+    return min([deadline, *(starts[run_id] for run_id in lively)])
+
+
+def _is_old(lake: Lake, path: str, at: float, deadline: float) -> bool:
+    """Tells whether a file of `commits` can go: not the last number, by which the next is taken."""
+    number = NUMBERS.fullmatch(path)
+    if number is None:
+        return path.startswith(TEMPORARY) and at < deadline
+    return int(number[1]) < lake.number and at < deadline
+
+
+def _removed_lately(
+    lake: Lake, intents: Mapping[str, float], deadline: float
+) -> Iterator[tuple[str, str]]:
+    """Yields table and name of the files that runs after the deadline removed."""
+    for path, at in intents.items():
+        number = NUMBERS.fullmatch(path)
+        intent = stored(lake, int(number[1])) if number is not None and at >= deadline else None
+        for table, uri in intent.removes if intent is not None else ():
+            yield table, uri.rpartition("/")[2]
+
+
+def _unused(lake: Lake, folder: str, used: set[str], deadline: float) -> list[str]:
+    """Lists the old files of a folder that are not used, less those in folders of it."""
     return [
-        f"{lake.url}/{folder}/{name}"
-        for name in names(f"{lake.url}/{folder}")
-        if name not in used and (name.endswith(suffix) or name.startswith(TEMPORARY))
+        f"{folder}/{name}"
+        for name, at in times(f"{lake.url}/{folder}").items()
+        if "/" not in name and name not in used and at < deadline
     ]
 
 
-def _expire(url: str, deadline: float) -> bool:
-    """Deletes a file older than the deadline; returns whether this call deleted it."""
-    fs, path = filesystem(url)
-    try:
-        if fs.modified(path).timestamp() > deadline:
-            return False
-        fs.rm_file(path)
-    except FileNotFoundError:
-        return False
-    return True
+def _unpublished(lake: Lake, deadline: float) -> list[str]:
+    """Lists the files of snapshots without a manifest that nobody has written to lately."""
+    folders: dict[str, dict[str, float]] = {}
+    for path, at in times(f"{lake.url}/corpora").items():
+        name, _, rest = path.partition("/")
+        snapshot, inside, _ = rest.partition("/")
+        if inside:
+            folders.setdefault(f"{name}/{snapshot}", {})[path] = at
+    return [
+        f"corpora/{path}"
+        for folder, files in folders.items()
+        if f"{folder}/{MANIFEST}" not in files and max(files.values()) < deadline
+        for path in files
+    ]

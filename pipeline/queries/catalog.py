@@ -20,7 +20,9 @@ from transforms.parquet import dataset
 from transforms.storage import is_local
 
 
-def connect(lake: Lake, tables: Iterable[str] | None = None) -> duckdb.DuckDBPyConnection:
+def connect(
+    lake: Lake, tables: Iterable[str] | None = None, *, corpora: bool = True
+) -> duckdb.DuckDBPyConnection:
     """Opens a read-only catalog over a lake.
 
     It has one view for each table and, for the latest snapshot of each published corpus,
@@ -30,24 +32,24 @@ def connect(lake: Lake, tables: Iterable[str] | None = None) -> duckdb.DuckDBPyC
     Args:
         lake: the lake; the views show its pinned versions.
         tables: the tables wanted, all by default.
+        corpora: whether to list the corpora.
 
     Raises:
         LakeError: a file is gone or damaged.
     """
     views = {table: lake.files(table) for table in (TABLES if tables is None else tables)}
     schemas = {table: TABLES[table].schema for table in views}
-    views |= _corpora(lake.url)
+    if corpora:
+        views |= _corpora(lake.url)
     con = duckdb.connect(config={"python_enable_replacements": False})
     for view, files in views.items():
         try:
             if not files:
                 con.register(view, schemas[view].empty_table())
             elif is_local(lake.url):
-                con.execute(
-                    f"CREATE VIEW {_identifier(view)} AS FROM read_parquet([{_literals(files)}])"
-                )
+                _create_view(con, view, files, schemas.get(view))
             else:  # DuckDB reads URLs only with an extension; Arrow reads them
-                con.register(view, dataset(files))
+                con.register(view, dataset(files, schemas.get(view)))
         except (duckdb.Error, pa.ArrowInvalid, OSError) as error:
             raise LakeError(
                 f"view {view!r} of {lake.url} cannot be opened: {' '.join(str(error).split())}; "
@@ -58,6 +60,22 @@ def connect(lake: Lake, tables: Iterable[str] | None = None) -> duckdb.DuckDBPyC
     con.execute("SET enable_external_access = false")
     con.execute("SET lock_configuration = true")
     return con
+
+
+def _create_view(
+    con: duckdb.DuckDBPyConnection, view: str, files: Iterable[str], schema: pa.Schema | None
+) -> None:
+    """Creates a view of Parquet files; columns of the schema that no file has are null."""
+    rows = f"read_parquet([{_literals(files)}], union_by_name = true)"
+    columns = "*"
+    if schema is not None:
+        there = set(con.sql(f"FROM {rows}").columns)
+        types = con.from_arrow(schema.empty_table())
+        columns = ", ".join(
+            _identifier(name) if name in there else f"NULL::{type_} AS {_identifier(name)}"
+            for name, type_ in zip(types.columns, types.types, strict=True)
+        )
+    con.execute(f"CREATE VIEW {_identifier(view)} AS SELECT {columns} FROM {rows}")  # noqa: S608
 
 
 def query(lake: Lake, sql: str) -> pa.Table:

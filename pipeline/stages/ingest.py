@@ -17,8 +17,9 @@ from pipeline.config import IngestConfig
 from pipeline.graph.deadline import within
 from pipeline.graph.execute import Work
 from pipeline.graph.stage import Output, Stage
-from pipeline.lake.ledger import Done, done_subjects, stage_digest
+from pipeline.lake.ledger import Done, stage_digest
 from pipeline.lake.tables import Lake
+from pipeline.queries.subjects import standing
 from pipeline.stages.recording_rows import recording_rows
 from schemas.errors import DataError, UsageError
 from schemas.ids import digest
@@ -172,30 +173,28 @@ def plan_ingest(lake: Lake, config: IngestConfig) -> Work:
         name: stage_digest(version=VERSION, reader=FORMATS.load(name).version, **how.identity)
         for name in formats
     }
-    done = done_subjects(lake, "ingest")
-    known = {subject: outcome for (subject, _), outcome in done.items()}
-    stale = sum(
-        log.log_id in known and (log.log_id, digests[log.format]) not in done for log in found.logs
+    wanted = pa.table(
+        {
+            "subject": pa.array([log.log_id for log in found.logs], pa.string()),
+            "stage_digest": pa.array([digests[log.format] for log in found.logs], pa.string()),
+        }
     )
-    fresh = [log for log in found.logs if log.log_id not in known]
-    old = [known[log.log_id] for log in found.logs if log.log_id in known]
+    logs = standing(lake, "ingest", wanted)
+    new = set(logs.new)
+    fresh = [log for log in found.logs if log.log_id in new]
     tasks = [
         IngestTask(digest("ingest", [log.log_id for log in logs], digests), logs)
         for logs in _batches(fresh)
     ]
-    rejected = sum(outcome == "rejected" for outcome in old)
     note = (
-        f"{stale} logs are in the lake as an older reader or other options read them, and are "
+        f"{logs.stale} logs are in the lake as an older reader or other options read them, and are "
         "not read again; to do so, ingest them into a new lake"
     )
     return Work(
         stage=IngestStage(how.options, digests, config.input_timeout_s),
         tasks=tasks,
         expected={("ingest", "logs"): len(found.logs)},
-        known=(
-            *found.counts,
-            Count("ingest", "logs", filtered=len(old) - rejected, rejected=rejected),
-        ),
+        known=(*found.counts, logs.known("ingest", "logs")),
         rejects=found.rejects,
-        notes=(*how.notes, note) if stale else how.notes,
+        notes=(*how.notes, note) if logs.stale else how.notes,
     )

@@ -20,9 +20,10 @@ from pipeline.config import LabelConfig
 from pipeline.graph.deadline import within
 from pipeline.graph.execute import Work
 from pipeline.graph.stage import Output, Stage
-from pipeline.lake.ledger import Done, done_subjects
+from pipeline.lake.ledger import Done
 from pipeline.lake.locate import Places, locate, rows_of
 from pipeline.lake.tables import Lake
+from pipeline.queries.subjects import standing
 from pipeline.stages.detectors import open_detectors
 from pipeline.stages.models import ready_models
 from schemas.errors import DataError
@@ -191,24 +192,20 @@ def plan_label(lake: Lake, config: LabelConfig) -> Work:
         crf=config.crf,
         models=tuple(model.identity for model in models),
     )
-    done = done_subjects(lake, "label")
-    places = {table: locate(lake, table) for table in _SOURCES}
-    events = [Event(**row) for row in lake.read("events").to_pylist()]
+    wanted = "SELECT event_id AS subject, '' AS stage_digest FROM events"
+    found = standing(lake, "label", wanted, spec.digest)
+    is_new = pc.field("event_id").isin(pa.array(found.new, pa.string()))
+    rows = lake.scan("events", TABLES["events"].schema.names, is_new)
     fresh: dict[str, list[Event]] = {}
-    known = rejected = 0
+    events = [Event(**row) for row in rows.to_pylist()]
     for event in sorted(events, key=lambda e: (e.log_id, e.start_ns, e.event_id)):
-        outcome = done.get((event.event_id, spec.digest))
-        if outcome is None:
-            fresh.setdefault(event.log_id, []).append(event)
-        elif outcome == "rejected":
-            rejected += 1
-        else:
-            known += 1
+        fresh.setdefault(event.log_id, []).append(event)
+    places = locate(lake, _SOURCES, list(fresh))
     return Work(
         stage=LabelStage(lake.url, spec, models, config.input_timeout_s),
         tasks=list(_tasks(fresh, spec, places)),
-        expected={("label", "events"): len(events)},
-        known=(Count("label", "events", filtered=known, rejected=rejected),),
+        expected={("label", "events"): found.total},
+        known=(found.known("label", "events"),),
         notes=notes,
     )
 

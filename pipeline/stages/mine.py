@@ -1,12 +1,12 @@
 """Mine: triggers over the columns of many logs, to the table events.
 
-The ledger has an entry for each log and trigger, so a new trigger mines every log, and one that
+The ledger says by which triggers a log is mined, so a new trigger mines every log, and one that
 has run on all logs mines none. Triggers on `scene` wait until a log is swept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import ClassVar
 
@@ -15,9 +15,10 @@ import pyarrow as pa
 from pipeline.config import MineConfig
 from pipeline.graph.execute import Work
 from pipeline.graph.stage import Output, Stage
-from pipeline.lake.ledger import Done, done_subjects, stage_digest
+from pipeline.lake.ledger import Done, joined, stage_digest
 from pipeline.lake.locate import Places, locate, rows_of
 from pipeline.lake.tables import Lake
+from pipeline.queries.subjects import mined_logs
 from schemas.ids import digest
 from schemas.records import Count, Event
 from schemas.tables import TABLES
@@ -34,6 +35,10 @@ TASK_LOGS = 120
 """Limits of a task: two driven hours of signals are about 60 MB."""
 
 
+Wanted = tuple[tuple[str, str], ...]
+"""Triggers to run, each with its stage digest."""
+
+
 @dataclass(frozen=True, slots=True)
 class MineTask:
     """Logs, the triggers that have not run on them, and the files of their rows.
@@ -43,7 +48,7 @@ class MineTask:
 
     key: str
     log_ids: tuple[str, ...]
-    digests: tuple[tuple[str, str], ...]
+    digests: Wanted
     files: tuple[tuple[str, tuple[str, ...]], ...]
 
 
@@ -72,15 +77,14 @@ class MineStage(Stage):
             if rows.num_rows:
                 with step("mine"):
                     events.extend(miner.mine(rows, logs))
-        hits = {(event.log_id, event.trigger) for event in events}
-        hit_logs = {event.log_id for event in events}
+        hits = {event.log_id for event in events}
         output = Output(tables={"events": event_rows(events)})
+        # One row for all triggers: a row for each would be most of a large lake's ledger.
+        key = joined(wanted.values())
         output.done = [
-            Done(log_id, key, "kept" if (log_id, trigger) in hits else "filtered")
-            for log_id in task.log_ids
-            for trigger, key in task.digests
+            Done(log_id, key, "kept" if log_id in hits else "filtered") for log_id in task.log_ids
         ]
-        kept = len(hit_logs)
+        kept = len(hits)
         output.counts = [
             Count("mine", "logs", kept=kept, filtered=len(task.log_ids) - kept),
             Count("mine", "events", kept=len(events)),
@@ -108,53 +112,45 @@ def plan_mine(lake: Lake, config: MineConfig) -> Work:
         UsageError: a trigger is unknown or its file is wrong.
     """
     triggers = load_triggers(config.triggers, only=config.only, params=config.params)
-    tables = sorted({t.table for t in triggers} - {"ticks"})
-    places: dict[str, Places] = {table: locate(lake, table) for table in ["logs", *tables]}
-    done = done_subjects(lake, "mine")
-    swept = dict(done_subjects(lake, "sweep").keys())
-    logs = lake.read("logs", columns=["log_id", "drive_id", "duration_ns"]).sort_by(
-        [("drive_id", "ascending"), ("log_id", "ascending")]
-    )
-    groups: dict[tuple[tuple[str, str], ...], list[tuple[str, int]]] = {}
-    known = 0
-    for log_id, duration_ns in zip(
-        logs["log_id"].to_pylist(), logs["duration_ns"].to_pylist(), strict=True
-    ):
-        wanted = tuple(
-            (trigger.name, key)
-            for trigger in triggers
-            if (key := _ledger_key(trigger, log_id, swept)) is not None
-            and (log_id, key) not in done
-        )
-        if wanted:
-            groups.setdefault(wanted, []).append((log_id, duration_ns))
-        else:
-            known += 1
-    tasks = [
-        _task(batch, wanted, places)
-        for wanted, members in groups.items()
-        for batch in _batches(members)
-    ]
+    tables = ["logs", *sorted({t.table for t in triggers} - {"ticks"})]
+    batches: list[tuple[Wanted, tuple[str, ...]]] = []
+    total = known = 0
+    with mined_logs(lake) as groups:
+        for group in groups:
+            total += group.logs
+            wanted = tuple(
+                (trigger.name, key)
+                for trigger in triggers
+                if (key := _ledger_key(trigger, group.sweep)) is not None and key not in group.done
+            )
+            if wanted:
+                batches += [(wanted, batch) for batch in _batches(group.rows())]
+            else:
+                known += group.logs
+    places = locate(lake, tables, [log_id for _, batch in batches for log_id in batch])
     return Work(
         stage=MineStage(triggers),
-        tasks=tasks,
-        expected={("mine", "logs"): logs.num_rows},
+        tasks=[_task(batch, wanted, places) for wanted, batch in batches],
+        expected={("mine", "logs"): total},
         known=(Count("mine", "logs", filtered=known),),
     )
 
 
-def _ledger_key(trigger: Trigger, log_id: str, swept: Mapping[str, str]) -> str | None:
-    """Returns the stage digest of a trigger on a log; None if the log is not swept yet."""
+def _ledger_key(trigger: Trigger, sweep: str | None) -> str | None:
+    """Returns the stage digest of a trigger on a log, given that of its sweep.
+
+    It is None if the trigger must wait for the sweep.
+    """
     identity = [VERSION, trigger.name, trigger.version, trigger.params_digest]
     if trigger.table != "scene":
         return stage_digest(trigger=identity)
-    return stage_digest(trigger=identity, sweep=swept[log_id]) if log_id in swept else None
+    return stage_digest(trigger=identity, sweep=sweep) if sweep is not None else None
 
 
-def _batches(members: Sequence[tuple[str, int]]) -> Iterable[tuple[str, ...]]:
+def _batches(logs: Iterable[tuple[str, str, int]]) -> Iterator[tuple[str, ...]]:
     batch: list[str] = []
     total_ns = 0
-    for log_id, duration_ns in members:
+    for log_id, _, duration_ns in logs:
         if batch and (len(batch) == TASK_LOGS or total_ns + duration_ns > TASK_NS):
             yield tuple(batch)
             batch, total_ns = [], 0
@@ -164,9 +160,7 @@ def _batches(members: Sequence[tuple[str, int]]) -> Iterable[tuple[str, ...]]:
         yield tuple(batch)
 
 
-def _task(
-    log_ids: tuple[str, ...], wanted: tuple[tuple[str, str], ...], places: Mapping[str, Places]
-) -> MineTask:
+def _task(log_ids: tuple[str, ...], wanted: Wanted, places: Mapping[str, Places]) -> MineTask:
     files = tuple(
         (table, tuple(sorted({f for log_id in log_ids for f in found.get(log_id, ())})))
         for table, found in places.items()

@@ -17,10 +17,11 @@ import pyarrow.compute as pc
 from pipeline.config import CorpusConfig
 from pipeline.graph.execute import Work
 from pipeline.graph.stage import Output, Stage
-from pipeline.lake.ledger import Done, done_subjects, stage_digest
+from pipeline.lake.ledger import Done, stage_digest
 from pipeline.lake.tables import Lake
+from pipeline.queries.subjects import standing
 from pipeline.snapshots.assembly import pack_url
-from schemas.ids import canonical, digest
+from schemas.ids import ID_CHARS, canonical, digest
 from schemas.records import Count
 from schemas.tables import TABLES
 from transforms.corpora.pack import PackWriter, read_sample
@@ -32,6 +33,13 @@ VERSION = 1
 """Version; raised when the same clip gives different frames."""
 
 TASK_SAMPLES = 16
+
+_CLIPS = f"""
+SELECT sha256('["sample","' || event_id || '","' || spec_digest || '"]')[:{ID_CHARS}] AS subject,
+       '' AS stage_digest
+FROM samples WHERE payload = 'clip'
+"""  # noqa: S608 - a constant
+"""Computes `subject` of every clip."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,15 +123,14 @@ def subject(row: Mapping[str, Any]) -> str:
 def plan_repack(lake: Lake, config: CorpusConfig) -> Work:
     """Finds the clip samples without frames at this rate."""
     key = stage_digest(version=VERSION, fps=config.frames_fps)
-    done = done_subjects(lake, "repack")
-    samples = lake.read("samples", filter=pc.field("payload") == "clip").to_pylist()
+    found = standing(lake, "repack", _CLIPS, key)
+    new = set(found.new)
     packs: dict[str, list[dict[str, Any]]] = {}
-    known = 0
-    for row in samples:
-        if (subject(row), key) in done:
-            known += 1
-        else:
-            packs.setdefault(row["pack_uri"], []).append(row)
+    if new:
+        clips = lake.read("samples", filter=pc.field("payload") == "clip")
+        for row in clips.to_pylist():
+            if subject(row) in new:
+                packs.setdefault(row["pack_uri"], []).append(row)
     tasks = [
         RepackTask(digest("repack", key, [subject(row) for row in batch]), pack_uri, tuple(batch))
         for pack_uri, rows in sorted(packs.items())
@@ -133,6 +140,6 @@ def plan_repack(lake: Lake, config: CorpusConfig) -> Work:
     return Work(
         stage=RepackStage(lake.url, config.frames_fps, key),
         tasks=tasks,
-        expected={("repack", "samples"): len(samples)},
-        known=(Count("repack", "samples", filtered=known),),
+        expected={("repack", "samples"): found.total},
+        known=(found.known("repack", "samples"),),
     )

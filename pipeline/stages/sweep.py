@@ -18,9 +18,10 @@ from pipeline.config import SweepConfig
 from pipeline.graph.deadline import within
 from pipeline.graph.execute import Work
 from pipeline.graph.stage import Output, Stage
-from pipeline.lake.ledger import Done, done_subjects, stage_digest
+from pipeline.lake.ledger import Done, stage_digest
 from pipeline.lake.locate import locate, rows_of
 from pipeline.lake.tables import Lake
+from pipeline.queries.subjects import standing
 from pipeline.stages.detectors import open_detectors
 from pipeline.stages.label import RESOURCES, video_files
 from pipeline.stages.models import ready_models
@@ -114,30 +115,20 @@ def plan_sweep(lake: Lake, config: SweepConfig) -> Work:
     """
     models, notes = ready_models(config.models, config.models_dir)
     key = stage_digest(version=scene.VERSION, fps=config.fps, models=[m.identity for m in models])
-    done = {subject: outcome for (subject, _), outcome in done_subjects(lake, "sweep").items()}
-    places = {table: locate(lake, table) for table in ("videos", "frames")}
-    log_ids = sorted(lake.read("logs", columns=["log_id"])["log_id"].to_pylist())
+    logs = standing(lake, "sweep", "SELECT log_id AS subject, '' AS stage_digest FROM logs")
+    places = locate(lake, ("videos", "frames"), logs.new)
     tasks = [
         SweepTask(
             digest("sweep", key, log_id),
             log_id,
             tuple((table, found.get(log_id, ())) for table, found in places.items()),
         )
-        for log_id in log_ids
-        if log_id not in done
+        for log_id in logs.new
     ]
-    rejected = sum(done.get(log_id) == "rejected" for log_id in log_ids)
     return Work(
         stage=SweepStage(config.fps, models, key, config.input_timeout_s),
         tasks=tasks,
-        expected={("sweep", "logs"): len(log_ids)},
-        known=(
-            Count(
-                "sweep",
-                "logs",
-                filtered=len(log_ids) - len(tasks) - rejected,
-                rejected=rejected,
-            ),
-        ),
+        expected={("sweep", "logs"): logs.total},
+        known=(logs.known("sweep", "logs"),),
         notes=notes,
     )

@@ -26,7 +26,7 @@ FLEET = ("--drives", "2", "--minutes", "0.5", "--size", "96x64", "--cameras", "f
 RUN = ("--sweep-fps", "1", "--label-fps", "1", "--corpus", "golden", "--topology", "gpu-8")
 
 _LEFT_OUT = ("_id", "digest", "sha256", "uri", "config", "versions", "offset", "length", "size")
-_CLOCKS = {"started_ns", "finished_ns", "evidence", "subject", "fingerprint"}
+_CLOCKS = {"started_ns", "finished_ns", "evidence", "subject", "fingerprint", "task"}
 
 
 def described(url: str) -> dict[str, dict[str, Any]]:

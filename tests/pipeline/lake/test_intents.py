@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import signal
 import subprocess
@@ -13,16 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from deltalake import DeltaTable
+from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake.transaction import AddAction
 
 from pipeline.lake import intents, tables
 from pipeline.lake.intents import Intent, RunRow, commit, is_committed, pending, recover
 from pipeline.lake.tables import Lake
 from schemas.errors import LakeError
 from schemas.records import AddFile
+from schemas.tables import TABLES
 from tests.conftest import ROOT
-from tests.pipeline.lake.rows import rejects, run_row
-from transforms.storage import put, put_new
+from tests.pipeline.lake.rows import one_row, rejects, run_row
+from transforms.storage import names, put, put_new
 
 # Also run by processes of its own: delta-rs does not survive a fork.
 APPEND = """
@@ -117,7 +120,6 @@ def _crash_after(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
         return run
 
     monkeypatch.setattr(tables, "put", guarded(put))
-    monkeypatch.setattr(intents, "put", guarded(put))
     monkeypatch.setattr(intents, "put_new", guarded(put_new))
 
     class Table(DeltaTable):
@@ -233,4 +235,49 @@ def test_a_queued_run_is_committed_before_its_row_is_there(tmp_path: Path) -> No
     commit(lake, run_row("next"), [])
     assert lake.read("rejects").num_rows == 1
     assert lake.read("runs", ["run_id"])["run_id"].to_pylist() == ["next", "queued"]
-    assert (intents.applied(lake), intents.numbers(lake)) == (2, [1, 2])
+    assert lake.number == 2
+    assert names(f"{lake.url}/commits") == [f"{number:020d}.json" for number in (1, 2)]
+
+
+def test_a_run_that_an_older_version_queued_and_half_applied_is_finished(tmp_path: Path) -> None:
+    """Format 1 committed to each table under the run's id."""
+    lake = Lake.create(str(tmp_path))
+    adds = [*lake.write("rejects", rejects("a"), "u"), *lake.write("logs", one_row("logs"), "u")]
+    intent = Intent(1, run_row("old"), 1, tuple(sorted(adds)))
+    put_new(intents.intent_url(lake, 1), intent.encode())
+    (add,) = (add for add in adds if add.table == "rejects")
+    action = AddAction(add.path, add.size, {}, 1, True, add.stats)
+    lake.delta("rejects").create_write_transaction(
+        [action],
+        mode="append",
+        schema=TABLES["rejects"].schema,
+        commit_properties=CommitProperties(app_transactions=[Transaction("old", 1)]),
+    )
+    assert recover(lake) == ["old"]
+    assert (lake.read("rejects").num_rows, lake.read("logs").num_rows) == (1, 1)
+    assert is_committed(lake, "old")
+
+
+def test_transactions_do_not_pile_up(tmp_path: Path) -> None:
+    """One id with a rising version, whatever the number of runs."""
+    lake = Lake.create(str(tmp_path))
+    for number in range(3):
+        commit(lake, run_row(f"r{number}"), lake.write("rejects", rejects(str(number)), "u"))
+    for table in ("rejects", "runs"):
+        logs = sorted((tmp_path / "tables" / table / "_delta_log").glob("*.json"))
+        actions = [json.loads(line) for log in logs for line in log.read_text().splitlines()]
+        found = [action["txn"] for action in actions if "txn" in action]
+        assert [(txn["appId"], txn["version"]) for txn in found] == [
+            ("fleetmill", number) for number in (1, 2, 3)
+        ]
+
+
+def test_jobs_write_checkpoints(tmp_path: Path) -> None:
+    """What a reader replays does not grow with the number of runs."""
+    lake = Lake.create(str(tmp_path))
+    for number in range(12):
+        commit(lake, run_row(f"r{number}"), lake.write("rejects", rejects(str(number)), "u"))
+    for table in ("rejects", "runs"):
+        log = tmp_path / "tables" / table / "_delta_log"
+        last = json.loads((log / "_last_checkpoint").read_text())["version"]
+        assert lake.versions[table] - last < 10

@@ -1,0 +1,59 @@
+"""Evolution: brings the tables of a lake that an older fleetmill wrote up to date.
+
+Rows stay as they are: readers see null where a file lacks a column.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+from deltalake import Schema
+from deltalake.exceptions import CommitFailedError, TableNotFoundError
+
+from pipeline.lake.tables import FORMAT_KEY, PROPERTIES, Lake
+from schemas.errors import LakeError
+from schemas.tables import FORMAT, TABLES
+
+_ATTEMPTS = 20
+
+
+def upgrade(lake: Lake) -> None:
+    """Creates the tables and adds the columns that a lake lacks, then raises its format.
+
+    Idempotent, also when two processes do it at once: the format is raised last. The lake is
+    pinned to the same versions as before.
+
+    Raises:
+        LakeError: a table would not take the change.
+    """
+    for table in sorted(TABLES, key="runs".__eq__):
+        _upgrade_table(lake, table)
+    lake.refresh()
+
+
+def _upgrade_table(lake: Lake, table: str) -> None:
+    properties = dict(PROPERTIES)
+    if table == "runs":
+        properties[FORMAT_KEY] = str(FORMAT)
+    failure: Exception | None = None
+    for _ in range(_ATTEMPTS):
+        try:
+            delta = lake.delta(table)
+        except TableNotFoundError:
+            lake.create_table(table)
+            return
+        known = {field.name for field in delta.schema().fields}
+        added = [field for field in TABLES[table].schema if field.name not in known]
+        held = delta.metadata().configuration
+        try:
+            if added:
+                delta.alter.add_columns(Schema.from_arrow(pa.schema(added)).fields)
+            if any(held.get(key) != value for key, value in properties.items()):
+                lake.delta(table).alter.set_table_properties(properties, raise_if_not_exists=False)
+        except CommitFailedError as error:  # another process changed the table
+            failure = error
+        else:
+            return
+    raise LakeError(
+        f"table {table!r} of lake {lake.url} could not be brought to format {FORMAT}: {failure}; "
+        "run again"
+    ) from failure

@@ -1,0 +1,29 @@
+"""Finds runs: the table `runs` has a row for each, and years of them in many small files.
+
+Which file may hold a run is in the Delta log, so that no other file is read.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow.compute as pc
+
+from pipeline.lake.tables import Lake
+from transforms.parquet import read
+
+
+def find_run(lake: Lake, run_id: str) -> dict[str, Any] | None:
+    """Returns the row of a run, None if it is not committed at the lake's pinned versions."""
+    files = lake.extents("runs", "run_id")
+    # Files of lakes of format 1 have no statistics.
+    may_hold = pc.fill_null(
+        pc.and_(pc.less_equal(files["least"], run_id), pc.greater_equal(files["most"], run_id)),
+        True,
+    )
+    for path in files.filter(may_hold)["path"].to_pylist():
+        for row in read(f"{lake.table_url('runs')}/{path}").to_pylist():
+            if row["run_id"] == run_id:
+                found: dict[str, Any] = row
+                return found
+    return None

@@ -1,0 +1,157 @@
+"""What is left to do: which subjects of a stage are new, and how the others ended.
+
+Every job plans from here. A lake may have millions of subjects, so DuckDB joins them with the
+ledger, and only the new ones become Python objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import duckdb
+import pyarrow as pa
+
+from pipeline.lake.ledger import parted
+from pipeline.lake.tables import Lake
+from pipeline.queries.catalog import connect
+from schemas.errors import LakeError
+from schemas.records import Count
+
+_STANDING = """
+WITH done AS (
+    SELECT subject, outcome, stage_digest FROM ledger
+    WHERE stage = $stage AND ($digest = '' OR stage_digest = $digest)
+), wanted AS ({wanted})
+SELECT coalesce(outcome, 'new') AS standing,
+       count(*) AS number,
+       count(*) FILTER (done.stage_digest <> wanted.stage_digest) AS stale,
+       list(subject) FILTER (outcome IS NULL) AS new
+FROM wanted LEFT JOIN done USING (subject)
+GROUP BY standing
+"""
+"""By how they ended, the subjects that the query {wanted} gives."""
+
+_MINED = """
+WITH mined AS (
+    SELECT subject, stage_digest FROM ledger WHERE stage = 'mine'
+), numbered AS (
+    SELECT stage_digest, row_number() OVER (ORDER BY stage_digest) AS number
+    FROM (SELECT DISTINCT stage_digest FROM mined)
+), done AS (
+    SELECT subject, list(number ORDER BY number) AS numbers
+    FROM mined JOIN numbered USING (stage_digest) GROUP BY subject
+), swept AS (
+    SELECT subject, stage_digest AS sweep FROM ledger WHERE stage = 'sweep'
+), standing AS (
+    SELECT numbers, sweep, logs.* FROM logs
+    LEFT JOIN done ON done.subject = log_id LEFT JOIN swept ON swept.subject = log_id
+)
+"""
+_GROUPS = """
+SELECT numbers, sweep, count(*) AS logs, (
+    SELECT string_agg(stage_digest, '+') FROM numbered WHERE list_contains(numbers, number)
+) AS done FROM standing GROUP BY numbers, sweep
+"""
+
+_LOGS = """
+SELECT log_id, drive_id, duration_ns FROM standing
+WHERE numbers IS NOT DISTINCT FROM $numbers AND sweep IS NOT DISTINCT FROM $sweep
+ORDER BY drive_id, log_id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How the subjects of a stage stand.
+
+    `new` are those to do, sorted; `outcomes` counts the others by how they ended, and `stale`
+    those of them that are done under another digest than the one wanted.
+    """
+
+    new: tuple[str, ...]
+    outcomes: Mapping[str, int]
+    stale: int
+
+    def known(self, stage: str, of: str) -> Count:
+        """Counts what need not be done: rejects stay rejected, and all others are filtered."""
+        rejected = self.outcomes.get("rejected", 0)
+        filtered = sum(self.outcomes.values()) - rejected
+        return Count(stage, of, filtered=filtered, rejected=rejected)
+
+    @property
+    def total(self) -> int:
+        """The number of subjects."""
+        return len(self.new) + sum(self.outcomes.values())
+
+
+def standing(lake: Lake, stage: str, wanted: str | pa.Table, stage_digest: str = "") -> Standing:
+    """Compares the subjects of a stage with the ledger.
+
+    Args:
+        lake: the lake.
+        stage: the stage.
+        wanted: each subject once, with the `stage_digest` wanted: a table with these two
+            columns, or a SELECT over the lake's tables.
+        stage_digest: counts a subject as done under this digest only; "" under any.
+    """
+    with _connect(lake, ["ledger", "logs", "events", "samples"]) as con:
+        if isinstance(wanted, pa.Table):
+            con.register("given", wanted)
+            wanted = "FROM given"
+        parameters = {"stage": stage, "digest": stage_digest}
+        rows = con.execute(_STANDING.format(wanted=wanted), parameters).fetchall()
+    found = {ended: (number, stale, new) for ended, number, stale, new in rows}
+    _, _, new = found.pop("new", (0, 0, []))
+    return Standing(
+        new=tuple(sorted(new)),
+        outcomes={ended: number for ended, (number, _, _) in found.items()},
+        stale=sum(stale for _, stale, _ in found.values()),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class MinedLogs:
+    """Logs that stand alike: mined under the same digests, and swept under the same one.
+
+    `logs` is their number, `rows` reads log_id, drive_id and duration_ns of each, by drive.
+    """
+
+    done: frozenset[str]
+    sweep: str | None
+    logs: int
+    rows: Callable[[], list[tuple[str, str, int]]]
+
+
+@contextmanager
+def mined_logs(lake: Lake) -> Iterator[list[MinedLogs]]:
+    """Groups the logs of the lake by what they are mined with, while the block runs."""
+    with _connect(lake, ["ledger", "logs"]) as con:
+
+        def rows(numbers: list[int] | None, sweep: str | None) -> list[tuple[str, str, int]]:
+            parameters = {"numbers": numbers, "sweep": sweep}
+            return con.execute(_MINED + _LOGS, parameters).fetchall()
+
+        yield [
+            MinedLogs(
+                frozenset() if done is None else frozenset(parted(done)),
+                sweep,
+                logs,
+                partial(rows, numbers, sweep),
+            )
+            for numbers, sweep, logs, done in con.execute(_MINED + _GROUPS).fetchall()
+        ]
+
+
+@contextmanager
+def _connect(lake: Lake, tables: Sequence[str]) -> Iterator[duckdb.DuckDBPyConnection]:
+    with closing(connect(lake, tables, corpora=False)) as con:
+        try:
+            yield con
+        except duckdb.Error as error:
+            raise LakeError(
+                f"lake {lake.url} cannot be planned on: {' '.join(str(error).split())}; "
+                "`fleetmill verify` lists what is damaged"
+            ) from error
