@@ -36,8 +36,13 @@ def vacuum(lake: Lake, hours: float = GRACE_HOURS) -> list[str]:
     packs = pc.unique(lake.read("samples", ["pack_uri"])["pack_uri"]).to_pylist()
     if not any(table == "samples" for table, _ in queued):
         unused += _unused(lake, "packs", ".tar", {uri.rpartition("/")[2] for uri in packs})
-    for folder in names(f"{lake.url}/work"):
-        unused += _unused(lake, f"work/{folder}", "", set())
+    for run in names(f"{lake.url}/work"):
+        folder = f"{lake.url}/work/{run}"
+        for name in names(folder):
+            if "." in name:
+                unused.append(f"{folder}/{name}")
+            else:  # the folder of a page of its journal
+                unused += [f"{folder}/{name}/{result}" for result in names(f"{folder}/{name}")]
     unused += _unused(lake, "commits", TEMPORARY, set())
     return sorted(url.removeprefix(f"{lake.url}/") for url in unused if _expire(url, deadline))
 
