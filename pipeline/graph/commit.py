@@ -6,7 +6,7 @@ tasks with what other runs committed since it was planned, and drops the tasks t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from pipeline.graph.journal import Journal
@@ -40,32 +40,35 @@ class Commit:
     once: bool = False
     rejects: tuple[Reject, ...] = ()
 
-    def __call__(self, results: Sequence[TaskResult]) -> bool:
+    def __call__(self, results: Iterable[TaskResult]) -> bool:
         """Commits the files of the tasks that were not overtaken; tells whether this call did."""
 
         def revise(lake: Lake) -> tuple[RunRow, Sequence[AddFile], Sequence[Remove]]:
-            kept, dropped = self._split(lake, results)
-            adds = [*self._new_rejects(lake), *(add for r in kept for add in r.adds)]
-            counts = [*self.run.counts, *(c for r in kept for c in r.counts)]
-            counts += [Count(c.stage, c.of, filtered=c.total) for r in dropped for c in r.counts]
-            Journal(self.lake.url, self.run.run_id).drop(dropped)
-            if not (results or adds):  # nothing was done, so there is no run
+            overtaken = self._overtaken(lake, results)
+            Journal(self.lake.url, self.run.run_id).drop(overtaken)
+            adds = self._new_rejects(lake)
+            counts = list(self.run.counts)
+            done = False
+            for result in results:
+                done = True
+                if result.key in overtaken:
+                    own = [Count(c.stage, c.of, filtered=c.total) for c in result.counts]
+                else:
+                    own = list(result.counts)
+                    adds += result.adds
+                counts = add_counts([*counts, *own])
+            if not (done or adds):  # nothing was done, so there is no run
                 return replace(self.run, counts=()), [], []
-            return replace(self.run, counts=tuple(add_counts(counts))), adds, []
+            return replace(self.run, counts=tuple(counts)), adds, []
 
         return commit(Lake(self.lake.url), self.run, revise=revise)
 
-    def _split(
-        self, lake: Lake, results: Sequence[TaskResult]
-    ) -> tuple[list[TaskResult], list[TaskResult]]:
-        """Separates the tasks to commit from those that another run overtook."""
+    def _overtaken(self, lake: Lake, results: Iterable[TaskResult]) -> set[str]:
+        """Returns the keys of the tasks that another run overtook."""
         landed = landed_since(lake, self.lake, self.stage) if self.stage else set()
-        if not landed:
-            return list(results), []
         taken = {self._key(*subject) for subject in landed}
-        kept: list[TaskResult] = []
-        dropped: list[TaskResult] = []
-        for result in results:
+        overtaken = set()
+        for result in results if taken else ():
             paths = [add.path for add in result.adds if add.table == "ledger"]
             files = [read(f"{lake.table_url('ledger')}/{path}") for path in paths]
             rows = [row for file in files for row in file.to_pylist()]
@@ -75,8 +78,9 @@ class Commit:
                 if row["stage"] == self.stage
                 for part in parted(row["stage_digest"])
             }
-            (dropped if own & taken else kept).append(result)
-        return kept, dropped
+            if own & taken:
+                overtaken.add(result.key)
+        return overtaken
 
     def _key(self, subject: str, stage_digest: str) -> tuple[str, str]:
         return (subject, "" if self.once else stage_digest)

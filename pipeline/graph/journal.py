@@ -1,21 +1,26 @@
 """The journal of a run: its tasks and their results, as files in the lake.
 
-    work/<run>/000000.todo   a page of tasks, one line of JSON each
-    work/<run>/<task>.next   a page of the follow-up tasks of one task
-    work/<run>/<task>.begun  the number of attempts at a task
-    work/<run>/<task>.done   the result of a task; written once all its files are complete
-    work/<run>/dropped.json  the keys of the tasks that another run overtook
+    work/<run>/<page>.todo         a page of tasks, a line each: the key and the task as JSON
+    work/<run>/<page>/<task>.done  the result of a task; written once all its files are complete
+    work/<run>/<page>/<task>.next  the follow-up tasks of a task, stored like a page
+    work/<run>/<page>.results      the results of a page and of all that follows from it
+    work/<run>/dropped.json        the keys of the tasks that another run overtook
 
 Edges of the graph carry the place of a task in the journal, never the task itself, which may be
 large. A task that is done is not run again, neither by a second attempt nor by the next run of
-the same command. The progress of a run is the number of `.done` files. The journal is deleted
-when its run is over.
+the same command. The journal is deleted when its run is over.
+
+A task costs three requests to the store beyond the files that it writes: its place is read, its
+result is written, and its result is read again when its page is rolled up. The rest is some
+requests for each page: which of its tasks are done is seen in one listing of its folder, and the
+last step reads what the page came to from one file.
 """
 
 from __future__ import annotations
 
+import gzip
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any, TypeVar
@@ -27,19 +32,20 @@ from pipeline.lake.intents import is_committed
 from pipeline.lake.tables import Lake
 from schemas.errors import LakeError
 from schemas.ids import canonical
-from transforms.storage import filesystem, get, names, put
+from transforms.storage import filesystem, get, names, put, put_new
 
 PAGE_TASKS = 200
 """Tasks on a page; one worker lists a page."""
 
-TODO, NEXT, BEGUN, DONE = ".todo", ".next", ".begun", ".done"
+TODO, NEXT, DONE, RESULTS = ".todo", ".next", ".done", ".results"
 DROPPED = "dropped.json"
 
 READERS = 16
-"""Results that are read at a time; an object store takes tens of milliseconds for each."""
+"""Files that are read at a time; an object store takes tens of milliseconds for each."""
 
-Place = tuple[str, int, int]
-"""The place of a task: its page, and the bytes [start, end) of it."""
+Place = tuple[str, int, int, bool]
+"""The place of a task: its page, the bytes [start, end) of it, and whether an attempt before may
+have done the task, so that its result is looked for."""
 
 T = TypeVar("T")
 
@@ -54,6 +60,10 @@ def journals_url(lake_url: str) -> str:
 class Journal:
     """The journal of one run. Small and picklable; making one does no I/O.
 
+    A page is named by its number, `000012`; the follow-up tasks of one of its tasks are the
+    page `000012/<task>`. Results are kept by the numbered page, so no listing grows with the
+    run, and pages of a few follow-up tasks are not rolled up one by one.
+
     Args:
         lake_url: the lake.
         run_id: the run; a run with the same id continues where that one stopped.
@@ -65,49 +75,67 @@ class Journal:
         self.folder = f"{journals_url(lake_url)}/{run_id}"
 
     def plan(self, tasks: Sequence[Task]) -> list[str]:
-        """Writes the pages of the tasks and returns their names. Equal keys are one task."""
-        distinct = list({task.key: task for task in tasks}.values())
+        """Writes the pages of the tasks and returns their names. Equal keys are one task.
+
+        Tasks are sorted by key, so that a run that is started again finds each on its page.
+        """
+        distinct = sorted({task.key: task for task in tasks}.values(), key=lambda task: task.key)
         pages = []
         for first in range(0, len(distinct), PAGE_TASKS):
-            pages.append(f"{first // PAGE_TASKS:06d}{TODO}")
+            pages.append(f"{first // PAGE_TASKS:06d}")
             self._write_page(pages[-1], distinct[first : first + PAGE_TASKS])
         return pages
 
-    def follow(self, key: str, tasks: Sequence[Task]) -> str:
-        """Writes the follow-up tasks of a task and returns the name of their page, "" for none."""
+    def follow(self, page: str, key: str, tasks: Sequence[Task]) -> list[Place]:
+        """Writes the follow-up tasks of a task on a page, and returns their places."""
         if not tasks:
-            return ""
-        self._write_page(key + NEXT, list({task.key: task for task in tasks}.values()))
-        return key + NEXT
+            return []
+        following = f"{root_page(page)}/{key}"
+        content = self._write_page(following, list({task.key: task for task in tasks}.values()))
+        return [(following, start, end, False) for _, start, end in _lines(content)]
 
-    def places(self, page: str) -> Iterator[Place]:
-        """Yields the places of the tasks of a page."""
-        start = 0
-        for line in self._read(page).splitlines(keepends=True):
-            yield page, start, start + len(line)
-            start += len(line)
+    def listed(self, page: str) -> list[Place]:
+        """Reads the places of the tasks of a numbered page, and which of them are done."""
+        content = self._read(_file(page))
+        done = set(self._results(page))
+        return [(page, start, end, key + DONE in done) for key, start, end in _lines(content)]
+
+    def following(self, result: TaskResult) -> list[Place]:
+        """Reads the places of the tasks that follow from one that an attempt before has done."""
+        if not result.next:
+            return []
+        content = self._read(_file(result.next))
+        return [(result.next, start, end, True) for _, start, end in _lines(content)]
 
     def task(self, place: Place, kind: type[T]) -> T:
         """Reads a task and validates it as `kind`."""
-        return TypeAdapter(kind).validate_json(self._read(*place))
+        page, start, end, _ = place
+        _, _, fields = self._read(_file(page), start, end).partition(b"\t")
+        return TypeAdapter(kind).validate_json(fields)
 
-    def begin(self, key: str) -> int:
-        """Records that an attempt at a task begins; returns the number of earlier attempts."""
+    def record(self, page: str, result: TaskResult) -> bool:
+        """Records the result of a task on a page, which makes it done.
+
+        Returns:
+            Whether another attempt had recorded one already; the newer one replaces it, for
+            the files of the older one may be gone.
+        """
+        url = f"{self.folder}/{_done(page, result.key)}"
+        content = canonical(asdict(result))
+        if put_new(url, content):
+            return False
+        put(url, content)
+        return True
+
+    def result(self, page: str, key: str) -> TaskResult | None:
+        """Reads the result of a task; None if it is not done, or one of its files is missing.
+
+        Vacuum deletes files that a run left for a day, and a lake may be restored from a copy.
+        So each file is looked up, but only those of tasks that an attempt before has done:
+        files that are written now are younger than what vacuum takes.
+        """
         try:
-            before = int(self._read(key + BEGUN))
-        except FileNotFoundError:
-            before = 0
-        put(f"{self.folder}/{key}{BEGUN}", str(before + 1).encode())
-        return before
-
-    def record(self, result: TaskResult) -> None:
-        """Records the result of a task, which makes it done."""
-        put(f"{self.folder}/{result.key}{DONE}", canonical(asdict(result)))
-
-    def result(self, key: str) -> TaskResult | None:
-        """Reads the result of a task; None if it is not done, or one of its files is missing."""
-        try:
-            result = _RESULT.validate_json(self._read(key + DONE))
+            result = _RESULT.validate_json(self._read(_done(page, key)))
         except FileNotFoundError:
             return None
         fs, root = filesystem(self._lake_url)
@@ -117,10 +145,42 @@ class Journal:
             return None
         return result if complete else None
 
-    def drop(self, results: Sequence[TaskResult]) -> None:
+    def roll_up(self, page: str, expected: int) -> None:
+        """Writes the results of a numbered page, and of all that follows from it, to one file.
+
+        Raises:
+            LakeError: their number is not the expected one.
+        """
+        found = self._results(page)
+        if len(found) != expected:
+            raise LakeError(
+                f"{self.folder}/{page} holds {len(found)} results, not {expected}; was it deleted "
+                "meanwhile, or do two tasks share a key? Run the same command again"
+            )
+        with ThreadPoolExecutor(READERS) as pool:
+            lines = pool.map(self._read, (f"{page}/{name}" for name in found))
+            content = gzip.compress(b"\n".join(lines), mtime=0)
+        put(f"{self.folder}/{page}{RESULTS}", content)
+
+    def results(self, expected: int) -> Results:
+        """Reads the results of all tasks, once each numbered page is rolled up.
+
+        Raises:
+            LakeError: the number of rolled-up pages is not the expected one.
+        """
+        found = [name for name in names(self.folder) if name.endswith(RESULTS)]
+        if len(found) != expected:
+            raise LakeError(
+                f"{self.folder} holds the results of {len(found)} pages, not {expected}; was it "
+                "deleted meanwhile? Run the same command again"
+            )
+        with ThreadPoolExecutor(READERS) as pool:
+            return Results(list(pool.map(self._read, found)))
+
+    def drop(self, keys: Collection[str]) -> None:
         """Records the tasks that the commit leaves out, because another run overtook them."""
-        if results:
-            put(f"{self.folder}/{DROPPED}", canonical([result.key for result in results]))
+        if keys:
+            put(f"{self.folder}/{DROPPED}", canonical(sorted(keys)))
 
     def dropped(self) -> int:
         """Counts the tasks that the commit left out."""
@@ -133,31 +193,71 @@ class Journal:
         """Tells whether the run is committed, by this process or another."""
         return is_committed(Lake(self._lake_url), self.run_id)
 
-    def done(self) -> int:
-        """Counts the tasks that are done."""
-        return sum(name.endswith(DONE) for name in names(self.folder))
+    def pages(self) -> list[str]:
+        """Lists the numbered pages."""
+        found = names(self.folder)
+        return [name.removesuffix(TODO) for name in found if name.endswith(TODO)]
 
-    def results(self, expected: int) -> list[TaskResult]:
-        """Reads the results of all tasks, in the order of their keys.
+    def done(self, page: str) -> int:
+        """Counts the tasks of a numbered page, and of all that follows from it, that are done."""
+        return len(self._results(page))
 
-        Raises:
-            LakeError: their number is not the expected one.
-        """
-        found = [name for name in names(self.folder) if name.endswith(DONE)]
-        if len(found) != expected:
-            raise LakeError(
-                f"{self.folder} holds {len(found)} results, not {expected}; was it deleted "
-                "meanwhile, or do two tasks share a key? Run the same command again"
-            )
-        with ThreadPoolExecutor(READERS) as pool:
-            return [_RESULT.validate_json(text) for text in pool.map(self._read, found)]
+    def _results(self, page: str) -> list[str]:
+        return [name for name in names(f"{self.folder}/{page}") if name.endswith(DONE)]
 
-    def _write_page(self, page: str, tasks: Sequence[Task]) -> None:
-        lines = [canonical(_fields(task)) + b"\n" for task in tasks]
-        put(f"{self.folder}/{page}", b"".join(lines))
+    def _write_page(self, page: str, tasks: Sequence[Task]) -> bytes:
+        lines = [b"%s\t%s\n" % (task.key.encode(), canonical(_fields(task))) for task in tasks]
+        content = b"".join(lines)
+        put(f"{self.folder}/{_file(page)}", content)
+        return content
 
     def _read(self, name: str, start: int | None = None, end: int | None = None) -> bytes:
         return get(f"{self.folder}/{name}", start, end)
+
+
+class Results(Iterable[TaskResult]):
+    """The results of a run, in the order of their pages and keys.
+
+    Held compressed, at some hundred bytes a task, and decoded page by page each time that they
+    are iterated over: a result is some kilobytes as Python objects.
+
+    Args:
+        pages: the rolled-up pages.
+    """
+
+    def __init__(self, pages: Sequence[bytes]) -> None:
+        self._pages = pages
+
+    def __iter__(self) -> Iterator[TaskResult]:
+        """Yields the result of each task."""
+        for page in self._pages:
+            for line in gzip.decompress(page).splitlines():
+                yield _RESULT.validate_json(line)
+
+
+def root_page(page: str) -> str:
+    """Returns the numbered page that a page of follow-up tasks belongs to.
+
+    >>> root_page("000012/4c0f"), root_page("000012")
+    ('000012', '000012')
+    """
+    return page.partition("/")[0]
+
+
+def _file(page: str) -> str:
+    return page + (NEXT if "/" in page else TODO)
+
+
+def _done(page: str, key: str) -> str:
+    return f"{root_page(page)}/{key}{DONE}"
+
+
+def _lines(content: bytes) -> Iterator[tuple[str, int, int]]:
+    """Yields the key and the place of each task of a page."""
+    start = 0
+    for line in content.splitlines(keepends=True):
+        yield line.partition(b"\t")[0].decode(), start, start + len(line)
+        start += len(line)
 
 
 def _fields(task: Any) -> dict[str, Any]:

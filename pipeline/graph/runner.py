@@ -1,4 +1,4 @@
-"""Runs a Beam pipeline to its end: local options, progress, metrics, and workers' errors."""
+"""Runs a Beam pipeline to its end: local options, metrics, and workers' errors."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from apache_beam.metrics.metric import MetricsFilter
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineResult, PipelineState
 from apache_beam.runners.worker import sdk_worker
-from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.graph.journal import Journal
+from pipeline.graph.progress import watching
 from schemas.errors import FleetError
-from transforms.storage import filesystem
 
 LOCAL_OPTIONS = (
     "--runner=FnApiRunner",
@@ -30,9 +29,6 @@ Metrics = dict[str, int | dict[str, float]]
 """By name: the value of a counter, or sum, count, min and max of a distribution."""
 
 _running_here = threading.Event()
-
-_LOCAL_POLL_S = 0.25
-_REMOTE_POLL_S = 5.0
 
 _RAISED = re.compile(r"^(?:\w+\.)*(\w+): (.*) \[while running '", re.M)
 
@@ -68,7 +64,7 @@ def run_to_end(
             class, if the runner passes on its text.
     """
     _running_here.set()
-    with _watching(journal, on_progress), _as_quiet_as_its_log():
+    with watching(journal, on_progress), _as_quiet_as_its_log():
         try:
             result = root.run()
             state = _wait(result)
@@ -128,29 +124,6 @@ def _wait(result: PipelineResult) -> str | None:
         result.cancel()
         raise
     return state
-
-
-@contextmanager
-def _watching(journal: Journal, on_progress: Callable[[int], None]) -> Iterator[None]:
-    """Reports progress from the journal: workers may be on any machine."""
-    fs, _ = filesystem(journal.folder)
-    seconds = _LOCAL_POLL_S if isinstance(fs, LocalFileSystem) else _REMOTE_POLL_S
-    over = threading.Event()
-
-    def watch() -> None:
-        reported = 0
-        while not over.wait(seconds):
-            done = journal.done()
-            if done > reported:
-                on_progress(reported := done)
-
-    watcher = threading.Thread(target=watch, name="progress", daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        over.set()
-        watcher.join()
 
 
 def _error_of_worker(text: str) -> FleetError | None:

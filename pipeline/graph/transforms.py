@@ -6,12 +6,12 @@
 
 `more` holds the tasks that follow from `tasks` (`Output.next`): another `RunStage` runs them,
 on as many workers as there are. What goes from step to step is the name of a page of the
-journal, a place on it, the key of a task and at last their number: a few bytes each.
+journal, a place on it, and at last their numbers: a few bytes each.
 docs/architecture.md has a complete pipeline.
 
 Metrics are in a namespace that is the stage's name, or the `name` that `ListTasks` and
 `CommitRun` are given. Counters: `tasks`, `tasks_resumed` (done by an attempt before),
-`tasks_repeated` (begun by one before, and done again), and by what is counted
+`tasks_repeated` (done by another attempt too), and by what is counted
 `<of>_{kept,filtered,rejected,repeated}`. Distributions, one value a task: `task_bytes`,
 `task_ms`, and `<step>_ms` for every step of transforms.timing that it went through; the steps
 of a task add up to its `task_ms`.
@@ -22,7 +22,7 @@ from __future__ import annotations
 import copyreg
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -31,15 +31,16 @@ from apache_beam.pvalue import PBegin, PCollection, TaggedOutput
 from apache_beam.transforms.combiners import Count
 from apache_beam.typehints.native_type_compatibility import convert_to_beam_type
 
-from pipeline.graph.journal import Journal, Place
+from pipeline.graph.journal import Journal, Place, root_page
 from pipeline.graph.stage import Stage, Task, TaskResult, write_output
 from pipeline.lake.tables import Lake
 from schemas.errors import LakeError
 from transforms.timing import recording
 
-Finish = Callable[[Sequence[TaskResult]], bool]
+Finish = Callable[[Iterable[TaskResult]], bool]
 """The last step: makes what the tasks wrote visible, and tells whether this call did. It may run
-again after a crash, and gets the results in the order of their keys."""
+again after a crash. It gets the results in the order of their pages and keys, and may iterate over
+them more than once; they are decoded page by page, so it should not hold all of them."""
 
 _DONE, _MORE = "done", "more"
 
@@ -77,7 +78,7 @@ class RunStage(beam.PTransform[PCollection[Place], Any]):
     """Runs a stage on tasks: `PCollection[Place]` to two collections, `(done, more)`.
 
     Tasks are spread over the workers first. A task that an earlier attempt has done is not run
-    again. `done` holds the keys of the tasks, `more` the places of those that follow from them.
+    again. `done` holds the page of each task, `more` the places of those that follow from them.
     The stage's resource hints hold for the step that runs it.
 
     Args:
@@ -127,13 +128,16 @@ class CommitRun(beam.PTransform[PCollection[str], PCollection[str]]):
 
     def __init__(self, finish: Finish, journal: Journal, name: str = "run") -> None:
         super().__init__()
+        self._roll_up = _RollUp(journal)
         self._commit = _Commit(name, finish, journal)
 
     def expand(self, done: PCollection[str]) -> PCollection[str]:
-        """Counts the tasks, and commits on one worker."""
+        """Counts the tasks of each page, rolls up each on one worker, and commits on one."""
         committed: PCollection[str] = (
             done
-            | "count" >> Count.Globally().without_defaults()
+            | "count" >> Count.PerElement()
+            | "roll up" >> beam.ParDo(self._roll_up).with_output_types(str)
+            | "pages" >> Count.Globally().without_defaults()
             | "commit" >> beam.ParDo(self._commit).with_output_types(str)
         )
         return committed
@@ -147,14 +151,14 @@ class _ListPage(beam.DoFn):
     def process(self, page: str) -> Iterator[Place]:
         start = time.monotonic()
         try:
-            places = list(self._journal.places(page))
+            places = self._journal.listed(page)
         except FileNotFoundError:
             if not self._journal.is_over():
                 raise
             return
         Metrics.counter(self._name, "tasks_listed").inc(len(places))
         Metrics.distribution(self._name, "list_ms").update(_ms_since(start))
-        Metrics.distribution(self._name, "list_bytes").update(sum(e - s for _, s, e in places))
+        Metrics.distribution(self._name, "list_bytes").update(sum(e - s for _, s, e, _ in places))
         yield from places
 
 
@@ -166,12 +170,16 @@ class _RunTask(beam.DoFn):
 
     def setup(self) -> None:
         self._stage.open()
+        self._behind = False
 
     def process(self, place: Place) -> Iterator[Any]:
+        page, _, _, look = place
         with recording() as times:
             try:
                 task: Task = self._journal.task(place, self._stage.task)
-                result = self._journal.result(task.key)
+                seek = look or self._behind
+                result = self._journal.result(page, task.key) if seek else None
+                following = self._journal.following(result) if result else []
             except FileNotFoundError:
                 # The same run in another process may have committed, and deleted the journal.
                 if not self._journal.is_over():
@@ -179,28 +187,31 @@ class _RunTask(beam.DoFn):
                 return
             resumed, repeated = result is not None, False
             if result is None:
-                repeated = self._journal.begin(task.key) > 0
-                result = self._run(task)
+                result, following, repeated = self._run(page, task)
             by_step = times.milliseconds()
+        if not look:
+            # A runner may give this worker again what a worker that died had done since the page
+            # was listed. The first such task shows it; from then on results are looked for.
+            self._behind = resumed or repeated
         if not resumed:
             for name, ms in by_step.items():
                 self._distribution(f"{name}_ms").update(ms)
             self._distribution("task_ms").update(sum(by_step.values()))
         self._count(result, resumed=resumed, repeated=repeated)
-        if result.next:
-            for following in self._journal.places(result.next):
-                yield TaggedOutput(_MORE, following)
-        yield result.key
+        for place_after in following:
+            yield TaggedOutput(_MORE, place_after)
+        yield root_page(page)
 
-    def _run(self, task: Task) -> TaskResult:
+    def _run(self, page: str, task: Task) -> tuple[TaskResult, list[Place], bool]:
+        """Runs a task; returns its result, what follows, and whether it was recorded before."""
         journal, key = self._journal, task.key
         output = self._stage.process(task)
-        following = journal.follow(key, output.next)
+        following = journal.follow(page, key, output.next)
+        next_page = following[0][0] if following else ""
         result = write_output(
-            self._lake, journal.run_id, self._stage.name, key, output, next_page=following
+            self._lake, journal.run_id, self._stage.name, key, output, next_page=next_page
         )
-        journal.record(result)
-        return result
+        return result, following, journal.record(page, result)
 
     def _count(self, result: TaskResult, *, resumed: bool, repeated: bool) -> None:
         self._counter("tasks").inc()
@@ -220,6 +231,22 @@ class _RunTask(beam.DoFn):
         return Metrics.distribution(self._stage.name, name)
 
 
+class _RollUp(beam.DoFn):
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def process(self, counted: tuple[str, int]) -> Iterator[str]:
+        page, count = counted
+        try:
+            self._journal.roll_up(page, count)
+        except (LakeError, FileNotFoundError):
+            # The same run in another process may have committed, and deleted the journal.
+            if not self._journal.is_over():
+                raise
+            return
+        yield page
+
+
 class _Commit(beam.DoFn):
     def __init__(self, name: str, finish: Finish, journal: Journal) -> None:
         self._name = name
@@ -230,17 +257,34 @@ class _Commit(beam.DoFn):
         start = time.monotonic()
         try:
             results = self._journal.results(count)
+            files, size = _measured(results)
+            committed = self._finish(results)
         except (LakeError, FileNotFoundError):
             # The same run in another process may have committed, and deleted the journal.
             if not self._journal.is_over():
                 raise
             return
-        Metrics.counter(self._name, "commits").inc(int(self._finish(results)))
-        sizes = [size for result in results for _, size in result.files()]
-        Metrics.counter(self._name, "files").inc(len(sizes))
+        Metrics.counter(self._name, "commits").inc(int(committed))
+        Metrics.counter(self._name, "files").inc(files)
         Metrics.distribution(self._name, "commit_ms").update(_ms_since(start))
-        Metrics.distribution(self._name, "commit_bytes").update(sum(sizes))
+        Metrics.distribution(self._name, "commit_bytes").update(size)
         yield self._journal.run_id
+
+
+def _measured(results: Iterable[TaskResult]) -> tuple[int, int]:
+    """Counts the files of the tasks, and their bytes; checks that the tasks are distinct."""
+    files = size = 0
+    keys: set[str] = set()
+    for result in results:
+        if result.key in keys:
+            raise LakeError(
+                f"two tasks share the key {result.key}; a follow-up task needs a key that no "
+                "other task of its run has"
+            )
+        keys.add(result.key)
+        for _, bytes_ in result.files():
+            files, size = files + 1, size + bytes_
+    return files, size
 
 
 def _ms_since(start: float) -> int:

@@ -6,7 +6,7 @@ and plans, workers assemble shards, and the last step writes the tables and, las
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -121,17 +121,17 @@ class Publish:
     run: RunRow
     snapshot: str
 
-    def __call__(self, results: Sequence[TaskResult]) -> bool:
+    def __call__(self, results: Iterable[TaskResult]) -> bool:
         """Publishes the assembled shards; without any, only makes the snapshot the latest one."""
-        if not results:
-            make_latest(self.lake.url, self.config.name, self.snapshot)
-            return False
         shards = {
             result.detail["shard"]: ShardDigest(
                 result.detail["bytes"], result.detail["sha256"], result.detail["samples"]
             )
             for result in results
         }
+        if not shards:
+            make_latest(self.lake.url, self.config.name, self.snapshot)
+            return False
         # Selected again, on the same versions: a table of samples is too large to be pickled.
         publish_selection(self.lake, self.config, select(self.lake, self.config), shards)
         return commit(self.lake, self.run)

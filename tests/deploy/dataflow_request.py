@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -21,12 +21,12 @@ from pipeline.stages.mine import MineStage
 from transforms.triggers import load_triggers
 
 LAKE = "gs://example-fleet/lake"
-PAGES = ("000000.todo",)
+PAGES = ("000000",)
 
 
-def finish(results: Sequence[TaskResult]) -> bool:
+def finish(results: Iterable[TaskResult]) -> bool:
     """Takes the place of a job's last step."""
-    return bool(results)
+    return any(results)
 
 
 def build_job(root: beam.Pipeline, pages: Sequence[str] = PAGES) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -67,7 +67,7 @@ class Remember:
     path: str
     seen: list[TaskResult] = field(default_factory=list)
 
-    def __call__(self, results: Sequence[TaskResult]) -> bool:
+    def __call__(self, results: Iterable[TaskResult]) -> bool:
         """Writes the results."""
         return bool(Path(self.path).write_text(repr(list(results))))
 

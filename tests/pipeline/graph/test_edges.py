@@ -19,7 +19,7 @@ from pipeline.graph.execute import build
 from synth import WRITERS
 from tests.conftest import Fleetmill, Tell
 
-LIMIT_BYTES = 1_000_000
+LIMIT_BYTES = 100
 JOBS = {"ingest", "sweep", "mine", "label", "repack", "corpus"}
 
 _lock = threading.Lock()
@@ -55,7 +55,8 @@ class Edges(PipelineVisitor):
         """Collects the outputs of a step."""
         label = transform_node.full_label
         for tag, collection in transform_node.outputs.items():
-            if isinstance(collection, PCollection) and "/CombinePerKey/" not in label:
+            within_combine = "/CombinePerKey" in label.rpartition("/")[0]
+            if isinstance(collection, PCollection) and not within_combine:
                 self.found[f"{label}, {tag}" if tag else label] = collection
 
 

@@ -41,35 +41,56 @@ def result(key: str, **changes: object) -> TaskResult:
 
 
 def test_tasks_are_read_back_from_their_places(journal: Journal) -> None:
+    """In the order of their keys, whatever order they were planned in."""
     tasks = [Number(value) for value in range(2 * PAGE_TASKS + 1)]
     pages = journal.plan([*tasks, tasks[0]])
-    assert len(pages) == 3
-    places = [place for page in pages for place in journal.places(page)]
+    assert pages == ["000000", "000001", "000002"] == journal.pages()
+    places = [place for page in pages for place in journal.listed(page)]
+    tasks.sort(key=lambda task: task.key)
     assert [journal.task(place, Number) for place in places] == tasks
+    assert journal.plan(list(reversed(tasks))) == pages
+    assert [place for page in pages for place in journal.listed(page)] == places
 
 
 def test_fields_of_any_kind_are_read_back(journal: Journal) -> None:
     (page,) = journal.plan([RICH])
-    (place,) = journal.places(page)
+    (place,) = journal.listed(page)
     assert journal.task(place, Rich) == RICH
 
 
 def test_a_task_of_another_type_is_an_error(journal: Journal) -> None:
     (page,) = journal.plan([RICH])
-    (place,) = journal.places(page)
+    (place,) = journal.listed(page)
     with pytest.raises(ValidationError):
         journal.task(place, Number)
 
 
 def test_follow_up_tasks_have_a_page_of_their_own(journal: Journal) -> None:
-    assert journal.follow("parent", []) == ""
-    page = journal.follow("parent", [Number(1), Number(2), Number(1)])
-    assert [journal.task(p, Number) for p in journal.places(page)] == [Number(1), Number(2)]
+    """They may be done already, if the task that they follow from is."""
+    assert journal.follow("000000", "parent", []) == []
+    assert journal.following(result("parent")) == []
+    places = journal.follow("000000", "parent", [Number(1), Number(2), Number(1)])
+    assert [journal.task(place, Number) for place in places] == [Number(1), Number(2)]
+    again = journal.following(result("parent", next="000000/parent"))
+    assert again == [(page, start, end, True) for page, start, end, _ in places]
+    (deeper,) = journal.follow("000000/parent", "child", [Number(3)])
+    assert deeper[0] == "000000/child"
+    assert journal.task(deeper, Number) == Number(3)
 
 
-def test_attempts_are_counted(journal: Journal) -> None:
-    assert [journal.begin("a") for _ in range(3)] == [0, 1, 2]
-    assert journal.begin("b") == 0
+def test_a_listing_tells_which_tasks_are_done(journal: Journal) -> None:
+    journal.plan([Number(value) for value in range(5)])
+    journal.record("000000", result(Number(3).key))
+    done = [journal.task(place, Number) for place in journal.listed("000000") if place[3]]
+    assert done == [Number(3)]
+
+
+def test_the_record_of_another_attempt_is_seen_and_replaced(journal: Journal) -> None:
+    assert not journal.record("000000", result("a", detail={"n": 1}))
+    assert journal.record("000000", result("a", detail={"n": 2}))
+    assert not journal.record("000000/parent", result("b"))
+    assert journal.result("000000", "a") == result("a", detail={"n": 2})
+    assert journal.result("000000", "b") == journal.result("000000/parent", "b") == result("b")
 
 
 def test_a_task_is_done_only_while_all_its_files_exist(journal: Journal, tmp_path: Path) -> None:
@@ -79,21 +100,34 @@ def test_a_task_is_done_only_while_all_its_files_exist(journal: Journal, tmp_pat
     table.write_bytes(b"1234")
     pack.write_bytes(b"12")
     done = result("a", adds=(AddFile("logs", "a.parquet", 4, 1, "{}"),), blobs={"packs/p.tar": 2})
-    assert journal.result("a") is None
-    journal.record(done)
-    assert journal.result("a") == done
+    assert journal.result("000000", "a") is None
+    journal.record("000000", done)
+    assert journal.result("000000", "a") == done
     pack.write_bytes(b"123")
-    assert journal.result("a") is None, "another size"
+    assert journal.result("000000", "a") is None, "another size"
     pack.write_bytes(b"12")
     table.unlink()
-    assert journal.result("a") is None
+    assert journal.result("000000", "a") is None
 
 
 def test_results_come_in_the_order_of_their_keys(journal: Journal) -> None:
-    keys = [digest(number) for number in range(40)]
-    for key in keys:
-        journal.record(result(key))
-    assert journal.done() == 40
-    assert [found.key for found in journal.results(40)] == sorted(keys)
-    with pytest.raises(LakeError, match="holds 40 results, not 41"):
-        journal.results(41)
+    """And as often as they are asked for."""
+    numbers = [Number(value) for value in range(PAGE_TASKS + 20)]
+    for page in journal.plan(numbers):
+        for place in journal.listed(page):
+            journal.record(page, result(journal.task(place, Number).key))
+    assert [journal.done(page) for page in journal.pages()] == [PAGE_TASKS, 20]
+    journal.roll_up("000000", PAGE_TASKS)
+    journal.roll_up("000001", 20)
+    results = journal.results(2)
+    keys = sorted(number.key for number in numbers)
+    assert [found.key for found in results] == [found.key for found in results] == keys
+
+
+def test_a_page_with_another_number_of_results_is_an_error(journal: Journal) -> None:
+    journal.record("000000", result("a"))
+    with pytest.raises(LakeError, match="000000 holds 1 results, not 2"):
+        journal.roll_up("000000", 2)
+    journal.roll_up("000000", 1)
+    with pytest.raises(LakeError, match="holds the results of 1 pages, not 2"):
+        journal.results(2)

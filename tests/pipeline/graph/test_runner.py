@@ -1,8 +1,7 @@
-"""Running a pipeline: the choice of runner, errors, metrics and progress."""
+"""Running a pipeline: the choice of runner, errors and metrics."""
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import apache_beam as beam
@@ -13,7 +12,6 @@ from apache_beam.options.pipeline_options import StandardOptions
 from pipeline.graph.journal import Journal
 from pipeline.graph.runner import is_driver, metrics, pipeline_options, run_to_end
 from schemas.errors import CorruptError, LakeError
-from tests.pipeline.graph.annotate import Number
 
 
 @pytest.mark.parametrize(
@@ -69,21 +67,3 @@ def test_other_errors_are_raised_as_the_runner_does(tmp_path: Path) -> None:
     root | beam.Create([1]) | beam.Map(fail)
     with pytest.raises(RuntimeError, match="ZeroDivisionError"):
         run_to_end(root, Journal(str(tmp_path), "r"), "s")
-
-
-def test_progress_is_read_from_the_journal(tmp_path: Path) -> None:
-    journal, seen = Journal(str(tmp_path), "r"), tmp_path / "seen"
-    journal.plan([Number(1)])
-
-    def done(_value: int) -> None:
-        Path(journal.folder, "a.done").touch()
-        while not seen.exists():  # the run ends only after its progress was reported
-            time.sleep(0.01)
-
-    def tell(tasks: int) -> None:
-        seen.write_text(str(tasks))
-
-    root = beam.Pipeline(options=pipeline_options([]))
-    root | beam.Create([1]) | beam.Map(done)
-    run_to_end(root, journal, "s", tell)
-    assert seen.read_text() == "1"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import apache_beam as beam
 import pyarrow as pa
@@ -17,7 +17,7 @@ from apache_beam.testing.util import assert_that, equal_to
 from pipeline.graph.commit import Commit
 from pipeline.graph.execute import build
 from pipeline.graph.journal import PAGE_TASKS, Journal
-from pipeline.graph.runner import metrics
+from pipeline.graph.runner import metrics, pipeline_options
 from pipeline.graph.stage import Output, Stage, write_output
 from pipeline.graph.transforms import CommitRun, ListTasks, RunStage
 from pipeline.lake.intents import RunRow, commit
@@ -26,6 +26,7 @@ from schemas.errors import LakeError
 from schemas.ids import digest
 from schemas.records import Count
 from tests.pipeline.graph.annotate import Annotate, Number, Remember, numbers
+from transforms.storage import remove
 
 
 def test_the_graph_gives_what_a_plain_loop_gives(tmp_path: Path) -> None:
@@ -117,8 +118,10 @@ def test_follow_up_tasks_survive_a_crash(tmp_path: Path) -> None:
     task = Range(0, 4)
     stage = Split(str(tmp_path / "split"))
     output = stage.process(task)
-    page = journal.follow(task.key, output.next)
-    journal.record(write_output(lake, "r", "split", task.key, output, next_page=page))
+    next_page = journal.follow("000000", task.key, output.next)[0][0]
+    journal.record(
+        "000000", write_output(lake, "r", "split", task.key, output, next_page=next_page)
+    )
     (tmp_path / "split").unlink()
     root = test_pipeline.TestPipeline()
     fan_out(root, lake, tmp_path)
@@ -128,6 +131,52 @@ def test_follow_up_tasks_survive_a_crash(tmp_path: Path) -> None:
     assert set(numbers(tmp_path / "log")) == {0, 1, 2, 3, 10, 11, 12, 13, 14}
     assert metrics(result, "split")["tasks_resumed"] == 1
     assert metrics(result, "split")["tasks"] == 3
+
+
+def test_a_worker_that_gets_done_tasks_again_repeats_only_the_first(tmp_path: Path) -> None:
+    """As after the death of another worker, where a runner does not list the page again."""
+    lake, log = Lake.create(str(tmp_path / "lake")), tmp_path / "log"
+    stage, journal = Annotate(str(log)), Journal(lake.url, "r")
+    pages = journal.plan([Number(value) for value in range(8)])
+    places = journal.listed(pages[0])
+    tasks = {journal.task(place, Number).value: place for place in places}
+    for value in range(6):
+        task = Number(value)
+        journal.record("000000", write_output(lake, "r", "annotate", task.key, stage.process(task)))
+    log.unlink()
+
+    def work(*values: int) -> dict[str, Any]:
+        root = beam.Pipeline(options=pipeline_options(["--direct_num_workers=1"]))
+        root | beam.Create([tasks[value] for value in values]) | RunStage(stage, lake, journal)
+        result = root.run()
+        result.wait_until_finish()
+        return dict(metrics(result, "annotate"))
+
+    again = work(0, 1, 2, 3, 4, 5)
+    assert (again["tasks_repeated"], again["tasks_resumed"], again["tasks"]) == (1, 5, 6)
+    assert len(numbers(log)) == 1
+    assert (again["numbers_repeated"], again["numbers_kept"]) == (1, 4)
+    new = work(6, 7)
+    assert (new["tasks_repeated"], new["tasks_resumed"], new["tasks"]) == (0, 0, 2)
+
+
+def test_two_tasks_of_one_key_are_an_error(tmp_path: Path) -> None:
+    """On one page or on two."""
+    lake = Lake.create(str(tmp_path / "lake"))
+    journal = Journal(lake.url, "r")
+    output = Annotate(str(tmp_path / "log")).process(Number(1))
+    for page in ("000000", "000001"):
+        journal.record(page, write_output(lake, "r", "annotate", "key", output))
+
+    def finish(*pages: str) -> None:
+        with test_pipeline.TestPipeline() as root:
+            root | beam.Create(pages) | CommitRun(Remember(str(tmp_path / "seen")), journal)
+
+    with pytest.raises((LakeError, RuntimeError), match="holds 1 results, not 2"):
+        finish("000000", "000000")
+    with pytest.raises((LakeError, RuntimeError), match="two tasks share the key key"):
+        finish("000000", "000001")
+    assert not (tmp_path / "seen").exists()
 
 
 def test_resource_hints_apply_to_the_step_of_the_stage_only(tmp_path: Path) -> None:
@@ -163,15 +212,14 @@ def test_a_job_that_outlives_its_run_does_nothing(tmp_path: Path) -> None:
     finish, stage = Remember(str(seen)), Annotate(str(tmp_path / "log"))
     journal = Journal(lake.url, "r")
     pages = journal.plan([Number(1), Number(2)])
-    for page in pages:
-        (tmp_path / "lake" / "work" / "r" / page).unlink()
+    remove(journal.folder)
 
     def late() -> None:
         with test_pipeline.TestPipeline() as root:
-            places = root | beam.Create([(pages[0], 0, 10)])
+            places = root | beam.Create([(pages[0], 0, 10, False)])
             done, _ = places | RunStage(stage, lake, journal)
             done | CommitRun(finish, journal)
-            root | "keys" >> beam.Create(["a"]) | "last" >> CommitRun(finish, journal)
+            root | "page" >> beam.Create(pages) | "last" >> CommitRun(finish, journal)
 
     with pytest.raises((LakeError, FileNotFoundError, RuntimeError)):
         late()

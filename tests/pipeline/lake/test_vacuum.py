@@ -55,6 +55,8 @@ def test_files_of_a_queued_run_and_packs_in_use_stay(tmp_path: Path) -> None:
 
 def test_journals_of_dead_runs_expire(tmp_path: Path) -> None:
     lake = Lake.create(str(tmp_path))
-    put(f"{lake.url}/work/run/000000.todo", b"x")
+    for name in ("000000.todo", "000000/a.done"):
+        put(f"{lake.url}/work/run/{name}", b"x")
     assert vacuum(lake) == []
-    assert vacuum(lake, hours=-1) == ["work/run/000000.todo"]
+    assert vacuum(lake, hours=-1) == ["work/run/000000.todo", "work/run/000000/a.done"]
+    assert vacuum(lake, hours=-1) == []
