@@ -34,6 +34,7 @@ SUMMARIES = {
     "label": "Decode, label, blur and encode the events.",
     "corpus": "Build an immutable snapshot of shards for a training machine.",
     "plan": "Plan a published snapshot again for another machine.",
+    "compact": "Merge small files of the lake, and delete what nothing needs any more.",
     "verify": "Recompute everything that a corpus or a lake promises.",
     "query": "Ask the lake in SQL.",
     "list": "List formats, triggers, models, topologies, CAN maps or named queries.",

@@ -96,12 +96,21 @@ class CorpusConfig(JobConfig):
     salt: str = Field(default="fleetmill", description="what splits and orders are drawn with")
 
 
+class CompactConfig(JobConfig):
+    """How long compaction keeps what it replaces."""
+
+    keep_hours: float = Field(
+        default=24.0, ge=0, description="delete what nothing has needed for this many hours"
+    )
+
+
 SECTIONS: dict[str, type[JobConfig]] = {
     "ingest": IngestConfig,
     "sweep": SweepConfig,
     "mine": MineConfig,
     "label": LabelConfig,
     "corpus": CorpusConfig,
+    "compact": CompactConfig,
 }
 
 C = TypeVar("C", bound=JobConfig)

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 
 from pipeline.graph.journal import Journal
 from pipeline.graph.stage import TaskResult, reject_rows
-from pipeline.lake.intents import Remove, RunRow, commit
+from pipeline.lake.intents import RunRow, commit
 from pipeline.lake.ledger import landed_since, parted
-from pipeline.lake.tables import Lake
+from pipeline.lake.tables import Lake, Remove
 from schemas.ids import digest
 from schemas.records import AddFile, Count, Reject, add_counts
 from transforms.parquet import read
@@ -47,6 +47,7 @@ class Commit:
             overtaken = self._overtaken(lake, results)
             Journal(self.lake.url, self.run.run_id).drop(overtaken)
             adds = self._new_rejects(lake)
+            removes: list[Remove] = []
             counts = list(self.run.counts)
             done = False
             for result in results:
@@ -56,18 +57,26 @@ class Commit:
                 else:
                     own = list(result.counts)
                     adds += result.adds
+                    removes += result.removes
                 counts = add_counts([*counts, *own])
             if not (done or adds):  # nothing was done, so there is no run
                 return replace(self.run, counts=()), [], []
-            return replace(self.run, counts=tuple(counts)), adds, []
+            return replace(self.run, counts=tuple(counts)), adds, removes
 
         return commit(Lake(self.lake.url), self.run, revise=revise)
 
     def _overtaken(self, lake: Lake, results: Iterable[TaskResult]) -> set[str]:
-        """Returns the keys of the tasks that another run overtook."""
+        """Returns the keys of the tasks whose subjects, or files to remove, another run took."""
+        there: dict[str, set[str]] = {}
+        overtaken = set()
+        for result in results:
+            for table, url in result.removes:
+                if table not in there:
+                    there[table] = set(lake.files(table))
+                if url not in there[table]:
+                    overtaken.add(result.key)
         landed = landed_since(lake, self.lake, self.stage) if self.stage else set()
         taken = {self._key(*subject) for subject in landed}
-        overtaken = set()
         for result in results if taken else ():
             paths = [add.path for add in result.adds if add.table == "ledger"]
             files = [read(f"{lake.table_url('ledger')}/{path}") for path in paths]

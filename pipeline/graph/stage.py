@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Protocol
 import pyarrow as pa
 
 from pipeline.lake.ledger import Done, ledger_rows
-from pipeline.lake.tables import Lake
+from pipeline.lake.tables import Lake, Remove
 from schemas.records import AddFile, Count, Reject
 from schemas.tables import TABLES
 
@@ -39,12 +39,14 @@ class Output:
     """The output of a task: rows by table, ledger entries, rejects and counts.
 
     `blobs` are the sizes in bytes of the other files that it wrote, by path below the lake;
+    `removes` are files (table and URL) whose rows the run deletes, if they are still there;
     `next` are follow-up tasks for the next stage of the pipeline, whose keys no other task of
     the run has; `detail` is a small JSON object for the last step.
     """
 
     tables: dict[str, pa.Table] = field(default_factory=dict)
     blobs: dict[str, int] = field(default_factory=dict)
+    removes: list[Remove] = field(default_factory=list)
     done: list[Done] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
     counts: list[Count] = field(default_factory=list)
@@ -65,6 +67,7 @@ class TaskResult:
     counts: tuple[Count, ...]
     next: str
     detail: dict[str, Any]
+    removes: tuple[Remove, ...] = ()
 
     def files(self) -> Iterator[tuple[str, int]]:
         """Yields the path below the lake and the size in bytes of every file of the task."""
@@ -120,7 +123,13 @@ def write_output(
         tables["ledger"] = ledger_rows(stage, run_id, key, output.done)
     adds = [add for name, rows in tables.items() for add in lake.write(name, rows, key)]
     return TaskResult(
-        key, tuple(adds), output.blobs, tuple(output.counts), next_page, output.detail
+        key,
+        tuple(adds),
+        output.blobs,
+        tuple(output.counts),
+        next_page,
+        output.detail,
+        tuple(output.removes),
     )
 
 

@@ -30,7 +30,7 @@ from deltalake.transaction import AddAction, RemoveAction
 
 from pipeline.lake.evolution import upgrade
 from pipeline.lake.runs import find_run
-from pipeline.lake.tables import NUMBER_CHARS, Lake
+from pipeline.lake.tables import NUMBER_CHARS, Lake, Remove
 from schemas.errors import LakeError
 from schemas.ids import canonical
 from schemas.records import AddFile, Count
@@ -44,9 +44,6 @@ NUMBERS = re.compile(rf"([0-9]{{{NUMBER_CHARS}}})\.json")
 """The names of intents in `commits/`."""
 
 _ATTEMPTS = 20
-
-Remove = tuple[str, str]
-"""A file whose rows a run deletes: its table, and its URI as `Lake.files` lists it."""
 
 
 @dataclass(frozen=True, slots=True)

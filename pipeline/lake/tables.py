@@ -46,6 +46,9 @@ PROPERTIES = {
 NUMBER_CHARS = 20
 """Digits of a run's number in names of files."""
 
+Remove = tuple[str, str]
+"""A file whose rows a run deletes: its table, and its URL as `Lake.files` lists it."""
+
 _EXTENTS = ["path", "stem", "size", "least", "most"]
 _SUFFIX_CHARS = len("-") + ID_CHARS + len(".parquet")
 _STEM = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,150}")

@@ -19,10 +19,8 @@ from pipeline.snapshots.manifest import MANIFEST
 from schemas.tables import TABLES
 from transforms.storage import TEMPORARY, delete, times
 
-KEEP_HOURS = 24.0
 
-
-def vacuum(lake: Lake, hours: float = KEEP_HOURS, *, dry_run: bool = False) -> list[str]:
+def vacuum(lake: Lake, hours: float, *, dry_run: bool = False) -> list[str]:
     """Deletes what is left over: files that no table names, old intents, journals, packs, shards.
 
     Args:
@@ -41,7 +39,7 @@ def vacuum(lake: Lake, hours: float = KEEP_HOURS, *, dry_run: bool = False) -> l
     unused += [
         f"commits/{path}" for path, at in intents.items() if _is_old(lake, path, at, deadline)
     ]
-    kept = _removed_lately(lake, intents, deadline)
+    kept = set(_removed_lately(lake, intents, deadline))
     queued = {(add.table, add.path) for intent in pending(lake) for add in intent.adds}
     for table in TABLES:
         used = {uri.rpartition("/")[2] for uri in lake.newest_files(table)}
@@ -53,6 +51,19 @@ def vacuum(lake: Lake, hours: float = KEEP_HOURS, *, dry_run: bool = False) -> l
         unused += _unused(lake, "packs", {uri.rpartition("/")[2] for uri in packs}, deadline)
     unused += _unpublished(lake, deadline)
     return sorted(path for path in unused if dry_run or delete(f"{lake.url}/{path}"))
+
+
+def checkpoint(lake: Lake) -> None:
+    """Writes a Delta checkpoint of every table, and deletes the commits that expired before it.
+
+    A table whose newest version is not the one that the last run names is left alone: that
+    version must stay readable.
+    """
+    for table in TABLES:
+        delta = lake.delta(table)
+        if delta.version() == lake.versions.get(table):
+            delta.create_checkpoint()
+            delta.cleanup_metadata()
 
 
 def _deadline(journals: Mapping[str, float], deadline: float) -> float:

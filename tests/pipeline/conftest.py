@@ -1,4 +1,4 @@
-"""Fixtures of the tests of the lake."""
+"""A lake of the oldest format that has to open."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-ARCHIVE = Path(__file__).with_name("old_lake.tar.gz")
+ARCHIVE = Path(__file__).with_name("lake") / "old_lake.tar.gz"
 
 
 @pytest.fixture
