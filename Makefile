@@ -7,10 +7,10 @@ STAMP := $(VENV)/.installed
 ROOT ?= demo-lake
 JOBS ?= 2
 
-.PHONY: demo test flink-test lint bench clean help
+.PHONY: demo test flink-test s3-test lint bench clean help
 
 help:  ## List the targets.
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
+	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || \
@@ -24,12 +24,17 @@ demo: $(STAMP)  ## Run a small synthetic fleet through every job (under 2 minute
 	@$(BIN)/fleetmill demo --root $(ROOT)
 
 test: $(STAMP)  ## Run the tests that need no server and are not slow.
-	@$(BIN)/pytest -n $(JOBS) -m "not slow and not server and not flink"
+	@$(BIN)/pytest -n $(JOBS) -m "not slow and not server and not flink and not s3"
 
 flink-test: $(STAMP)  ## Run the tests on a Flink cluster; needs Java 17 and Maven.
-	@$(BIN)/python -m tests.fetch
+	@$(BIN)/python -m tests.fetch flink-test
 	@echo "Fetching Flink and the workers' environment (some minutes, once)"
 	@$(BIN)/pytest -n $(JOBS) --dist loadfile --durations 10 -m flink
+
+s3-test: $(STAMP)  ## Run the tests on an S3 server; needs Go.
+	@$(BIN)/python -m tests.fetch s3-test
+	@echo "Building the S3 server (a minute or two, once)"
+	@$(BIN)/pytest -n $(JOBS) --durations 10 -m s3
 
 lint: $(STAMP)  ## Check style and types.
 	@$(BIN)/ruff check .

@@ -20,6 +20,13 @@ class LakeError(FleetError):
     """A lake or a corpus is missing, incomplete or altered."""
 
 
+class StoreError(LakeError, OSError):
+    """An object store cannot be used: no credentials, no bucket, no network.
+
+    An OSError too, so that readers of inputs treat it as they treat a mount that is away.
+    """
+
+
 class DataError(FleetError):
     """An unusable input; the only error that becomes a row of `rejects`.
 

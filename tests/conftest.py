@@ -1,4 +1,4 @@
-"""Fixtures for all tests: the real recordings, and the command in a process of its own."""
+"""Fixtures for all tests: the recordings, an object store, the command in a process of its own."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.deploy.s3.store import Store
 
 ROOT = Path(__file__).parents[1]
 
@@ -69,6 +72,15 @@ def fleetmill(tmp_path_factory: pytest.TempPathFactory) -> Fleetmill:
         return Finished(done.returncode, done.stdout, done.stderr)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """A running S3 server; for tests with the mark `s3`."""
+    from tests.deploy.s3.store import running  # noqa: PLC0415 - it imports this module
+
+    with running(tmp_path_factory.mktemp("s3")) as started:
+        yield started
 
 
 Tell = Callable[[str], None]

@@ -1,9 +1,10 @@
-"""Fetches the runners for the slower tests, by their package names, and caches them.
+"""Fetches the runners and servers for the slower tests, by their package names, and caches them.
 
-Flink is a Python package of jars, Beam's runners come from Maven, Prism from Go, and the workers'
-environment holds the wheel of this project and its dependencies. The cache is outside the
-repository; its folders are named by a digest of their inputs. Run as a program, it checks that
-the programs for fetching Flink are installed.
+Flink is a Python package of jars, Beam's runners come from Maven, Prism and the object store from
+Go, and the workers' environment holds the wheel of this project and its dependencies. The cache is
+outside the repository; its folders are named by a digest of their inputs. Run as a program, with
+the name of a target of the Makefile, it checks that the programs are installed that the target
+fetches its parts with.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ FLINK = os.environ.get("FLEETMILL_FLINK", "apache-flink-libraries==1.19.3")
 OPERATOR_API = "org.apache.flink:flink-kubernetes-operator-api:1.10.0"
 """Holds the schemas of the operator's custom resources."""
 PRISM = "github.com/apache/beam/sdks/v2/go/cmd/prism"
+VERSITYGW = "github.com/versity/versitygw/cmd/versitygw@v1.8.0"
+"""An S3 server over a folder."""
 
 DEPLOY = ROOT / "deploy"
 PINS = ROOT / "constraints.txt"
@@ -37,6 +40,9 @@ PROGRAMS = {
     "mvn": "Maven is missing: install it, e.g. `apt-get install maven`",
     "go": "Go is missing: install it, e.g. `apt-get install golang`",
 }
+
+TARGETS = {"flink-test": ("javac", "mvn"), "s3-test": ("go",)}
+"""The programs that each target of the Makefile needs."""
 
 
 class MissingProgramError(Exception):
@@ -69,7 +75,7 @@ def flink_parts() -> FlinkParts:
         MissingProgramError: Java or Maven is not installed.
         RuntimeError: a command failed; the message ends with its output.
     """
-    need("javac", "mvn")
+    need(*TARGETS["flink-test"])
     with ThreadPoolExecutor() as pool:
         lib, home = pool.submit(flink_image), pool.submit(worker)
         return FlinkParts(lib.result(), home.result())
@@ -128,13 +134,22 @@ def operator_api() -> Path:
 
 def prism() -> Path:
     """Builds Beam's Prism in the version of the Python SDK."""
+    return _go_program("prism", f"{PRISM}@v{version('apache-beam')}")
+
+
+def versitygw() -> Path:
+    """Builds the S3 server."""
+    return _go_program("versitygw", VERSITYGW)
+
+
+def _go_program(name: str, release: str) -> Path:
+    """Builds a program of a Go module, given as PATH@VERSION."""
     need("go")
-    release = f"{PRISM}@v{version('apache-beam')}"
 
     def fill(folder: Path) -> None:
         run(folder, "env", f"GOBIN={folder}", "GOFLAGS=-mod=mod", "go", "install", release)
 
-    return cached("prism", (release,), fill) / "prism"
+    return cached(name, (release,), fill) / name
 
 
 def dataflow() -> Path:
@@ -243,7 +258,8 @@ _COPY = ("dependency:copy-dependencies", "-DincludeScope=runtime")
 
 
 if __name__ == "__main__":
+    (target,) = sys.argv[1:]
     try:
-        need("javac", "mvn")
+        need(*TARGETS[target])
     except MissingProgramError as error:
-        sys.exit(f"flink-test: {error}")
+        sys.exit(f"{target}: {error}")

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from http.client import HTTPConnection
 from pathlib import Path
 
 import grpc
@@ -108,6 +109,17 @@ def grpc_answers(port: int, host: str = "127.0.0.1") -> Callable[[], bool]:
             except grpc.FutureTimeoutError:
                 return False
             return True
+
+    return ask
+
+
+def http_answers(port: int, path: str) -> Callable[[], bool]:
+    """Returns a function that tells whether a server on this machine answers a GET with 200."""
+
+    def ask() -> bool:
+        with contextlib.closing(HTTPConnection("127.0.0.1", port, timeout=1)) as connection:
+            connection.request("GET", path)
+            return connection.getresponse().status == 200
 
     return ask
 

@@ -5,14 +5,19 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from tests.conftest import ROOT, environment
 
 
-def test_missing_java_and_maven_are_reported_in_one_line() -> None:
-    command = [sys.executable, "-m", "tests.fetch"]
+@pytest.mark.parametrize(
+    ("target", "words"), [("flink-test", ("Java 17", "Maven")), ("s3-test", ("Go",))]
+)
+def test_missing_programs_are_reported_in_one_line(target: str, words: tuple[str, ...]) -> None:
+    command = [sys.executable, "-m", "tests.fetch", target]
     env = environment(PATH="/nonexistent")
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
-    for word in ("Java 17", "Maven", "apt-get install"):
+    for word in (target, *words, "apt-get install"):
         assert word in line

@@ -31,7 +31,7 @@ def load_npy(uri: str) -> AnyArray:
     """
     fs, path = filesystem(uri)
     try:
-        with fs.open(path, "rb") as file:
+        with fs.open(path, mode="rb") as file:
             content = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise UnreadableError(f"{uri}: cannot be read ({error}); check its permissions") from error

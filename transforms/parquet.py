@@ -1,8 +1,9 @@
 """Rows as Parquet: one encoding for every file, Delta's statistics, and the readers.
 
 Native Arrow threads must never own a Python object: one that releases it while the
-interpreter shuts down aborts the process. So single files are fetched as bytes and parsed
-in the calling thread, and the local files of a table are opened by Arrow itself.
+interpreter shuts down aborts the process. So single files and those of remote stores are
+fetched as bytes and parsed in the calling thread, and the local files of a table are opened by
+Arrow itself.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import pyarrow.fs
 import pyarrow.parquet as pq
 
 from schemas.ids import canonical
-from transforms.storage import filesystem, get, is_local
+from transforms.parquet_ranges import read_remote
+from transforms.storage import get, is_local
 from transforms.timing import step
 
 ROW_GROUP_ROWS = 1 << 17
@@ -93,25 +95,15 @@ def read_files(
     Raises:
         pyarrow.ArrowInvalid, OSError: a file is gone or damaged.
     """
+    names = None if columns is None else list(columns)
     with step("read"):
-        names = None if columns is None else list(columns)
-        return dataset(urls, schema).to_table(columns=names, filter=filter)
+        if not is_local(urls[0]):
+            return read_remote(urls, schema, names, filter)
+        import pyarrow.dataset as ds  # noqa: PLC0415 - it imports pandas, which is slow
 
-
-def dataset(urls: Sequence[str], schema: pa.Schema | None = None) -> Any:
-    """Opens files of one table, all on one file system, as a pyarrow.dataset.Dataset.
-
-    Files of remote stores are opened by fsspec, whose objects Arrow's threads then hold.
-    """
-    import pyarrow.dataset as ds  # noqa: PLC0415 - it imports pandas, which is slow
-
-    if is_local(urls[0]):
-        place, paths = pyarrow.fs.LocalFileSystem(use_mmap=True), list(urls)
-    else:
-        fs, _ = filesystem(urls[0])
-        place = pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(fs))
-        paths = [filesystem(url)[1] for url in urls]
-    return ds.dataset(paths, schema=schema, format="parquet", filesystem=place)
+        place = pyarrow.fs.LocalFileSystem(use_mmap=True)
+        files = ds.dataset(list(urls), schema=schema, format="parquet", filesystem=place)
+        return files.to_table(columns=names, filter=filter)
 
 
 def statistics(rows: pa.Table) -> str:

@@ -17,8 +17,9 @@ import secrets
 import stat
 import tempfile
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -28,10 +29,84 @@ from transforms.timing import step
 
 TEMPORARY = ".tmp-"
 
+# Also for URLs that others open, and imported for the first of them.
+for _protocol in ("s3", "s3a"):
+    fsspec.register_implementation(
+        _protocol,
+        "transforms.s3.S3Store",
+        clobber=True,
+        errtxt="s3:// needs the package s3fs: pip install 'fleetmill[s3]'",
+    )
+
 _TAKES_NO_MORE = {
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EMFILE, errno.ENFILE,
 }  # fmt: skip
 _REMOVE_ATTEMPTS = 5
+
+
+class FileSystem(Protocol):
+    """What is used of fsspec's file systems, with fsspec's names.
+
+    What an implementation adds of its own may stand between fsspec's arguments, as the version
+    does in s3fs' `cat_file`: so all but paths and content are given by keyword.
+    """
+
+    protocol: str | tuple[str, ...]
+
+    def cat_file(
+        self, path: str, /, *, start: int | None = None, end: int | None = None, **own: Any
+    ) -> bytes:
+        """Reads an object, or its bytes [start, end); the last ones for a negative start."""
+
+    def cat_ranges(
+        self,
+        paths: list[str],
+        /,
+        *,
+        starts: list[int],
+        ends: list[int | None],
+        on_error: str = "return",
+    ) -> list[bytes]:
+        """Reads ranges of objects, on remote stores many at a time."""
+
+    def pipe_file(self, path: str, value: bytes, /, *, mode: str = "overwrite") -> object:
+        """Writes an object; FileExistsError where `mode` is "create" and there is one."""
+
+    def put_file(self, lpath: str, rpath: str, /) -> object:
+        """Copies a local file to an object."""
+
+    def open(self, path: str, /, *, mode: str = "rb", **own: Any) -> BinaryIO:
+        """Opens an object."""
+
+    def info(self, path: str, /) -> dict[str, Any]:
+        """Describes an object or folder: `type` and `size` at least."""
+
+    def size(self, path: str, /) -> int | None:
+        """Returns the size of an object in bytes."""
+
+    def modified(self, path: str, /) -> datetime:
+        """Returns when an object was written last."""
+
+    def exists(self, path: str, /) -> bool:
+        """Tells whether there is an object or folder."""
+
+    def isdir(self, path: str, /) -> bool:
+        """Tells whether there is a folder."""
+
+    def makedirs(self, path: str, /, *, exist_ok: bool = False) -> object:
+        """Makes a folder."""
+
+    def ls(self, path: str, /, *, detail: bool) -> list[Any]:
+        """Lists a folder: names, or descriptions as `info` gives them."""
+
+    def find(self, path: str, /, *, detail: bool = False) -> Any:
+        """Lists the objects below a folder: names, or descriptions by name."""
+
+    def rm(self, path: str | list[str], /, *, recursive: bool = False) -> object:
+        """Deletes objects, or a folder."""
+
+    def rm_file(self, path: str, /) -> object:
+        """Deletes an object."""
 
 
 def normal(url: str) -> str:
@@ -47,9 +122,12 @@ def normal(url: str) -> str:
     return str(Path(url).absolute())
 
 
-def filesystem(url: str) -> tuple[Any, str]:
-    """Returns the fsspec file system of a URL and the path in it."""
-    fs, path = fsspec.core.url_to_fs(url)
+def filesystem(url: str) -> tuple[FileSystem, str]:
+    """Returns the fsspec file system of a URL and the path in it.
+
+    It remembers no listing: another process may have written meanwhile.
+    """
+    fs, path = fsspec.core.url_to_fs(url, use_listings_cache=False)
     return fs, path
 
 
@@ -68,9 +146,16 @@ def get(url: str, start: int | None = None, end: int | None = None) -> bytes:
     fs, path = filesystem(url)
     with step("read"):
         _check_regular(fs, path)
+        if end is not None and end <= (start or 0):  # HTTP has no empty range
+            fs.info(path)
+            return b""
         # By keyword: the second positional argument of s3fs is a version id.
-        content: bytes = fs.cat_file(path, start=start, end=end)
-    return content
+        return fs.cat_file(path, start=start, end=end, **_whole(fs))
+
+
+def _whole(fs: FileSystem) -> dict[str, int]:
+    """Keeps s3fs from asking for an object's size before it reads the object."""
+    return {"max_concurrency": 1} if "s3" in fs.protocol else {}
 
 
 def check_regular(url: str) -> None:
@@ -82,7 +167,7 @@ def check_regular(url: str) -> None:
     _check_regular(*filesystem(url))
 
 
-def _check_regular(fs: Any, path: str) -> None:
+def _check_regular(fs: FileSystem, path: str) -> None:
     if isinstance(fs, LocalFileSystem) and not stat.S_ISREG(Path(path).stat().st_mode):
         raise OSError(errno.EINVAL, "not a regular file", path)
 
@@ -149,7 +234,12 @@ def put(url: str, content: bytes) -> None:
 
 
 def put_new(url: str, content: bytes) -> bool:
-    """Writes an object unless one is there; returns whether it did."""
+    """Writes an object unless one is there; returns whether it did.
+
+    One of the same content counts as written by this call: an answer may have been lost, and
+    the request repeated. To know which of several callers wrote it, let it hold something of
+    the caller's own.
+    """
     fs, path = filesystem(url)
     try:
         with step("put"):
@@ -162,7 +252,10 @@ def put_new(url: str, content: bytes) -> bool:
             else:
                 fs.pipe_file(path, content, mode="create")
     except FileExistsError:
-        return False
+        try:
+            return get(url) == content
+        except FileNotFoundError:  # deleted since
+            return False
     return True
 
 
@@ -170,7 +263,7 @@ def names(url: str) -> list[str]:
     """Lists the names in a folder, sorted; none if there is no such folder."""
     fs, path = filesystem(url)
     try:
-        found = fs.ls(path, detail=False, refresh=True)
+        found = fs.ls(path, detail=False)
     except (FileNotFoundError, NotADirectoryError):
         return []
     return sorted(str(entry).rstrip("/").rpartition("/")[2] for entry in found)
@@ -184,7 +277,7 @@ def times(url: str) -> dict[str, float]:
     """
     fs, path = filesystem(url)
     found = {}
-    for entry in fs.find(path, detail=True, refresh=True).values():
+    for entry in fs.find(path, detail=True).values():
         at = next(entry[key] for key in ("mtime", "LastModified", "created") if key in entry)
         name = str(entry["name"])[len(path) :].lstrip("/")
         found[name] = float(at) if isinstance(at, int | float) else at.timestamp()
@@ -207,6 +300,11 @@ def remove(url: str) -> None:
     If another process adds files meanwhile, the folder may stay, with those files in it.
     """
     fs, path = filesystem(url)
+    if not isinstance(fs, LocalFileSystem):
+        found = fs.find(path)
+        if found:
+            fs.rm(found)
+        return
     for _ in range(_REMOVE_ATTEMPTS):
         try:
             fs.rm(path, recursive=True)

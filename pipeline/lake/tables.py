@@ -12,6 +12,7 @@ Workers only `write`, which needs pyarrow alone: delta-rs does not survive a for
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
@@ -322,5 +323,15 @@ class Lake:
 
 
 def _options(url: str) -> dict[str, str] | None:
-    """Storage options for delta-rs, whose S3 commits need the store's conditional put."""
-    return {"aws_conditional_put": "etag"} if url.startswith("s3://") else None
+    """Storage options for delta-rs; it reads credentials and region from the environment.
+
+    Its S3 commits need the store's conditional put.
+    """
+    if not url.startswith("s3://"):
+        return None
+    options = {"aws_conditional_put": "etag"}
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    if endpoint:
+        options |= {"aws_endpoint": endpoint}
+        options |= {"aws_allow_http": "true"} if endpoint.startswith("http://") else {}
+    return options

@@ -16,7 +16,7 @@ from pipeline.lake.tables import Lake
 from pipeline.snapshots.manifest import latest_snapshots
 from schemas.errors import LakeError, UsageError
 from schemas.tables import TABLES
-from transforms.parquet import dataset
+from transforms.parquet import read_files
 from transforms.storage import is_local
 
 
@@ -48,8 +48,8 @@ def connect(
                 con.register(view, schemas[view].empty_table())
             elif is_local(lake.url):
                 _create_view(con, view, files, schemas.get(view))
-            else:  # DuckDB reads URLs only with an extension; Arrow reads them
-                con.register(view, dataset(files, schemas.get(view)))
+            else:  # DuckDB reads URLs only with an extension
+                con.register(view, read_files(files, schemas.get(view)))
         except (duckdb.Error, pa.ArrowInvalid, OSError) as error:
             raise LakeError(
                 f"view {view!r} of {lake.url} cannot be opened: {' '.join(str(error).split())}; "

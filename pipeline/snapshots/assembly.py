@@ -142,9 +142,9 @@ def _fetched(urls: Sequence[str], ranges: Sequence[Range]) -> Iterator[memoryvie
         try:
             with step("read"):
                 blocks = fs.cat_ranges(
-                    [fs._strip_protocol(url) for url, _, _, _ in batch],
-                    [start for _, start, _, _ in batch],
-                    [end for _, _, end, _ in batch],
+                    [filesystem(url)[1] for url, _, _, _ in batch],
+                    starts=[start for _, start, _, _ in batch],
+                    ends=[end for _, _, end, _ in batch],
                     on_error="raise",
                 )
         except OSError as error:

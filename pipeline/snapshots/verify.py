@@ -181,7 +181,7 @@ def _check_shards(
         fs, place = filesystem(f"{url}/{path}")
         try:
             check_regular(f"{url}/{path}")
-            with fs.open(place, "rb") as file:
+            with fs.open(place, mode="rb") as file:
                 yield from _check_shard(path, entry, rows[path], file)
         except OSError as error:
             yield f"{path}: cannot be read: {error}"

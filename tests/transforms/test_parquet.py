@@ -18,7 +18,6 @@ from tests.conftest import ROOT
 from tests.pipeline.lake.rows import rejects
 from transforms.parquet import (
     ROW_GROUP_ROWS,
-    dataset,
     decode,
     encode,
     read,
@@ -137,13 +136,6 @@ def test_damage_is_an_error(root: str, kept: slice) -> None:
         read_files([f"{root}/rows.parquet"], numbers(1).schema)
 
 
-def test_local_files_are_opened_by_arrow_itself(tmp_path: Path) -> None:
-    """A Python file object that a native thread releases last aborts the process."""
-    url = str(tmp_path / "rows.parquet")
-    put(url, encode(numbers(3)))
-    assert dataset([url]).filesystem.type_name == "local"
-
-
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts threads as Linux does")
 def test_a_single_file_is_read_in_the_calling_thread_without_pandas(tmp_path: Path) -> None:
     url = str(tmp_path / "rows.parquet")
@@ -152,7 +144,6 @@ def test_a_single_file_is_read_in_the_calling_thread_without_pandas(tmp_path: Pa
 import os, sys
 from transforms.parquet import (
     ROW_GROUP_ROWS,
-    dataset,
     decode,
     encode,
     read,

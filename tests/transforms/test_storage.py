@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,11 +12,14 @@ from typing import Any
 
 import fsspec
 import pytest
+from fsspec.asyn import AsyncFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from schemas.ids import digest
+from tests.deploy.s3.store import Store
 from transforms.storage import (
     TEMPORARY,
+    FileSystem,
     filesystem,
     get,
     is_local,
@@ -54,13 +58,20 @@ class VersionedFileSystem(MemoryFileSystem):  # type: ignore[misc] # fsspec is n
 fsspec.register_implementation("versioned", VersionedFileSystem, clobber=True)
 
 
-@pytest.fixture(params=["local", "memory", "versioned"])
+@pytest.fixture(params=["local", "memory", "versioned", pytest.param("s3", marks=pytest.mark.s3)])
 def root(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The URL of a folder of each kind of store, which does not exist yet."""
     if request.param == "local":
         yield str(tmp_path / "a folder#1")
         return
     url = f"{request.param}://{digest(str(tmp_path))}"
+    if request.param == "s3":
+        started: Store = request.getfixturevalue("store")
+        url = started.url(digest(str(tmp_path)))
+        monkeypatch: pytest.MonkeyPatch = request.getfixturevalue("monkeypatch")
+        for name, value in started.environment.items():
+            monkeypatch.setenv(name, value)
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
     yield url
     remove(url)
 
@@ -95,9 +106,16 @@ def test_put_new_never_replaces(root: str) -> None:
     assert names(root) == ["object"]
 
 
-def test_put_new_lets_one_of_many_threads_through(tmp_path: Path) -> None:
+def test_put_new_counts_an_equal_object_as_written(root: str) -> None:
+    """The answer to a write may be lost, and the write repeated."""
+    assert put_new(f"{root}/object", b"same")
+    assert put_new(f"{root}/object", b"same")
+    assert names(root) == ["object"]
+
+
+def test_put_new_lets_one_of_many_threads_through(root: str) -> None:
     for number in range(20):
-        url = str(tmp_path / str(number))
+        url = f"{root}/{number}"
         with ThreadPoolExecutor(8) as pool:
             won = list(pool.map(lambda k, url=url: put_new(url, b"%d" % k), range(8)))
         assert sum(won) == 1
@@ -239,3 +257,19 @@ def test_only_this_machines_files_are_local(root: str, tmp_path: Path) -> None:
     assert is_local(root) == (root == str(tmp_path / "a folder#1"))
     assert is_local(f"file://{tmp_path}")
     assert filesystem(f"{tmp_path}/x")[1] == f"{tmp_path}/x"
+
+
+def test_arguments_have_the_names_that_fsspec_gives_them() -> None:
+    """Every keyword that we pass is a parameter of fsspec's own method, and of those of s3fs."""
+    kinds = [fsspec.AbstractFileSystem, fsspec.get_filesystem_class("s3")]
+    for name, ours in inspect.getmembers(FileSystem, inspect.isfunction):
+        if name.startswith("_"):
+            continue
+        given = inspect.signature(ours).parameters.values()
+        keywords = {each.name for each in given if each.kind is each.KEYWORD_ONLY}
+        for kind in kinds:
+            method = getattr(kind, name)
+            if issubclass(kind, AsyncFileSystem):  # whose methods wrap those
+                method = getattr(kind, f"_{name}", method)
+            theirs = inspect.signature(method)
+            assert keywords <= set(theirs.parameters), (kind, name)

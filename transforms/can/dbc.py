@@ -214,7 +214,7 @@ def _scaled(signal: CanSignal, bits: NDArray[np.uint64]) -> FloatArray:
 def _parse(uri: str) -> list[CanMessage]:
     try:
         fs, path = filesystem(uri)
-        with fs.open(path, "rb") as file:
+        with fs.open(path, mode="rb") as file:
             content = file.read(MAX_DBC_BYTES + 1)
     except (OSError, ValueError, ImportError) as error:
         raise UsageError(

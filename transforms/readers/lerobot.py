@@ -187,7 +187,7 @@ def _table(uri: str, options: ReadOptions) -> pa.Table:
     if not size:
         raise EmptyError(f"{uri}: has no bytes; copy it again")
     try:
-        with fs.open(path, "rb") as file:
+        with fs.open(path, mode="rb") as file:
             parquet = pq.ParquetFile(file)
             rows, schema = parquet.metadata.num_rows, parquet.schema_arrow
             if not 0 < rows <= MAX_ROWS:

@@ -19,7 +19,6 @@ from typing import Any
 
 import av
 import cv2
-import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -30,6 +29,7 @@ from schemas.arrays import BoolArray, Image, IntArray
 from schemas.errors import CorruptError, UnreadableError, UnsupportedError
 from schemas.records import VideoFile
 from schemas.times import NS_PER_S, Span
+from transforms.storage import filesystem
 from transforms.video.demux import FORMAT_WHITELIST
 
 MAX_PIXELS = 1 << 26
@@ -184,13 +184,13 @@ def _open(uri: str) -> Iterator[Any]:
         "metadata_errors": "replace",
     }
     try:
-        fs, path = fsspec.core.url_to_fs(uri)
+        fs, path = filesystem(uri)
         if isinstance(fs, LocalFileSystem):
             # Without the prefix FFmpeg would take a file name like "http:..." for a URL.
             with av.open(f"file:{path}", **how) as container:
                 yield container
         else:
-            with fs.open(path, "rb") as file, av.open(file, **how) as container:
+            with fs.open(path, mode="rb") as file, av.open(file, **how) as container:
                 yield container
     except (OSError, av.error.FFmpegError) as error:
         if isinstance(error, OSError):
@@ -256,7 +256,8 @@ def _read_packets(video: VideoFile, index: _Index, run: NDArray[np.intp]) -> Ite
     start = index.byte_offset[keys[-1] if len(keys) else 0]
     end = index.byte_offset[run].max()
     rows = np.flatnonzero((index.byte_offset >= start) & (index.byte_offset <= end))
-    with fsspec.open(video.uri, "rb") as file:
+    fs, path = filesystem(video.uri)
+    with fs.open(path, mode="rb") as file:
         for row in rows[np.argsort(index.byte_offset[rows])]:
             file.seek(int(index.byte_offset[row]))
             packet = av.Packet(file.read(min(int(index.byte_size[row]), MAX_PACKET_BYTES)))

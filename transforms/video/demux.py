@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 import av
-import fsspec
 import numpy as np
 
 from schemas.arrays import BoolArray, IntArray
@@ -23,6 +22,7 @@ from schemas.errors import (
 )
 from schemas.recording import Video
 from schemas.times import NS_PER_MS, NS_PER_S
+from transforms.storage import filesystem
 from transforms.video.mp4 import Track, read_index
 
 RAW_FPS = 20
@@ -50,11 +50,8 @@ def open_video(uri: str) -> BinaryIO:
         UnreadableError: the file cannot be opened.
     """
     try:
-        fs, path = fsspec.core.url_to_fs(uri)
-        return cast(
-            "BinaryIO",
-            fs.open(path, "rb", block_size=READ_BLOCK_BYTES, cache_type="readahead"),
-        )
+        fs, path = filesystem(uri)
+        return fs.open(path, mode="rb", block_size=READ_BLOCK_BYTES, cache_type="readahead")
     except OSError as error:
         raise UnreadableError(
             f"{uri}: cannot be opened ({error.strerror or error}); check that it exists, and "
