@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.lake.ledger import parted
 from pipeline.lake.tables import Lake
 from schemas.tables import TABLES
 from tests.conftest import Tell
@@ -62,7 +63,7 @@ class Start:
 
     fleet: Path
     lakes: tuple[Path, ...]
-    rows: dict[str, Counter[str]]
+    rows: dict[str, Counter[Any]]
     roots: dict[str, str]
     seconds: float
 
@@ -74,17 +75,23 @@ class Start:
             assert done.code == 0, done.err
 
 
-def contents(lake: Path) -> dict[str, Counter[str]]:
-    """The rows of every table but `runs`."""
+def contents(lake: Path) -> dict[str, Counter[Any]]:
+    """The rows of every table but `runs`; of the ledger, what was done, once for each digest."""
     opened = Lake.open(str(lake))
-    return {
+    rows: dict[str, Counter[Any]] = {
         table: Counter(
             repr([(name, value) for name, value in row.items() if name not in LEFT_OUT])
             for row in opened.read(table).to_pylist()
         )
         for table in TABLES
-        if table != "runs"
+        if table not in {"runs", "ledger"}
     }
+    rows["ledger"] = Counter(
+        (row["stage"], row["subject"], part)
+        for row in opened.read("ledger").to_pylist()
+        for part in parted(row["stage_digest"])
+    )
+    return rows
 
 
 def roots(lake: Path) -> dict[str, str]:
