@@ -10,6 +10,8 @@ import atexit
 import contextlib
 import logging
 import os
+import re
+import resource
 import sys
 from collections.abc import Sequence
 
@@ -23,6 +25,10 @@ from schemas.registry import Registry
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+
+FILES_NEEDED, FILES_WANTED = 256, 4096
+"""File handles of a process. Native libraries abort where they get none, so a job does not begin
+with too few; and a lake has many files."""
 
 SUMMARIES = {
     "demo": "Run a small synthetic fleet through everything.",
@@ -100,6 +106,28 @@ def _end_process() -> None:
     os._exit(STATE.exit_code)
 
 
+def _provide_file_handles() -> None:
+    """Raises the soft limit of open files.
+
+    Raises:
+        FleetError: the hard limit is too low.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = sys.maxsize if hard == resource.RLIM_INFINITY else hard
+    if most < FILES_NEEDED:
+        raise FleetError(
+            f"this process may open {hard} files, and {FILES_NEEDED} are needed: raise the hard "
+            "limit (`ulimit -n` in a shell)"
+        )
+    if soft != resource.RLIM_INFINITY and soft < FILES_WANTED:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, FILES_WANTED), hard))
+
+
+def _one_line(text: str) -> str:
+    """Returns a message without line breaks, and without the colours that delta-rs adds."""
+    return " ".join(re.sub(r"\x1b\[\d*m", "", text).split())
+
+
 def _run(arguments: Sequence[str]) -> int:
     ours, beam = split_arguments(arguments)
     STATE.debug = "--debug" in ours
@@ -122,6 +150,7 @@ def _run(arguments: Sequence[str]) -> int:
         no_args_is_help=True,
     )
     try:
+        _provide_file_handles()
         code = group.main(ours, prog_name="fleetmill", standalone_mode=False)
         sys.stdout.flush()
     except BrokenPipeError:
@@ -133,8 +162,13 @@ def _run(arguments: Sequence[str]) -> int:
             raise
         usage = not isinstance(error, FleetError) or isinstance(error, UsageError)
         text = error.format_message() if hasattr(error, "format_message") else str(error)
-        sys.stderr.write(f"fleetmill: {' '.join(text.split())}\n")
+        sys.stderr.write(f"fleetmill: {_one_line(text)}\n")
         return EXIT_USAGE if usage else EXIT_FAILED
+    except OSError as error:
+        if STATE.debug:
+            raise
+        sys.stderr.write(f"fleetmill: {_one_line(str(error))}; run the same command again\n")
+        return EXIT_FAILED
     except (KeyboardInterrupt, typer.Abort):
         sys.stderr.write("fleetmill: stopped; run the same command again to continue\n")
         return EXIT_FAILED

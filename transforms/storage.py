@@ -40,6 +40,7 @@ for _protocol in ("s3", "s3a"):
 
 _TAKES_NO_MORE = {
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EMFILE, errno.ENFILE,
+    errno.EACCES, errno.EPERM,
 }  # fmt: skip
 _REMOVE_ATTEMPTS = 5
 
@@ -206,7 +207,7 @@ def _writing(url: str) -> Iterator[None]:
             raise
         raise LakeError(
             f"{url} cannot be written: {error.strerror}; "
-            "make room or raise the limit, and run the same command again"
+            "make room, raise the limit or get the permission, and run the same command again"
         ) from error
 
 

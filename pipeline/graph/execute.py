@@ -21,7 +21,7 @@ from pipeline.graph.journal import Journal, journals_url
 from pipeline.graph.runner import Metrics, metrics, pipeline_options, run_to_end
 from pipeline.graph.stage import Stage, Task
 from pipeline.graph.transforms import CommitRun, Finish, ListTasks, RunStage
-from pipeline.lake.intents import RunRow
+from pipeline.lake.intents import RunRow, recover
 from pipeline.lake.runs import find_run
 from pipeline.lake.tables import Lake
 from schemas.errors import LakeError
@@ -225,7 +225,9 @@ def _is_known(lake: Lake, run_id: str) -> bool:
 
 
 def _committed_counts(lake: Lake, run_id: str) -> tuple[Count, ...]:
-    row = find_run(Lake.open(lake.url), run_id)
+    after = Lake.open(lake.url)
+    recover(after)  # another process may have queued this run, and not be done with it
+    row = find_run(after, run_id)
     if row is None:
         raise LakeError(f"{lake.url}: run {run_id} finished but committed no row of `runs`")
     return tuple(Count(**count) for count in row["counts"])

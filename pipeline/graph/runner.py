@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import logging
 import re
 import threading
@@ -30,7 +31,8 @@ Metrics = dict[str, int | dict[str, float]]
 
 _running_here = threading.Event()
 
-_RAISED = re.compile(r"^(?:\w+\.)*(\w+): (.*) \[while running '", re.M)
+_RAISED = re.compile(r"^(?:\w+\.)*(\w+): ((?:.|\n(?=[ \t]))*?)\s+\[while running '", re.M)
+"""A worker's error at the end of its traceback: class and message, which may be indented lines."""
 
 
 def is_driver() -> bool:
@@ -61,7 +63,7 @@ def run_to_end(
 
     Raises:
         FleetError: the pipeline failed. A FleetError of a worker is raised as the same
-            class, if the runner passes on its text.
+            class, if the runner passes on its text, and an OSError as a FleetError.
     """
     _running_here.set()
     with watching(journal, on_progress), _as_quiet_as_its_log():
@@ -127,7 +129,7 @@ def _wait(result: PipelineResult) -> str | None:
 
 
 def _error_of_worker(text: str) -> FleetError | None:
-    """Finds the FleetError of a worker in the text of a runner's error.
+    """Finds the FleetError or OSError of a worker in the text of a runner's error.
 
     Runners pass on a worker's error as the text of its traceback, which names its class.
     """
@@ -135,6 +137,8 @@ def _error_of_worker(text: str) -> FleetError | None:
     for name, message in reversed(_RAISED.findall(text)):
         if name in classes:
             return classes[name](message)
+        if issubclass(vars(builtins).get(name, object), OSError):
+            return FleetError(f"{message}; run the same command again")
     return None
 
 

@@ -83,6 +83,7 @@ def query(lake: Lake, sql: str) -> pa.Table:
 
     Raises:
         UsageError: with DuckDB's own message, in one line.
+        LakeError: a file is gone, or cannot be read.
     """
     if "\0" in sql or not _is_unicode(sql):
         raise UsageError("SQL: the text holds a NUL or half a surrogate pair")
@@ -98,6 +99,8 @@ def query(lake: Lake, sql: str) -> pa.Table:
                 f"{', '.join(statement.type.name for statement in statements) or 'nothing'}"
             )
         return con.sql(statements[0]).to_arrow_table()
+    except duckdb.IOException as error:
+        raise LakeError(f"{lake.url}: {' '.join(str(error).split())}") from error
     except duckdb.Error as error:
         raise UsageError(f"SQL: {' '.join(str(error).split())}") from error
     finally:
