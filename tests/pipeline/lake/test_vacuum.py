@@ -99,7 +99,7 @@ def test_files_of_a_run_at_work_stay(tmp_path: Path) -> None:
     put(f"{lake.url}/work/run/000000/a.done", b"x")
     assert vacuum(lake, hours=24) == []
     age(tmp_path / "work", 100)
-    assert len(vacuum(lake, hours=24)) == 6
+    assert len(vacuum(lake, hours=24)) == 5, "the file that was written since is young"
 
 
 def test_a_snapshot_without_a_manifest_expires_as_a_whole(tmp_path: Path) -> None:
