@@ -32,7 +32,9 @@ class LogRef:
     """One log as discovered; only the first and last bytes of its members have been read.
 
     `name` is the log's path inside its input, `uri` the folder or file to show to people,
-    `fingerprint` a digest of the members' names, sizes, and first and last bytes.
+    `fingerprint` a digest of the members' names, sizes, and first and last bytes. `listing` is a
+    digest of what the store's listing says of them, by which an unchanged log is known without
+    reading it, or "".
     """
 
     format: str
@@ -40,6 +42,7 @@ class LogRef:
     uri: str
     members: tuple[Member, ...]
     fingerprint: str
+    listing: str = ""
 
     def __post_init__(self) -> None:
         """Rejects a log without members or with duplicate member names."""

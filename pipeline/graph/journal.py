@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import secrets
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -121,7 +122,8 @@ class Journal:
             the files of the older one may be gone.
         """
         url = f"{self.folder}/{_done(page, result.key)}"
-        content = canonical(asdict(result))
+        # By the attempt `put_new` tells another's result from its own.
+        content = canonical(asdict(result) | {"attempt": secrets.token_hex(8)})
         if put_new(url, content):
             return False
         put(url, content)

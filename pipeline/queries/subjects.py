@@ -112,6 +112,25 @@ def standing(lake: Lake, stage: str, wanted: str | pa.Table, stage_digest: str =
     )
 
 
+_RECOGNISED = """
+SELECT listed.subject, listed.stage_digest FROM ledger AS listed
+SEMI JOIN given ON given.listing = listed.subject
+SEMI JOIN (SELECT subject FROM ledger WHERE stage = 'ingest') AS done
+    ON done.subject = listed.stage_digest
+WHERE listed.stage = 'discover'
+"""
+"""The ledger has each log that was ingested by its listing too: its digest is the log's id."""
+
+
+def recognised(lake: Lake, listings: Sequence[str]) -> dict[str, str]:
+    """Returns the log ids of the logs that were ingested under some listings (`LogRef.listing`)."""
+    if not listings:
+        return {}
+    with _connect(lake, ["ledger"]) as con:
+        con.register("given", pa.table({"listing": pa.array(listings, pa.string())}))
+        return dict(con.execute(_RECOGNISED).fetchall())
+
+
 @dataclass(frozen=True, slots=True)
 class MinedLogs:
     """Logs that stand alike: mined under the same digests, and swept under the same one.

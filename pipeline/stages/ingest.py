@@ -19,12 +19,12 @@ from pipeline.graph.execute import Work
 from pipeline.graph.stage import Output, Stage
 from pipeline.lake.ledger import Done, stage_digest
 from pipeline.lake.tables import Lake
-from pipeline.queries.subjects import standing
+from pipeline.queries.subjects import recognised, standing
 from pipeline.stages.recording_rows import recording_rows
 from schemas.errors import DataError, UsageError
 from schemas.ids import digest
 from schemas.recording import Recording
-from schemas.records import Count, LogRef, Reject
+from schemas.records import Count, LogRef, Outcome, Reject
 from transforms.can.dbc import Database
 from transforms.can.maps import car_map, load_can_maps
 from transforms.readers import FORMATS, ReadOptions
@@ -70,7 +70,7 @@ class IngestStage(Stage):
             for table, rows in recording_rows(recording).items():
                 parts.setdefault(table, []).append(rows)
             output.rejects.extend(recording.rejects)
-            output.done.append(Done(log.log_id, self.digests[log.format], "kept"))
+            self._done(log, "kept", output)
             output.counts.append(Count(self.name, "logs", kept=1))
             output.counts.extend(recording.counts)
         output.tables = {table: pa.concat_tables(rows) for table, rows in parts.items()}
@@ -96,8 +96,14 @@ class IngestStage(Stage):
         """Rejects a log; if the environment is at fault, the next run tries it again."""
         output.rejects.extend(rejects)
         if all(reject.final for reject in rejects):
-            output.done.append(Done(log.log_id, self.digests[log.format], "rejected"))
+            self._done(log, "rejected", output)
         output.counts.append(Count(self.name, "logs", rejected=1))
+
+    def _done(self, log: LogRef, outcome: Outcome, output: Output) -> None:
+        """Notes that a log is done with, by its id and by its listing."""
+        output.done.append(Done(log.log_id, self.digests[log.format], outcome))
+        if log.listing:
+            output.done.append(Done(log.listing, log.log_id, outcome, stage="discover"))
 
 
 def _batches(logs: Sequence[LogRef]) -> list[tuple[LogRef, ...]]:
@@ -167,34 +173,36 @@ def plan_ingest(lake: Lake, config: IngestConfig) -> Work:
     if not config.input:
         raise UsageError("[ingest] input: name at least one folder or file with --input")
     how = reading(config)
-    found = discover(config.input, only=config.format)
-    formats = sorted({log.format for log in found.logs})
+    found = discover(config.input, config.format, partial(recognised, lake))
+    logs = [(log.log_id, log.format) for log in found.logs]
+    logs += [(log.log_id, log.format) for log in found.known]
+    formats = sorted({name for _, name in logs})
     digests = {
         name: stage_digest(version=VERSION, reader=FORMATS.load(name).version, **how.identity)
         for name in formats
     }
     wanted = pa.table(
         {
-            "subject": pa.array([log.log_id for log in found.logs], pa.string()),
-            "stage_digest": pa.array([digests[log.format] for log in found.logs], pa.string()),
+            "subject": pa.array([log_id for log_id, _ in logs], pa.string()),
+            "stage_digest": pa.array([digests[name] for _, name in logs], pa.string()),
         }
     )
-    logs = standing(lake, "ingest", wanted)
-    new = set(logs.new)
+    stand = standing(lake, "ingest", wanted)
+    new = set(stand.new)
     fresh = [log for log in found.logs if log.log_id in new]
     tasks = [
-        IngestTask(digest("ingest", [log.log_id for log in logs], digests), logs)
-        for logs in _batches(fresh)
+        IngestTask(digest("ingest", [log.log_id for log in batch], digests), batch)
+        for batch in _batches(fresh)
     ]
     note = (
-        f"{logs.stale} logs are in the lake as an older reader or other options read them, and are "
-        "not read again; to do so, ingest them into a new lake"
+        f"{stand.stale} logs are in the lake as an older reader or other options read them, and "
+        "are not read again; to do so, ingest them into a new lake"
     )
     return Work(
         stage=IngestStage(how.options, digests, config.input_timeout_s),
         tasks=tasks,
-        expected={("ingest", "logs"): len(found.logs)},
-        known=(*found.counts, logs.known("ingest", "logs")),
+        expected={("ingest", "logs"): len(logs)},
+        known=(*found.counts, stand.known("ingest", "logs")),
         rejects=found.rejects,
-        notes=(*how.notes, note) if logs.stale else how.notes,
+        notes=(*how.notes, note) if stand.stale else how.notes,
     )

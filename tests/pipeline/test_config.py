@@ -29,7 +29,7 @@ def test_parameters_of_triggers_come_from_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("[labels]\nfps = 1\n", r"unknown table \[labels\]; choose one of: corpus, ingest"),
+        ("[labels]\nfps = 1\n", r"unknown table \[labels\]; choose one of: compact, corpus"),
         ("fps = 1\n", r"unknown table \[fps\]"),
         ("[label\n", "c.toml"),
         ("\xff", r"c\.toml: not UTF-8: byte 0 is 0xff"),

@@ -90,6 +90,8 @@ class Tree:
         fs: the file system.
         root: the folder that paths are relative to, as `fs` names it.
         sizes: path to size in bytes.
+        marks: path to what the store's listing says that changes when the file does: its
+            time, its ETag. Paths without one are absent.
 
     >>> from fsspec.implementations.memory import MemoryFileSystem
     >>> tree = Tree(MemoryFileSystem(), "/drive", {"b.mp4": 9, "a/c.mp4": 7})
@@ -97,23 +99,35 @@ class Tree:
     (('a/c.mp4', 'b.mp4'), 9, 'memory:///drive/b.mp4')
     """
 
-    def __init__(self, fs: AbstractFileSystem, root: str, sizes: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        fs: AbstractFileSystem,
+        root: str,
+        sizes: Mapping[str, int],
+        marks: Mapping[str, str] | None = None,
+    ) -> None:
         self.fs = fs
         self.root = root
         self.paths = tuple(sorted(sizes))
         self._sizes = dict(sizes)
+        self._marks = marks or {}
         self._heads: dict[str, bytes] = {}
 
     def without(self, claimed: Iterable[str]) -> Tree:
         """Returns the tree without some paths; heads that were read stay cached."""
         removed = set(claimed)
-        rest = Tree(self.fs, self.root, {p: n for p, n in self._sizes.items() if p not in removed})
+        sizes = {path: size for path, size in self._sizes.items() if path not in removed}
+        rest = Tree(self.fs, self.root, sizes, self._marks)
         rest._heads = self._heads
         return rest
 
     def size(self, path: str) -> int:
         """Returns the size of a file in bytes."""
         return self._sizes[path]
+
+    def mark(self, path: str) -> str | None:
+        """Returns what changes in the listing when a file does, None if nothing is known to."""
+        return self._marks.get(path)
 
     def where(self, path: str) -> str:
         """Returns a path as the file system names it; "" is the root itself."""

@@ -8,6 +8,7 @@ transforms.readers.comma2k19_signals converts channels to vehicle signals.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -57,7 +58,9 @@ class Comma2k19:
         claims = []
         for segment in segments:
             base = f"{segment}/" if segment else ""
-            paths = tuple(path for path in tree.paths if path.startswith(base))
+            # Sorted: the files in a folder are next to each other. "0" follows "/".
+            last = bisect_left(tree.paths, f"{segment}0") if segment else len(tree.paths)
+            paths = tree.paths[bisect_left(tree.paths, base) : last]
             claims.append(Claim(segment or ".", tree.uri(segment), paths, base))
         return claims
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.spec import AbstractFileSystem
@@ -44,6 +45,14 @@ RECORDING_SUFFIXES = (
 
 
 @dataclass(frozen=True, slots=True)
+class Recognised:
+    """A log that is known by its listing; no byte of it has been read."""
+
+    log_id: str
+    format: str
+
+
+@dataclass(frozen=True, slots=True)
 class Discovery:
     """The logs in the inputs; `counts` accounts for every file as kept, filtered or rejected.
 
@@ -51,11 +60,30 @@ class Discovery:
     """
 
     logs: tuple[LogRef, ...]
+    known: tuple[Recognised, ...]
     rejects: tuple[Reject, ...]
     counts: tuple[Count, ...]
 
 
-def discover(inputs: Sequence[str], only: str | None = None) -> Discovery:
+Recognise = Callable[[Sequence[str]], Mapping[str, str]]
+"""Given `LogRef.listing` of many logs, returns the log ids of those that are known."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A claimed log; `log` is None if it is known by its listing."""
+
+    format: str
+    name: str
+    uri: str
+    log_id: str
+    members: tuple[str, ...]
+    log: LogRef | None
+
+
+def discover(
+    inputs: Sequence[str], only: str | None = None, recognise: Recognise = lambda _listings: {}
+) -> Discovery:
     """Finds the logs in folders and files.
 
     A log that is reached twice, or that has copies, is found once: its identity is its
@@ -64,6 +92,7 @@ def discover(inputs: Sequence[str], only: str | None = None) -> Discovery:
     Args:
         inputs: URLs or paths that fsspec opens.
         only: the one format to look for; every format if None.
+        recognise: tells which logs are known, so that they need not be read: by default none.
 
     Raises:
         UsageError: an input does not exist, or `only` is not a format.
@@ -71,25 +100,30 @@ def discover(inputs: Sequence[str], only: str | None = None) -> Discovery:
     names = list(FORMATS) if only is None else [only]
     readers: list[Reader] = [FORMATS.load(name)() for name in names]
     seen: set[str] = set()
-    logs: list[LogRef] = []
+    logs: list[_Found] = []
     rejects: set[Reject] = set()
     for uri in inputs:
         tree, unlisted = _list_input(uri)
         rejects.update(unlisted)
         seen.update(tree.uri(path) for path in tree.paths)
         seen.update(reject.uri for reject in unlisted)
-        found, unusable = _claim_logs(tree, readers)
+        found, unusable = _claim_logs(tree, readers, recognise)
         logs += found
         rejects.update(unusable)
-    distinct: dict[str, LogRef] = {}
+    distinct: dict[str, _Found] = {}
     for log in sorted(logs, key=lambda log: (log.format, log.name, log.uri)):
         distinct.setdefault(log.log_id, log)
-    kept = {member.uri for log in distinct.values() for member in log.members}
+    kept = {uri for log in distinct.values() for uri in log.members}
     # A member of a log in one input may be unclaimed in another that starts inside its folder.
     final = sorted(reject for reject in rejects if reject.uri not in kept)
     rejected = {reject.uri for reject in final}
     count = Count("discover", "files", len(kept), len(seen - kept - rejected), len(rejected))
-    return Discovery(tuple(distinct.values()), tuple(final), (count,))
+    return Discovery(
+        tuple(found.log for found in distinct.values() if found.log is not None),
+        tuple(Recognised(f.log_id, f.format) for f in distinct.values() if f.log is None),
+        tuple(final),
+        (count,),
+    )
 
 
 def _list_input(uri: str) -> tuple[Tree, list[Reject]]:
@@ -110,20 +144,33 @@ def _list_input(uri: str) -> tuple[Tree, list[Reject]]:
         return tree, [_unreadable(uri, error)]
     if top["type"] != "directory" and not fs.isdir(root):
         parent, _, name = root.rpartition("/")
-        return Tree(fs, parent, {name: int(top["size"] or 0)}), []
-    sizes: dict[str, int] = {}
+        return Tree(fs, parent, *_sizes_and_marks({name: top})), []
+    files: dict[str, Mapping[str, Any]] = {}
     rejects: list[Reject] = []
     tree = Tree(fs, root, {})
-    for path, size, reject in _walk(tree, fs):
-        if reject is not None:
-            rejects.append(reject)
+    for path, found in _walk(tree, fs):
+        if isinstance(found, Reject):
+            rejects.append(found)
         else:
-            sizes[path] = size
-    return Tree(fs, root, sizes), rejects
+            files[path] = found
+    return Tree(fs, root, *_sizes_and_marks(files)), rejects
 
 
-def _walk(tree: Tree, fs: AbstractFileSystem) -> Iterator[tuple[str, int, Reject | None]]:
-    """Yields (path, size, None) for every file, or a reject for what cannot be listed."""
+def _sizes_and_marks(
+    files: Mapping[str, Mapping[str, Any]],
+) -> tuple[dict[str, int], dict[str, str]]:
+    """Returns the sizes of listed files, and what changes in the listing when a file does."""
+    sizes = {path: int(entry["size"] or 0) for path, entry in files.items()}
+    marks = {}
+    for path, entry in files.items():
+        found = [entry[key] for key in ("ETag", "mtime", "ino", "LastModified") if key in entry]
+        if found:
+            marks[path] = " ".join(map(str, found))
+    return sizes, marks
+
+
+def _walk(tree: Tree, fs: AbstractFileSystem) -> Iterator[tuple[str, Mapping[str, Any] | Reject]]:
+    """Yields each path with its entry of the listing, or a reject for what cannot be listed."""
     local = isinstance(fs, LocalFileSystem)
     visited: set[str] = set()
     waiting = [""]
@@ -138,7 +185,7 @@ def _walk(tree: Tree, fs: AbstractFileSystem) -> Iterator[tuple[str, int, Reject
         try:
             entries = fs.ls(where, detail=True)
         except OSError as error:
-            yield folder, 0, _unreadable(tree.uri(folder), error)
+            yield folder, _unreadable(tree.uri(folder), error)
             continue
         for entry in sorted(entries, key=lambda entry: str(entry["name"]), reverse=True):
             name = str(entry["name"]).rstrip("/").rpartition("/")[2]
@@ -149,7 +196,7 @@ def _walk(tree: Tree, fs: AbstractFileSystem) -> Iterator[tuple[str, int, Reject
             problem = _name_problem(path)
             if problem:
                 printable = path.encode("utf-8", "backslashreplace").decode()
-                yield path, 0, _unsupported(tree.uri(printable), f"{problem}; rename the file")
+                yield path, _unsupported(tree.uri(printable), f"{problem}; rename the file")
             elif entry["type"] == "directory" or (
                 entry.get("islink") and fs.isdir(tree.where(path))
             ):
@@ -157,14 +204,14 @@ def _walk(tree: Tree, fs: AbstractFileSystem) -> Iterator[tuple[str, int, Reject
                     waiting.append(path)
                 else:
                     problem = f"over {MAX_DEPTH} folders deep; move it up"
-                    yield path, 0, _unsupported(tree.uri(path), problem)
+                    yield path, _unsupported(tree.uri(path), problem)
             elif entry["type"] == "file" or (
                 entry.get("islink") and not (local and _is_special(tree.where(path)))
             ):
-                yield path, int(entry["size"] or 0), None
+                yield path, entry
             else:
                 problem = "a device or pipe, not a file; remove it from the input"
-                yield path, 0, _unsupported(tree.uri(path), problem)
+                yield path, _unsupported(tree.uri(path), problem)
 
 
 def _is_special(where: str) -> bool:
@@ -195,25 +242,39 @@ def _unreadable(uri: str, error: OSError) -> Reject:
     return Reject.of(unreadable, uri=uri, stage="discover")
 
 
-def _claim_logs(tree: Tree, readers: Sequence[Reader]) -> tuple[list[LogRef], list[Reject]]:
+def _claim_logs(
+    tree: Tree, readers: Sequence[Reader], recognise: Recognise
+) -> tuple[list[_Found], list[Reject]]:
     """Lets each format claim files in turn; unclaimed files are filtered or rejected."""
-    logs: list[LogRef] = []
+    logs: list[_Found] = []
     rejects: list[Reject] = []
     with ThreadPoolExecutor(THREADS) as pool:
         for reader in readers:
             claims = reader.claim(tree)
-            wanted = sorted({path for claim in claims for path in claim.paths})
+            listings = [_listing(reader.name, tree, claim) for claim in claims]
+            known = recognise([listing for listing in listings if listing])
+            new: list[tuple[Claim, str]] = []
+            for claim, listing in zip(claims, listings, strict=True):
+                if listing not in known:
+                    new.append((claim, listing))
+                    continue
+                members = tuple(map(tree.uri, claim.paths))
+                place = (reader.name, claim.name, claim.uri)
+                logs.append(_Found(*place, known[listing], members, None))
+            wanted = sorted({path for claim, _ in new for path in claim.paths})
             edges: dict[str, str] = {}
             for path, edge in zip(wanted, pool.map(partial(_edges, tree), wanted), strict=True):
                 if isinstance(edge, DataError):
                     rejects.append(Reject.of(edge, uri=tree.uri(path), stage="discover"))
                 else:
                     edges[path] = edge
-            for claim in claims:
-                log = _log(reader.name, tree, claim, edges)
+            for claim, listing in new:
+                log = _log(reader.name, tree, claim, edges, listing)
                 if log is not None:
-                    logs.append(log)
-            tree = tree.without(wanted)
+                    members = tuple(member.uri for member in log.members)
+                    place = (log.format, log.name, log.uri)
+                    logs.append(_Found(*place, log.log_id, members, log))
+            tree = tree.without(path for claim in claims for path in claim.paths)
     for path in tree.paths:
         if path.lower().endswith(RECORDING_SUFFIXES) and not is_encrypted(path):
             unclaimed = UnrecognisedError(
@@ -241,7 +302,15 @@ def _edges(tree: Tree, path: str) -> str | DataError:
     return edges.hexdigest()
 
 
-def _log(format_: str, tree: Tree, claim: Claim, edges: dict[str, str]) -> LogRef | None:
+def _listing(format_: str, tree: Tree, claim: Claim) -> str:
+    """Digests what the listing says of a claim's files; "" if it would not show a change."""
+    files = [[tree.uri(path), tree.size(path), tree.mark(path)] for path in claim.paths]
+    return "" if any(mark is None for _, _, mark in files) else digest("listing", format_, files)
+
+
+def _log(
+    format_: str, tree: Tree, claim: Claim, edges: dict[str, str], listing: str
+) -> LogRef | None:
     """Makes a log of a claim's files, or returns None if one of them cannot be read.
 
     The log without that file would have another identity once the file can be read.
@@ -253,6 +322,5 @@ def _log(format_: str, tree: Tree, claim: Claim, edges: dict[str, str]) -> LogRe
         for path in claim.paths
     )
     fingerprint = digest(*((member.name, member.size, edge) for member, edge in members))
-    return LogRef(
-        format_, claim.name, claim.uri, tuple(member for member, _ in members), fingerprint
-    )
+    found = tuple(member for member, _ in members)
+    return LogRef(format_, claim.name, claim.uri, found, fingerprint, listing)

@@ -135,12 +135,15 @@ def _claims(tree: Tree, base: str, inside: set[str]) -> Iterator[Claim]:
         root = base.rstrip("/")
         yield Claim(root or ".", tree.uri(root), tuple(base + name for name in members), base)
         return
+    by_name: dict[str, list[str]] = {}
+    for name in inside:
+        by_name.setdefault(name.rpartition("/")[2], []).append(name)
     for table in sorted(inside):
         match = EPISODE.fullmatch(table)
         if match is None:
             continue
-        place, episode = f"videos/{match['place']}", f"/{match['name']}.mp4"
-        videos = [name for name in inside if name.startswith(place) and name.endswith(episode)]
+        place, episode = f"videos/{match['place']}", f"{match['name']}.mp4"
+        videos = [name for name in by_name.get(episode, ()) if name.startswith(place)]
         paths = tuple(base + name for name in [*shared, table, *sorted(videos)])
         yield Claim(base + table.removesuffix(".parquet"), tree.uri(base + table), paths, base)
 

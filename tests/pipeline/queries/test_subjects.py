@@ -11,7 +11,7 @@ import pytest
 from pipeline.lake.intents import commit
 from pipeline.lake.ledger import Done, joined, ledger_rows
 from pipeline.lake.tables import Lake
-from pipeline.queries.subjects import mined_logs, standing
+from pipeline.queries.subjects import mined_logs, recognised, standing
 from schemas.errors import LakeError
 from schemas.records import Count, Outcome
 from tests.pipeline.lake.rows import one_row, run_row
@@ -75,6 +75,18 @@ def test_random_ledgers(tmp_path: Path) -> None:
             assert found.new == tuple(sorted(log for log in logs if (log, digest) not in rows))
             wanted = [outcome for (_, of), outcome in rows.items() if of == digest]
             assert found.outcomes == {o: wanted.count(o) for o in outcomes if o in wanted}
+
+
+def test_logs_are_recognised_by_their_listing(tmp_path: Path) -> None:
+    """If they are ingested: an entry whose log is not counts for nothing."""
+    lake = Lake.create(str(tmp_path))
+    listed = [
+        Done("listing-a", "a", "kept", "discover"),
+        Done("listing-b", "b", "kept", "discover"),
+    ]
+    add_done(lake, "r", "ingest", [Done("a", "d", "kept"), *listed])
+    assert recognised(lake, ["listing-a", "listing-b", "listing-c"]) == {"listing-a": "a"}
+    assert recognised(lake, []) == {}
 
 
 def test_logs_are_grouped_by_what_they_are_mined_with(tmp_path: Path) -> None:

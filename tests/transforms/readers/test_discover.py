@@ -8,6 +8,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from schemas.errors import UsageError
 from schemas.records import Count
@@ -195,3 +196,54 @@ def test_an_empty_folder_has_no_logs(tmp_path: Path) -> None:
     """No rejects either, and counts of zero."""
     found = discover([str(tmp_path)])
     assert (found.logs, found.rejects, _balance(found)) == ((), (), (0, 0, 0))
+
+
+def test_a_log_that_is_known_by_its_listing_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "abc":
+        (tmp_path / f"{name}.mp4").write_bytes(name.encode() * 100)
+    reads: list[str] = []
+    cat_file = LocalFileSystem.cat_file
+
+    def counted(fs: LocalFileSystem, path: str, *arguments: object, **named: object) -> object:
+        reads.append(path)
+        return cat_file(fs, path, *arguments, **named)
+
+    monkeypatch.setattr(LocalFileSystem, "cat_file", counted)
+    first = discover([str(tmp_path)])
+    assert (len(first.logs), first.known, len(reads)) == (3, (), 3)
+    known = {log.listing: log.log_id for log in first.logs}
+    again = discover([str(tmp_path)], recognise=lambda _listings: known)
+    assert len(reads) == 3
+    assert again.logs == ()
+    assert [log.log_id for log in again.known] == [log.log_id for log in first.logs]
+    assert again.counts == first.counts
+    (tmp_path / "b.mp4").write_bytes(b"x" * 100)
+    changed = discover([str(tmp_path)], recognise=lambda _listings: known)
+    assert [log.name for log in changed.logs] == ["b.mp4"]
+    assert len(changed.known) == 2
+
+
+def test_a_log_that_grew_is_another_log(tmp_path: Path) -> None:
+    """A log is known as a whole, however its files are grouped."""
+    folder = tmp_path / "TeslaCam" / "SentryClips" / "2026-05-01_12-00-00"
+    folder.mkdir(parents=True)
+    for minute in range(2):
+        (folder / f"2026-05-01_12-0{minute}-00-front.mp4").write_bytes(b"x" * 9)
+    (log,) = discover([str(tmp_path)]).logs
+    known = {log.listing: log.log_id}
+    assert discover([str(tmp_path)], recognise=lambda _listings: known).logs == ()
+    (folder / "2026-05-01_12-02-00-front.mp4").write_bytes(b"x" * 9)
+    (grown,) = discover([str(tmp_path)], recognise=lambda _listings: known).logs
+    assert len(grown.members) == 3
+
+
+def test_a_copy_of_a_known_log_is_found_once(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"x" * 100)
+    (log,) = discover([str(tmp_path)]).logs
+    known = {log.listing: log.log_id}
+    _write(tmp_path, "copy/a.mp4", b"x" * 100)
+    found = discover([str(tmp_path)], recognise=lambda _listings: known)
+    assert (found.logs, len(found.known)) == ((), 1)
+    assert found.counts[0].total == 2
