@@ -17,6 +17,8 @@ WANTED = {
     "ingest": 1_500.0,
     "mine": 20_000.0,
     "mine_truth": 0.97,
+    "replan_lake": 1.0,
+    "replan_lake_memory": 1.0,
     "link": 1.0,
     "ego_path": 1.0,
     "label": 0.9,

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jobs.reporting import Reporter
 from pipeline.graph.balance import JobReport
 from pipeline.lake.tables import Lake
+from pipeline.queries.catalog import query
 from transforms.storage import get
 
 
 def events_result(reporter: Reporter, lake: str, _: Sequence[JobReport]) -> dict[str, Any]:
     """Prints and returns the number of events in the lake by trigger."""
-    triggers = Lake.open(lake).read("events", columns=["trigger"])["trigger"].to_pylist()
-    found = dict(sorted(Counter(triggers).items()))
+    rows = query(Lake.open(lake), "SELECT trigger, count(*) AS n FROM events GROUP BY 1 ORDER BY 1")
+    found = dict(zip(rows["trigger"].to_pylist(), rows["n"].to_pylist(), strict=True))
     reporter.table("events in the lake", ("trigger", "events"), list(found.items()))
     return {"events": found}
 

@@ -194,10 +194,8 @@ def plan_label(lake: Lake, config: LabelConfig) -> Work:
     )
     wanted = "SELECT event_id AS subject, '' AS stage_digest FROM events"
     found = standing(lake, "label", wanted, spec.digest)
-    is_new = pc.field("event_id").isin(pa.array(found.new, pa.string()))
-    rows = lake.scan("events", TABLES["events"].schema.names, is_new)
     fresh: dict[str, list[Event]] = {}
-    events = [Event(**row) for row in rows.to_pylist()]
+    events = _events(lake, found.new)
     for event in sorted(events, key=lambda e: (e.log_id, e.start_ns, e.event_id)):
         fresh.setdefault(event.log_id, []).append(event)
     places = locate(lake, _SOURCES, list(fresh))
@@ -208,6 +206,14 @@ def plan_label(lake: Lake, config: LabelConfig) -> Work:
         known=(found.known("label", "events"),),
         notes=notes,
     )
+
+
+def _events(lake: Lake, event_ids: Sequence[str]) -> list[Event]:
+    if not event_ids:
+        return []
+    wanted = pc.field("event_id").isin(pa.array(event_ids, pa.string()))
+    rows = lake.scan("events", TABLES["events"].schema.names, wanted)
+    return [Event(**row) for row in rows.to_pylist()]
 
 
 def _tasks(
