@@ -19,7 +19,7 @@ from tests.jobs.forked import start
 from tests.jobs.inprocess import call
 from tests.jobs.test_races import contents
 
-LOGS = 40
+LOGS = 48
 
 JOBS: dict[str, tuple[str, ...]] = {
     "ingest": ("ingest",),
@@ -57,7 +57,7 @@ def make_lakes(fleet: Path, folder: Path) -> dict[str, Path]:
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Many short logs."""
     folder = tmp_path_factory.mktemp("many")
-    size = ("--minutes", "0.05", "--size", "32x32", "--cameras", "front", "--seed", "7")
+    size = ("--minutes", "0.1", "--size", "32x32", "--cameras", "front", "--seed", "7")
     assert call("synth", folder / "fleet", "--drives", LOGS, *size).code == 0
     return folder / "fleet"
 
