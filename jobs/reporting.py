@@ -250,6 +250,7 @@ def exit_code(reporter: Reporter, reports: Sequence[JobReport], limit: float) ->
     reporter.note(
         f"{worst:.1%} of the inputs of a stage were rejected, more than --max-reject-fraction "
         f"{limit:g} allows. Everything else was processed; "
-        "`fleetmill query` on the table rejects says what was rejected and why"
+        "`fleetmill query` on the table rejects says what was rejected and why, and the notes of "
+        "the jobs what could not be read"
     )
     return EXIT_REJECTS

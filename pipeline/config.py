@@ -36,7 +36,7 @@ class _Reading(JobConfig):
     input_timeout_s: float = Field(
         default=900.0,
         gt=0,
-        description="an input that takes longer becomes a reject, and the next run tries it again",
+        description="an input that takes longer counts as rejected; the next run tries it again",
     )
 
 

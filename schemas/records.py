@@ -88,6 +88,22 @@ class Reject:
         return cls(uri, stage, error.reason, str(error), subject)
 
 
+def split_rejects(rejects: Iterable[Reject]) -> tuple[list[Reject], list[Reject]]:
+    """Separates the rejects that stand from those of inputs that the next run tries again.
+
+    A subject is tried again as a whole, so none of its rejects stands.
+
+    >>> torn = Reject("a.mp4", "ingest", "corrupt", "a.mp4: torn", "log")
+    >>> away = Reject("b.mp4", "ingest", "unreadable", "b.mp4: not there", "log")
+    >>> [len(part) for part in split_rejects([torn, away])]
+    [0, 2]
+    """
+    found = list(rejects)
+    again = {reject.subject for reject in found if reject.subject and not reject.final}
+    stand = [reject for reject in found if reject.final and reject.subject not in again]
+    return stand, [reject for reject in found if reject not in stand]
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Count:
     """Inputs of one stage by outcome: one line of the balance.

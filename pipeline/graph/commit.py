@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from pipeline.graph.journal import Journal
+from pipeline.graph.journal import Journal, Left
 from pipeline.graph.stage import TaskResult, reject_rows
 from pipeline.lake.intents import RunRow, commit
 from pipeline.lake.ledger import landed_since, parted
@@ -45,7 +45,7 @@ class Commit:
 
         def revise(lake: Lake) -> tuple[RunRow, Sequence[AddFile], Sequence[Remove]]:
             overtaken = self._overtaken(lake, results)
-            Journal(self.lake.url, self.run.run_id).drop(overtaken)
+            left = Left(dropped=len(overtaken))
             adds = self._new_rejects(lake)
             removes: list[Remove] = []
             counts = list(self.run.counts)
@@ -58,7 +58,9 @@ class Commit:
                     own = list(result.counts)
                     adds += result.adds
                     removes += result.removes
+                    left = left.with_retried(result.retried)
                 counts = add_counts([*counts, *own])
+            Journal(self.lake.url, self.run.run_id).leave(left)
             if not (done or adds):  # nothing was done, so there is no run
                 return replace(self.run, counts=()), [], []
             return replace(self.run, counts=tuple(counts)), adds, removes

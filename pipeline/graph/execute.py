@@ -17,7 +17,7 @@ from apache_beam.pvalue import PCollection
 
 from pipeline.graph.balance import JobReport, check_balance
 from pipeline.graph.commit import Commit
-from pipeline.graph.journal import Journal, journals_url
+from pipeline.graph.journal import Journal, Left, journals_url
 from pipeline.graph.runner import Metrics, metrics, pipeline_options, run_to_end
 from pipeline.graph.stage import Stage, Task
 from pipeline.graph.transforms import CommitRun, Finish, ListTasks, RunStage
@@ -26,7 +26,7 @@ from pipeline.lake.runs import find_run
 from pipeline.lake.tables import Lake
 from schemas.errors import LakeError
 from schemas.ids import canonical, digest
-from schemas.records import Count, Reject, add_counts
+from schemas.records import Count, Reject, add_counts, split_rejects
 from transforms.storage import names, remove
 
 
@@ -146,12 +146,13 @@ def execute(
     """
     started = time.monotonic()
     _clear_journals(lake)
-    run = run_row(job, config, work.tasks, work.rejects, lambda run_id: _is_known(lake, run_id))
+    rejects, retried = split_rejects(work.rejects)
+    run = run_row(job, config, work.tasks, rejects, lambda run_id: _is_known(lake, run_id))
     run = replace(run, counts=tuple(add_counts(work.known)))
     on_start(job, len(work.tasks))
     stage = work.stage
     finish = (
-        Commit(lake, run, stage.name, stage.once, work.rejects)
+        Commit(lake, run, stage.name, stage.once, tuple(rejects))
         if work.finish is None
         else work.finish(run)
     )
@@ -162,9 +163,9 @@ def execute(
             lake, journal, work, finish, beam_arguments=beam_arguments, on_progress=on_progress
         )
         on_progress(len(work.tasks))
-    elif work.finish is not None or work.rejects:
+    elif work.finish is not None or rejects:
         finish([])
-    dropped = journal.dropped()
+    left = journal.left()
     counts = _committed_counts(lake, run.run_id) if work.tasks else run.counts
     for folder in (journal.folder, *work.scratch):
         remove(folder)
@@ -175,10 +176,14 @@ def execute(
         counts=counts,
         tasks=len(work.tasks),
         seconds=time.monotonic() - started,
-        notes=(*work.notes, *_overtaken(work, counted, dropped)),
+        notes=(
+            *work.notes,
+            *_overtaken(work, counted, left.dropped),
+            *_retried(left.with_retried([reject.detail for reject in retried])),
+        ),
         detail=work.detail,
         metrics=counted,
-        dropped=dropped,
+        dropped=left.dropped,
     )
 
 
@@ -207,6 +212,14 @@ def _overtaken(work: Work, counted: Metrics, dropped: int) -> list[str]:
         note = f"dropped {dropped} of {len(work.tasks)} tasks: another run did at least a part of "
         return [note + "each first; the rest of them is planned again"]
     return []
+
+
+def _retried(left: Left) -> list[str]:
+    """Says what could not be read."""
+    if not left.retried:
+        return []
+    note = f"{left.retried} inputs could not be read, and the next run tries them again; they are "
+    return [f"{note}not in the table rejects. The first: {left.first}"]
 
 
 def _clear_journals(lake: Lake) -> None:

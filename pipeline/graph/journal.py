@@ -4,7 +4,7 @@
     work/<run>/<page>/<task>.done  the result of a task; written once all its files are complete
     work/<run>/<page>/<task>.next  the follow-up tasks of a task, stored like a page
     work/<run>/<page>.results      the results of a page and of all that follows from it
-    work/<run>/dropped.json        the keys of the tasks that another run overtook
+    work/<run>/left.json           what the commit left for the next run
 
 Edges of the graph carry the place of a task in the journal, never the task itself, which may be
 large. A task that is done is not run again, neither by a second attempt nor by the next run of
@@ -21,9 +21,9 @@ from __future__ import annotations
 import gzip
 import json
 import secrets
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
@@ -39,7 +39,7 @@ PAGE_TASKS = 200
 """Tasks on a page; one worker lists a page."""
 
 TODO, NEXT, DONE, RESULTS = ".todo", ".next", ".done", ".results"
-DROPPED = "dropped.json"
+LEFT = "left.json"
 
 READERS = 16
 """Files that are read at a time; an object store takes tens of milliseconds for each."""
@@ -49,6 +49,24 @@ Place = tuple[str, int, int, bool]
 have done the task, so that its result is looked for."""
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What a commit leaves for the next run.
+
+    `dropped` is the number of tasks that another run overtook, `retried` that of rejects for
+    which the environment is at fault, and `first` the message of the first of these.
+    """
+
+    dropped: int = 0
+    retried: int = 0
+    first: str = ""
+
+    def with_retried(self, messages: Sequence[str]) -> Left:
+        """Adds rejects."""
+        return Left(self.dropped, self.retried + len(messages), self.first or "".join(messages[:1]))
+
 
 _RESULT = TypeAdapter(TaskResult)
 
@@ -179,17 +197,17 @@ class Journal:
         with ThreadPoolExecutor(READERS) as pool:
             return Results(list(pool.map(self._read, found)))
 
-    def drop(self, keys: Collection[str]) -> None:
-        """Records the tasks that the commit leaves out, because another run overtook them."""
-        if keys:
-            put(f"{self.folder}/{DROPPED}", canonical(sorted(keys)))
+    def leave(self, left: Left) -> None:
+        """Records what the commit leaves for the next run."""
+        if left != Left():
+            put(f"{self.folder}/{LEFT}", canonical(asdict(left)))
 
-    def dropped(self) -> int:
-        """Counts the tasks that the commit left out."""
+    def left(self) -> Left:
+        """Reads what the commit left."""
         try:
-            return len(json.loads(self._read(DROPPED)))
+            return Left(**json.loads(self._read(LEFT)))
         except FileNotFoundError:
-            return 0
+            return Left()
 
     def is_over(self) -> bool:
         """Tells whether the run is committed, by this process or another."""

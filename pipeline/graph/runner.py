@@ -31,8 +31,11 @@ Metrics = dict[str, int | dict[str, float]]
 
 _running_here = threading.Event()
 
-_RAISED = re.compile(r"^(?:\w+\.)*(\w+): ((?:.|\n(?=[ \t]))*?)\s+\[while running '", re.M)
-"""A worker's error at the end of its traceback: class and message, which may be indented lines."""
+_RAISED = re.compile(
+    r"^(?:\w+\.)*(?:RuntimeError: )?(\w+): ((?:.|\n(?=[ \t]))*?)\s+\[while running '", re.M
+)
+"""A worker's error at the end of its traceback: class and message, which may be indented lines.
+Beam makes a RuntimeError of one whose class takes other arguments than a message."""
 
 
 def is_driver() -> bool:

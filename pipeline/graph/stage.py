@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from pipeline.lake.ledger import Done, ledger_rows
 from pipeline.lake.tables import Lake, Remove
-from schemas.records import AddFile, Count, Reject
+from schemas.records import AddFile, Count, Reject, split_rejects
 from schemas.tables import TABLES
 
 
@@ -58,7 +58,8 @@ class Output:
 class TaskResult:
     """What the last step reads of a task: names of files, counts and `detail`.
 
-    `next` is the journal's page of the follow-up tasks, "" if there are none.
+    `next` is the journal's page of the follow-up tasks, "" if there are none; `retried` are the
+    messages of rejects that do not stand, because the next run tries their inputs again.
     """
 
     key: str
@@ -68,6 +69,7 @@ class TaskResult:
     next: str
     detail: dict[str, Any]
     removes: tuple[Remove, ...] = ()
+    retried: tuple[str, ...] = ()
 
     def files(self) -> Iterator[tuple[str, int]]:
         """Yields the path below the lake and the size in bytes of every file of the task."""
@@ -117,8 +119,9 @@ def write_output(
 ) -> TaskResult:
     """Writes a task's rows to uncommitted files, named by its key, and lists them."""
     tables = dict(output.tables)
-    if output.rejects:
-        tables["rejects"] = reject_rows(output.rejects, run_id)
+    rejects, retried = split_rejects(output.rejects)
+    if rejects:
+        tables["rejects"] = reject_rows(rejects, run_id)
     if output.done:
         tables["ledger"] = ledger_rows(stage, run_id, key, output.done)
     adds = [add for name, rows in tables.items() for add in lake.write(name, rows, key)]
@@ -130,6 +133,7 @@ def write_output(
         next_page,
         output.detail,
         tuple(output.removes),
+        tuple(reject.detail for reject in retried),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -85,12 +86,14 @@ def test_each_is_one_reject_and_everything_else_is_processed(
         "half": "truncated",
         "text": "corrupt",
         "json": "corrupt",
-        "closed": "unreadable",
         "npy": "corrupt",
     }
     found = {name: [row["reason"] for row in by_uri[name]] for name in expected}
     assert found == {name: [reason] for name, reason in expected.items()}, rejects
     assert len(rejects) == len(expected)
+    ingested = json.loads(done.stdout)["jobs"][0]
+    (note,) = ingested["notes"]
+    assert str(inputs["closed"]) in note, "a missing permission is no verdict"
     assert all(row["uri"] in row["detail"] for row in rejects)
     logs = Lake.open(str(lake)).read("logs").to_pylist()
     assert sorted(row["format"] for row in logs) == ["comma2k19"] + 3 * ["teslacam"]

@@ -11,7 +11,7 @@ from apache_beam.options.pipeline_options import StandardOptions
 
 from pipeline.graph.journal import Journal
 from pipeline.graph.runner import is_driver, metrics, pipeline_options, run_to_end
-from schemas.errors import CorruptError, LakeError
+from schemas.errors import CorruptError, FleetError, LakeError
 
 
 @pytest.mark.parametrize(
@@ -56,6 +56,27 @@ def test_an_error_of_ours_comes_back_as_its_class(tmp_path: Path, error: Excepti
     root = beam.Pipeline(options=pipeline_options([]))
     root | beam.Create([1]) | beam.Map(fail)
     with pytest.raises(type(error), match=str(error)):
+        run_to_end(root, Journal(str(tmp_path), "r"), "s")
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (OSError(28, "No space left on device", "/lake/a"), "No space left on device"),
+        (PermissionError("local error\n  caused by: no room (os error 28)\n"), "os error 28"),
+    ],
+)
+def test_an_error_of_the_environment_is_one_of_ours(
+    tmp_path: Path, error: OSError, text: str
+) -> None:
+    """The second message has the form of delta-rs' messages."""
+
+    def fail(_value: int) -> None:
+        raise error
+
+    root = beam.Pipeline(options=pipeline_options([]))
+    root | beam.Create([1]) | beam.Map(fail)
+    with pytest.raises(FleetError, match=text):
         run_to_end(root, Journal(str(tmp_path), "r"), "s")
 
 

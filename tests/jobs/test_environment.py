@@ -1,0 +1,227 @@
+"""An environment that fails under a command: nothing is decided by it, and the next run goes on."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.lake.tables import Lake
+from tests.conftest import ROOT, environment
+from tests.jobs.forked import start
+from tests.jobs.inprocess import call
+from tests.jobs.test_races import contents
+
+LOGS = 48
+
+JOBS: dict[str, tuple[str, ...]] = {
+    "ingest": ("ingest",),
+    "sweep": ("sweep", "--fps", "1"),
+    "mine": ("mine",),
+    "label": ("label", "--label-fps", "1"),
+    "corpus": ("corpus", "c", "--topology", "dojo-tray"),
+}
+
+VISIBLE = {"ingest": "tables/logs/*.parquet", "sweep": "tables/scene/*.parquet", "label": "packs/*"}
+"""Files of which a job has written one when it is done with its first task."""
+
+
+def words(job: str, fleet: Path, lake: Path) -> tuple[str, ...]:
+    """The command line of a job."""
+    inputs = ("--input", str(fleet)) if job == "ingest" else ()
+    return (*JOBS[job], *inputs, "--lake", str(lake))
+
+
+def make_lakes(fleet: Path, folder: Path) -> dict[str, Path]:
+    """Makes a lake for each job, on which it has everything to do."""
+    lakes: dict[str, Path] = {}
+    lake = folder / "lake"
+    assert call("ingest", "--input", folder, "--lake", lake).code == 0, "an empty lake"
+    for job in JOBS:
+        lakes[job] = folder / f"for-{job}"
+        shutil.copytree(lake, lakes[job])
+        done = call(*words(job, fleet, lake))
+        assert done.code == 0, done.err
+    lakes["done"] = lake
+    return lakes
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Many short logs."""
+    folder = tmp_path_factory.mktemp("many")
+    size = ("--minutes", "0.1", "--size", "32x32", "--cameras", "front", "--seed", "7")
+    assert call("synth", folder / "fleet", "--drives", LOGS, *size).code == 0
+    return folder / "fleet"
+
+
+@pytest.fixture(scope="module")
+def lakes(fleet: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A lake for each job, and one on which all of them are done."""
+    return make_lakes(fleet, tmp_path_factory.mktemp("lakes"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("back", ["afterwards", "meanwhile"])
+@pytest.mark.parametrize("job", list(VISIBLE))
+def test_a_folder_that_is_away_is_no_verdict(
+    fleet: Path, lakes: dict[str, Path], tmp_path: Path, job: str, back: str
+) -> None:
+    """The inputs are renamed once the job is done with a task, and come back; it runs again."""
+    lake, away = tmp_path / "lake", fleet.with_name("away")
+    shutil.copytree(lakes[job], lake)
+    before = set(lake.glob(VISIBLE[job]))
+    running = start(tmp_path / "out.txt", *words(job, fleet, lake))
+    while set(lake.glob(VISIBLE[job])) == before:
+        assert running.process.is_alive(), running.output.read_text()
+    fleet.rename(away)
+    try:
+        if back == "meanwhile":
+            seen = running.output.read_text()
+            while running.process.is_alive() and running.output.read_text() == seen:
+                time.sleep(0.001)
+            away.rename(fleet)
+        code = running.wait()
+    finally:
+        if away.exists():
+            away.rename(fleet)
+    output = running.output.read_text()
+    assert "Traceback" not in output
+    if back == "afterwards":
+        assert code == 3, output
+        assert "could not be read, and the next run tries them again" in output
+    assert code in {0, 3}
+    assert not Lake.open(str(lake)).read("rejects").num_rows
+    again = call(*words(job, fleet, lake))
+    assert again.code == 0, again.err
+    for rest in list(JOBS)[list(JOBS).index(job) :]:
+        assert call(*words(rest, fleet, lake)).code == 0
+    expected = contents(lakes["done"])
+    assert not expected["rejects"]
+    for table, rows in contents(lake).items():
+        assert rows == expected[table], table
+    assert call("verify", lake).code == 0
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Path]]:
+    """Two logs, and a lake for each job."""
+    folder = tmp_path_factory.mktemp("few")
+    size = ("--minutes", "0.1", "--size", "32x32", "--cameras", "front", "--seed", "3")
+    assert call("synth", folder / "fleet", "--drives", 2, *size).code == 0
+    (folder / "lakes").mkdir()
+    return folder / "fleet", make_lakes(folder / "fleet", folder / "lakes")
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A small disk of its own."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", folder],
+        capture_output=True,
+        check=False,
+    )
+    if mounted.returncode:
+        pytest.skip(f"needs the permission to mount: {mounted.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def fill(disk: Path, free: int) -> Callable[[], None]:
+    """Leaves some bytes of a disk free; returns what frees the others again."""
+    left = os.statvfs(disk)
+    ballast = disk / "ballast"
+    ballast.write_bytes(bytes(left.f_bavail * left.f_bsize - free))
+    return ballast.unlink
+
+
+def protect(disk: Path) -> Callable[[], None]:
+    """Makes a disk read-only; returns what makes it writable again."""
+
+    def remount(how: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,{how}", disk], check=True)
+
+    remount("ro")
+    return lambda: remount("rw")
+
+
+def message(done: subprocess.CompletedProcess[str]) -> str:
+    """The one line with which a command failed."""
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("fleetmill: ")]
+    return line
+
+
+def process(*arguments: str, files: int | None = None) -> subprocess.CompletedProcess[str]:
+    """Runs a command that may have only so many files open."""
+
+    def limit() -> None:
+        if files:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+
+    return subprocess.run(
+        [sys.executable, "-m", "jobs.cli", *arguments],
+        cwd=ROOT, env=environment(), preexec_fn=limit, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("job", list(JOBS))
+def test_a_disk_that_takes_no_more_is_one_line(
+    few: tuple[Path, dict[str, Path]], disk: Path, job: str
+) -> None:
+    """Read-only, full, and full after some more files: nothing is half done, and a run goes on."""
+    fleet, lakes = few
+    lake = disk / "lake"
+    shutil.copytree(lakes[job], lake)
+    arguments = words(job, fleet, lake)
+    expected = contents(lake)
+    for limit in (protect, lambda disk: fill(disk, 0), lambda disk: fill(disk, 24_576)):
+        free = limit(disk)
+        failed = process(*arguments)
+        free()
+        text = message(failed)
+        assert "Read-only file system" in text or "No space left on device" in text
+        assert contents(lake) == expected
+        assert call("verify", lake).code == 0
+    done = call(*arguments)
+    assert done.code == 0, done.err
+    assert call("verify", lake).code == 0
+    for rest in list(JOBS)[list(JOBS).index(job) :]:
+        assert call(*words(rest, fleet, lake)).code == 0
+    assert contents(lake) == contents(lakes["done"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("job", list(JOBS))
+def test_a_command_that_gets_too_few_files_does_not_begin(
+    few: tuple[Path, dict[str, Path]], tmp_path: Path, job: str
+) -> None:
+    """With as many as it asks for it ends well."""
+    fleet, lakes = few
+    lake = tmp_path / "lake"
+    shutil.copytree(lakes[job], lake)
+    arguments = words(job, fleet, lake)
+    expected = contents(lake)
+    assert "may open 255 files, and 256 are needed" in message(process(*arguments, files=255))
+    assert contents(lake) == expected
+    done = process(*arguments, files=256)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [("list", "formats"), ("query", "--lake", "L", "SELECT 1"), ("verify", "L")]
+)
+def test_so_does_any_other_command(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    done = process(*(str(tmp_path) if word == "L" else word for word in arguments), files=100)
+    assert "may open 100 files" in message(done)
