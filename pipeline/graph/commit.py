@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from pipeline.graph.journal import Journal, Left
 from pipeline.graph.stage import TaskResult, reject_rows
@@ -43,10 +44,10 @@ class Commit:
     def __call__(self, results: Iterable[TaskResult]) -> bool:
         """Commits the files of the tasks that were not overtaken; tells whether this call did."""
 
-        def revise(lake: Lake) -> tuple[RunRow, Sequence[AddFile], Sequence[Remove]]:
+        def revise(lake: Lake) -> tuple[RunRow, Iterable[AddFile], Sequence[Remove]]:
             overtaken = self._overtaken(lake, results)
             left = Left(dropped=len(overtaken))
-            adds = self._new_rejects(lake)
+            rejects = self._new_rejects(lake)
             removes: list[Remove] = []
             counts = list(self.run.counts)
             done = False
@@ -56,13 +57,14 @@ class Commit:
                     own = [Count(c.stage, c.of, filtered=c.total) for c in result.counts]
                 else:
                     own = list(result.counts)
-                    adds += result.adds
                     removes += result.removes
                     left = left.with_retried(result.retried)
                 counts = add_counts([*counts, *own])
             Journal(self.lake.url, self.run.run_id).leave(left)
-            if not (done or adds):  # nothing was done, so there is no run
+            if not (done or rejects):  # nothing was done, so there is no run
                 return replace(self.run, counts=()), [], []
+            kept = (result for result in results if result.key not in overtaken)
+            adds = chain(rejects, chain.from_iterable(result.adds for result in kept))
             return replace(self.run, counts=tuple(counts)), adds, removes
 
         return commit(Lake(self.lake.url), self.run, revise=revise)

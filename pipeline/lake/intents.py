@@ -6,7 +6,8 @@ numbered log of intents, and then rolled forward:
 1. `commits/<number>.json` holds the run's row and the files of every table. It is written
    exclusively, so each number is taken once and runs that end together queue up.
 2. Every table that the run adds to gets one Delta commit, with the run's number as the
-   version of our application transaction, so that a second attempt changes nothing.
+   version of our application transaction, so that a second attempt changes nothing. One
+   that gets very many files takes several, each under a transaction of its own.
 3. The `runs` row comes last and names the version of every table.
 
 Intents are applied in the order of their numbers, by any process that finds them: number
@@ -20,14 +21,16 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain, islice
 
 import pyarrow as pa
-from deltalake import CommitProperties, Transaction
+from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction, RemoveAction
 
+from pipeline.lake.adds import Adds
 from pipeline.lake.evolution import upgrade
 from pipeline.lake.runs import find_run
 from pipeline.lake.tables import NUMBER_CHARS, Lake, Remove
@@ -39,6 +42,13 @@ from transforms.storage import delete, get, put_new
 
 _APPLICATION = "fleetmill"
 """The id of our Delta transactions; their version is the number of the run."""
+
+COMMIT_FILES = 20_000
+"""Files that a Delta commit adds at most: Delta needs several kilobytes of memory for each."""
+
+_PARTS, _MAX_PARTS = "fleetmill-part", 1_000_000
+"""The id of the transactions of a run's commits to a table before its last one, and their number;
+their version is that number times the run's, plus the number of the part."""
 
 NUMBERS = re.compile(rf"([0-9]{{{NUMBER_CHARS}}})\.json")
 """The names of intents in `commits/`."""
@@ -65,7 +75,7 @@ class Intent:
     number: int
     run: RunRow
     finished_ns: int
-    adds: tuple[AddFile, ...]
+    adds: Adds
     removes: tuple[Remove, ...] = ()
 
     def encode(self) -> bytes:
@@ -74,7 +84,7 @@ class Intent:
             {
                 "run": asdict(self.run),
                 "finished_ns": self.finished_ns,
-                "adds": [asdict(add) for add in self.adds],
+                "files": self.adds.to_json(),
                 "removes": [list(remove) for remove in self.removes],
             }
         )
@@ -89,19 +99,22 @@ class Intent:
             number,
             RunRow(**run, counts=counts),
             fields["finished_ns"],
-            tuple(AddFile(**add) for add in fields["adds"]),
+            # Before, they were a list of objects.
+            Adds.from_json(fields["files"])
+            if "files" in fields
+            else Adds.of(AddFile(**add) for add in fields["adds"]),
             tuple((table, uri) for table, uri in fields["removes"]),
         )
 
 
-Revise = Callable[[Lake], tuple["RunRow", Sequence[AddFile], Sequence[Remove]]]
+Revise = Callable[[Lake], tuple["RunRow", Iterable[AddFile], Sequence[Remove]]]
 """Decides what of a run still holds on the lake as it stands: its row, and its files."""
 
 
 def commit(
     lake: Lake,
     run: RunRow,
-    adds: Sequence[AddFile] = (),
+    adds: Iterable[AddFile] = (),
     removes: Sequence[Remove] = (),
     *,
     revise: Revise | None = None,
@@ -123,6 +136,7 @@ def commit(
     Returns:
         Whether this call committed the run.
     """
+    files = Adds.of(adds)
     while True:
         recover(lake)
         if lake.format < FORMAT:
@@ -133,11 +147,11 @@ def commit(
         # number or a higher one, so the number is taken, and this run is revised again.
         number = lake.number + 1
         if revise is not None:
-            run, adds, removes = revise(lake)
-        if not (adds or removes or run.counts):
+            run, revised, removes = revise(lake)
+            files = Adds.of(revised)
+        if not (files or removes or run.counts):
             return False
-        ordered = tuple(sorted(set(adds)))
-        intent = Intent(number, run, time.time_ns(), ordered, tuple(sorted(set(removes))))
+        intent = Intent(number, run, time.time_ns(), files, tuple(sorted(set(removes))))
         if not put_new(intent_url(lake, number), intent.encode()):
             continue
         lake.refresh()
@@ -208,7 +222,7 @@ def _apply(lake: Lake, intent: Intent) -> None:
         lake: pinned to the run before.
         intent: the next run.
     """
-    touched = {add.table for add in intent.adds} | {table for table, _ in intent.removes}
+    touched = {*intent.adds.tables, *(table for table, _ in intent.removes)}
     versions = dict(lake.versions)
     for table in sorted(touched - {"runs"}):
         versions[table] = _append(lake, table, intent)
@@ -219,11 +233,8 @@ def _apply(lake: Lake, intent: Intent) -> None:
     _append(lake, "runs", intent, row)
 
 
-def _append(lake: Lake, table: str, intent: Intent, more: Sequence[AddFile] = ()) -> int:
+def _append(lake: Lake, table: str, intent: Intent, more: Iterable[AddFile] = ()) -> int:
     """Commits an intent's files to one table, once.
-
-    Delta rejects the commit if the same transaction landed after the table was opened, so a
-    commit computed from a state no older than that lands once or not at all.
 
     Args:
         lake: pinned to the run before.
@@ -234,28 +245,53 @@ def _append(lake: Lake, table: str, intent: Intent, more: Sequence[AddFile] = ()
     Returns:
         A version of the table that has the files.
     """
-    number, at_ms = intent.number, intent.finished_ns // 1_000_000
-    adds = [add for add in intent.adds if add.table == table]
-    actions: list[AddAction | RemoveAction] = [_add(add, at_ms) for add in (*adds, *more)]
+    at_ms = intent.finished_ns // 1_000_000
+    adds = (_add(add, at_ms) for add in chain(intent.adds.of_table(table), more))
+    delta = lake.opened(table)
+    actions: list[AddAction | RemoveAction] = list(islice(adds, COMMIT_FILES))
+    for part, following in enumerate(adds, 1):  # so there is another commit to come
+        transaction = Transaction(_PARTS, intent.number * _MAX_PARTS + part)
+        delta = _transact(lake, table, intent, delta, actions=actions, transaction=transaction)
+        actions = [following, *islice(adds, COMMIT_FILES - 1)]
     actions += [
         RemoveAction(uri.rpartition("/")[2], True, at_ms)
         for name, uri in intent.removes
         if name == table
     ]
-    delta = lake.opened(table)
+    transaction = Transaction(_APPLICATION, intent.number)
+    delta = _transact(lake, table, intent, delta, actions=actions, transaction=transaction)
+    return delta.version()
+
+
+def _transact(
+    lake: Lake,
+    table: str,
+    intent: Intent,
+    delta: DeltaTable,
+    *,
+    actions: list[AddAction | RemoveAction],
+    transaction: Transaction,
+) -> DeltaTable:
+    """Makes one Delta commit, unless it is there already, and returns the table with it.
+
+    Delta rejects the commit if the same transaction landed after the table was opened, so a
+    commit computed from a state no older than that lands once or not at all.
+    """
+    whole = Transaction(_APPLICATION, intent.number)
     for attempt in range(_ATTEMPTS):
         # A run that an older fleetmill began has its id as the transaction.
-        landed = max(delta.transaction_version(_APPLICATION) or 0, 0) >= number
+        landed = any(
+            max(delta.transaction_version(one.app_id) or 0, 0) >= one.version
+            for one in (transaction, whole)
+        )
         if landed or delta.transaction_version(intent.run.run_id) is not None:
-            return delta.version()
+            return delta
         try:
             delta.create_write_transaction(
                 actions,
                 mode="append",
                 schema=TABLES[table].schema,
-                commit_properties=CommitProperties(
-                    app_transactions=[Transaction(_APPLICATION, number)]
-                ),
+                commit_properties=CommitProperties(app_transactions=[transaction]),
             )
         except CommitFailedError as error:
             if attempt == _ATTEMPTS - 1:
@@ -263,8 +299,11 @@ def _append(lake: Lake, table: str, intent: Intent, more: Sequence[AddFile] = ()
                     f"table {table!r} of lake {lake.url} would not take the commit of run "
                     f"{intent.run.run_id}: {error}; run again"
                 ) from error
-        delta = lake.delta(table)
-    return delta.version()
+        if delta is lake.opened(table):  # which stays at its pinned version
+            delta = lake.delta(table)
+        else:
+            delta.update_incremental()
+    return delta
 
 
 def _run_row(intent: Intent, versions: Mapping[str, int]) -> pa.Table:

@@ -160,13 +160,13 @@ def files(lake: Path) -> dict[str, bytes]:
     }
 
 
-def commits(lake: Path) -> dict[str, list[str]]:
-    """The runs that committed to each table, in the order of their commits."""
-    found: dict[str, list[str]] = {}
+def commits(lake: Path) -> dict[str, list[int]]:
+    """The numbers of the runs that committed to each table, in the order of their commits."""
+    found: dict[str, list[int]] = {}
     for table in TABLES:
         log = sorted((lake / "tables" / table / "_delta_log").glob("*.json"))
         actions = [json.loads(line) for path in log for line in path.read_text().splitlines()]
-        found[table] = [action["txn"]["appId"] for action in actions if "txn" in action]
+        found[table] = [action["txn"]["version"] for action in actions if "txn" in action]
     return found
 
 

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.transaction import AddAction
 
 from pipeline.lake import intents, tables
+from pipeline.lake.adds import Adds
 from pipeline.lake.intents import Intent, RunRow, commit, is_committed, pending, recover
 from pipeline.lake.tables import Lake
 from schemas.errors import LakeError
+from schemas.ids import canonical
 from schemas.records import AddFile
 from schemas.tables import TABLES
 from tests.conftest import ROOT
@@ -217,7 +220,7 @@ def test_sigkill_at_any_point_leaves_no_trace(tmp_path: Path) -> None:
 
 def test_an_intent_is_read_back_as_it_was_written() -> None:
     lake = Lake("/lake")
-    adds = tuple(sorted([AddFile("rejects", "b", 1, 2, "{}"), AddFile("events", "a", 3, 4, "")]))
+    adds = Adds.of([AddFile("rejects", "b", 1, 2, "{}"), AddFile("events", "a", 3, 4, "")])
     intent = Intent(7, run_row("r"), 5, adds, (("rejects", "/lake/tables/rejects/x"),))
     assert Intent.decode(7, intent.encode()) == intent
     assert intents.intent_url(lake, 7) == "/lake/commits/00000000000000000007.json"
@@ -225,8 +228,8 @@ def test_an_intent_is_read_back_as_it_was_written() -> None:
 
 def test_a_queued_run_is_committed_before_its_row_is_there(tmp_path: Path) -> None:
     lake = Lake.create(str(tmp_path))
-    adds = tuple(lake.write("rejects", rejects("a"), "u"))
-    intent = Intent(1, run_row("queued"), 1, adds)
+    adds = lake.write("rejects", rejects("a"), "u")
+    intent = Intent(1, run_row("queued"), 1, Adds.of(adds))
     assert not is_committed(lake, "queued")
     assert put_new(intents.intent_url(lake, 1), intent.encode())
     assert [queued.run.run_id for queued in pending(lake)] == ["queued"]
@@ -243,8 +246,14 @@ def test_a_run_that_an_older_version_queued_and_half_applied_is_finished(tmp_pat
     """Format 1 committed to each table under the run's id."""
     lake = Lake.create(str(tmp_path))
     adds = [*lake.write("rejects", rejects("a"), "u"), *lake.write("logs", one_row("logs"), "u")]
-    intent = Intent(1, run_row("old"), 1, tuple(sorted(adds)))
-    put_new(intents.intent_url(lake, 1), intent.encode())
+    # It stored the files as a list of objects.
+    content: dict[str, Any] = {
+        "run": asdict(run_row("old")),
+        "finished_ns": 1,
+        "adds": [asdict(add) for add in adds],
+        "removes": [],
+    }
+    put_new(intents.intent_url(lake, 1), canonical(content))
     (add,) = (add for add in adds if add.table == "rejects")
     action = AddAction(add.path, add.size, {}, 1, True, add.stats)
     lake.delta("rejects").create_write_transaction(
@@ -256,6 +265,34 @@ def test_a_run_that_an_older_version_queued_and_half_applied_is_finished(tmp_pat
     assert recover(lake) == ["old"]
     assert (lake.read("rejects").num_rows, lake.read("logs").num_rows) == (1, 1)
     assert is_committed(lake, "old")
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_a_table_that_takes_several_commits_is_finished_after_a_crash_between_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: int
+) -> None:
+    """Nothing is visible before the last one, and nothing is added twice."""
+    monkeypatch.setattr(intents, "COMMIT_FILES", 2)
+    lake = Lake.create(str(tmp_path))
+    expected: list[str] = []
+    for run_id in ("first", "second"):
+        uris = [f"{run_id} {number}" for number in range(7)]
+        adds = [add for uri in uris for add in lake.write("rejects", rejects(uri), run_id)]
+        adds += lake.write("annotations", one_row("annotations"), run_id)
+        with pytest.MonkeyPatch.context() as patch:
+            _crash_after(patch, 2 + parts)  # the intent, the other table, and some parts
+            with pytest.raises(CrashError):
+                commit(Lake.open(lake.url), run_row(run_id), adds)
+        seen = Lake.open(lake.url)
+        assert seen.read("rejects")["uri"].to_pylist() == expected
+        assert seen.delta("rejects").version() == seen.versions["rejects"] + parts
+        assert recover(seen) == [run_id]
+        assert recover(seen) == []
+        expected += uris
+        assert seen.read("rejects")["uri"].to_pylist() == expected
+    logs = (tmp_path / "tables" / "rejects" / "_delta_log").glob("*.json")
+    lines = [line for log in logs for line in log.read_text().splitlines()]
+    assert sum('{"add":' in line for line in lines) == len(expected)
 
 
 def test_transactions_do_not_pile_up(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from pipeline.lake.adds import Adds
 from pipeline.lake.intents import Intent, commit, intent_url
 from pipeline.lake.tables import Lake
 from pipeline.lake.vacuum import checkpoint, vacuum
@@ -48,7 +49,7 @@ def test_files_of_a_queued_run_and_packs_in_use_stay(tmp_path: Path) -> None:
         if name == "used":
             commit(lake, run_row("r1"), adds)
         else:
-            put_new(intent_url(lake, 2), Intent(2, run_row("r2"), 1, tuple(adds)).encode())
+            put_new(intent_url(lake, 2), Intent(2, run_row("r2"), 1, Adds.of(adds)).encode())
     assert vacuum(lake, hours=-1) == ["commits/00000000000000000001.json", "packs/unused.tar"]
     assert sorted(lake.read("samples")["pack_uri"].to_pylist()) == [
         "packs/queued.tar",
