@@ -43,7 +43,7 @@ def filled(url: str) -> Lake:
                 "duration_ns": 1,
                 "cameras": ["front"],
             }
-            for sample, (uri, offset, length, digest) in zip(samples, rows, strict=True)
+            for sample, (uri, offset, length, digest, _) in zip(samples, rows, strict=True)
         ],
         schema=TABLES["samples"].schema,
     )
