@@ -27,6 +27,7 @@ import pyarrow as pa
 from deltalake import CommitProperties, Transaction
 from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction, RemoveAction
+from pydantic import TypeAdapter
 
 from pipeline.lake.evolution import upgrade
 from pipeline.lake.runs import find_run
@@ -37,13 +38,15 @@ from schemas.records import AddFile, Count
 from schemas.tables import FORMAT, TABLES
 from transforms.storage import delete, get, put_new
 
-_APPLICATION = "fleetmill"
+APPLICATION = "fleetmill"
 """The id of our Delta transactions; their version is the number of the run."""
 
 NUMBERS = re.compile(rf"([0-9]{{{NUMBER_CHARS}}})\.json")
 """The names of intents in `commits/`."""
 
 _ATTEMPTS = 20
+_MAX_INT = 1 << 63
+_PATH = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,18 +84,53 @@ class Intent:
 
     @classmethod
     def decode(cls, number: int, content: bytes) -> Intent:
-        """Reads what `encode` wrote."""
-        fields = json.loads(content)
-        run = fields["run"]
-        counts = tuple(Count(**count) for count in run.pop("counts"))
-        return cls(
-            number,
-            RunRow(**run, counts=counts),
-            fields["finished_ns"],
-            tuple(AddFile(**add) for add in fields["adds"]),
-            tuple((table, uri) for table, uri in fields["removes"]),
-        )
+        """Reads what `encode` wrote.
 
+        Raises:
+            LakeError: it is something else.
+        """
+        try:
+            stored = _STORED.validate_json(content, strict=True)
+            intent = cls(number, stored.run, stored.finished_ns, stored.adds, stored.removes)
+            intent.check(content)
+        except ValueError as error:
+            raise LakeError(
+                f"commits/{number:0{NUMBER_CHARS}d}.json is not an intent: "
+                f"{' '.join(str(error).split())[:300]}; restore it from a backup, or delete it if "
+                "`fleetmill verify` names nothing else"
+            ) from error
+        return intent
+
+    def check(self, content: bytes) -> None:
+        """Checks that an intent can be applied, and that `content` is what `encode` wrote.
+
+        Raises:
+            ValueError: it is not.
+        """
+        tables = {add.table for add in self.adds} | {table for table, _ in self.removes}
+        numbers = [self.finished_ns, self.run.started_ns]
+        numbers += [number for add in self.adds for number in (add.size, add.rows)]
+        if unknown := tables - TABLES.keys():
+            raise ValueError(f"there are no tables {sorted(unknown)}")
+        if wrong := [add.path for add in self.adds if not _PATH.fullmatch(add.path)]:
+            raise ValueError(f"{wrong[0]!r} is not the name of a file of a table")
+        if not all(0 <= number < _MAX_INT for number in numbers):
+            raise ValueError("a size, a number of rows or a time is out of range")
+        if self.encode() != content:
+            raise ValueError("its bytes are not those that were written")
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """The fields of an intent as JSON has them."""
+
+    run: RunRow
+    finished_ns: int
+    adds: tuple[AddFile, ...]
+    removes: tuple[tuple[str, str], ...]
+
+
+_STORED = TypeAdapter(_Stored)
 
 Revise = Callable[[Lake], tuple["RunRow", Sequence[AddFile], Sequence[Remove]]]
 """Decides what of a run still holds on the lake as it stands: its row, and its files."""
@@ -182,6 +220,18 @@ def pending(lake: Lake) -> list[Intent]:
     return queued
 
 
+def _read(url: str) -> bytes:
+    try:
+        return get(url)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise LakeError(
+            f"{url} cannot be read: {error}; restore it from a backup, or delete it if "
+            "`fleetmill verify` names nothing else"
+        ) from error
+
+
 def intent_url(lake: Lake, number: int) -> str:
     """Returns where an intent is stored."""
     return f"{lake.url}/commits/{number:0{NUMBER_CHARS}d}.json"
@@ -190,7 +240,7 @@ def intent_url(lake: Lake, number: int) -> str:
 def stored(lake: Lake, number: int) -> Intent | None:
     """Reads an intent, if it is there: numbers are consecutive, so none need be listed."""
     try:
-        return Intent.decode(number, get(intent_url(lake, number)))
+        return Intent.decode(number, _read(intent_url(lake, number)))
     except FileNotFoundError:
         return None
 
@@ -245,7 +295,7 @@ def _append(lake: Lake, table: str, intent: Intent, more: Sequence[AddFile] = ()
     delta = lake.opened(table)
     for attempt in range(_ATTEMPTS):
         # A run that an older fleetmill began has its id as the transaction.
-        landed = max(delta.transaction_version(_APPLICATION) or 0, 0) >= number
+        landed = max(delta.transaction_version(APPLICATION) or 0, 0) >= number
         if landed or delta.transaction_version(intent.run.run_id) is not None:
             return delta.version()
         try:
@@ -254,7 +304,7 @@ def _append(lake: Lake, table: str, intent: Intent, more: Sequence[AddFile] = ()
                 mode="append",
                 schema=TABLES[table].schema,
                 commit_properties=CommitProperties(
-                    app_transactions=[Transaction(_APPLICATION, number)]
+                    app_transactions=[Transaction(APPLICATION, number)]
                 ),
             )
         except CommitFailedError as error:
