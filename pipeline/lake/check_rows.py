@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.lake.check_files import LABELS, Facts, owner, row_hash
+from pipeline.lake.repair import JOB
 from pipeline.lake.tables import Lake
 from pipeline.snapshots.assembly import pack_url
 from schemas.errors import DataError, LakeError
@@ -245,7 +246,7 @@ def _check_gap(uri: str, at: int, block: bytes, facts: Facts) -> Iterator[str]:
     """
     if not block:
         return
-    known = "repair" in facts.rows("runs")["job"].to_pylist()
+    known = JOB in facts.rows("runs")["job"].to_pylist()
     try:
         with tarfile.open(fileobj=io.BytesIO(block), mode="r:") as tar:
             keys = {member.name.partition(".")[0] for member in tar}

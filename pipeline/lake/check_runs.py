@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from pipeline.lake.check_files import FILE_NAME, Commit, Facts, read_table_file, twice
 from pipeline.lake.check_rows import joined
 from pipeline.lake.intents import APPLICATION, NUMBERS, Intent, intent_url
+from pipeline.lake.repair import JOB, ONCE
 from pipeline.lake.tables import NUMBER_CHARS, Lake
 from pipeline.snapshots.verify import listed, read_bytes
 from schemas.errors import LakeError
@@ -21,9 +22,6 @@ from schemas.tables import TABLES
 from transforms.storage import TEMPORARY
 
 _NS_PER_MS = 1_000_000
-_ONCE = ("ingest", "sweep")
-"""The stages that are done with a subject once, whatever the digest."""
-
 _SUBJECTS = {"ingest": "log", "sweep": "log", "mine": "log", "label": "event"}
 """By stage, what its subjects are."""
 
@@ -225,7 +223,7 @@ def check_ledger(facts: Facts) -> Iterator[str]:
 
 
 def _check_done_twice(ledger: pa.Table) -> Iterator[str]:
-    once = ledger.filter(pc.is_in(ledger["stage"], pa.array(_ONCE)))
+    once = ledger.filter(pc.is_in(ledger["stage"], pa.array(ONCE)))
     for columns, rows in (
         (["stage", "subject", "stage_digest"], done_rows(ledger)),
         (["stage", "subject"], once),
@@ -305,7 +303,7 @@ def _check_mirrored(
 def _check_counts(ledger: pa.Table, runs: pa.Table) -> Iterator[str]:
     """Compares what runs counted with the rows of the ledger that they wrote."""
     rows = runs.to_pylist()
-    repaired = any(row["job"] == "repair" for row in rows)
+    repaired = any(row["job"] == JOB for row in rows)
     sums = ledger.group_by(["run_id", "stage", "outcome"]).aggregate([([], "count_all")])
     written = {(s["run_id"], s["stage"], s["outcome"]): s["count_all"] for s in sums.to_pylist()}
     for row in rows:

@@ -79,10 +79,9 @@ def commit_robot(lake: Lake, stem: str = "robot", job: str = "ingest") -> None:
     commit(lake, run(job, stem, *counts), adds)
 
 
-def robot_tables(lake: Lake, stem: str) -> dict[str, pa.Table]:
-    """Makes the rows of the robot's log, and its pack."""
+def robot_tables(lake: Lake, stem: str, fingerprint: str = "robot") -> dict[str, pa.Table]:
+    """Makes the rows of a robot's log, and its pack."""
     run_id = digest("run", stem)
-    fingerprint = "robot"
     log_id = digest("log", "lerobot", fingerprint)
     log: dict[str, Any] = {
         "log_id": log_id,
@@ -130,7 +129,7 @@ def robot_tables(lake: Lake, stem: str) -> dict[str, pa.Table]:
         "ego_path": [{"t_ns": t_ns, **owner, **pose} for t_ns in (10, 20)],
         "ledger": [
             {"stage": stage, "subject": subject, "stage_digest": key, "outcome": "kept",
-             "run_id": run_id}
+             "run_id": run_id, "task": stem}
             for stage, subject, key in (
                 ("ingest", log_id, "i"), ("mine", log_id, "m"),
                 ("label", event.event_id, SPEC.digest),
@@ -146,7 +145,7 @@ def robot_tables(lake: Lake, stem: str) -> dict[str, pa.Table]:
                         cameras=("front",), rejects=(), spec=SPEC)  # fmt: skip
     (row,) = tables["logs"].to_pylist()
     sample = sample_members(event, row, labelled, TABLES["signals"].empty(), tables["joints"])
-    uri = f"packs/{stem}.tar"
+    uri = f"packs/{stem}-{fingerprint}.tar"
     with replacing(f"{lake.url}/{uri}") as out:
         pack = PackWriter(out)
         packed = pack.add(event.event_id, CORPORA.load("webdataset")().members(sample))
