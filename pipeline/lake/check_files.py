@@ -221,6 +221,8 @@ def _read_log(lake: Lake, table: str, facts: Facts) -> Iterator[str]:
 def _read_commit(version: int, content: bytes) -> tuple[Commit, dict[str, Any]]:
     transactions, adds, removes = [], [], []
     metadata: dict[str, Any] = {}
+    if not content.strip():
+        raise ValueError("it is empty")
     for line in content.splitlines():
         ((kind, action),) = json.loads(line).items()
         if kind not in _ACTIONS:

@@ -50,10 +50,10 @@ def verify(url: str) -> VerifyReport:
     checked: Counter[str] = Counter()
     if {MANIFEST, "samples.parquet", "train", "val"} & found:
         kind, problems = "snapshot", list(check_snapshot(url, checked))
-    elif LATEST in found or any(is_published(f"{url}/{name}") for name in found):
-        kind, problems = "corpus", list(check_corpus(url, checked))
     elif "tables" in found:
         kind, problems = "lake", list(_lake(url, checked))
+    elif LATEST in found or any(is_published(f"{url}/{name}") for name in found):
+        kind, problems = "corpus", list(check_corpus(url, checked))
     else:
         raise LakeError(f"{url} is neither a snapshot nor a corpus nor a lake")
     return VerifyReport(url, kind, tuple(problems), dict(checked))
