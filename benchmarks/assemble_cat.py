@@ -1,6 +1,6 @@
 """assemble_cat: throughput of assembling a shard from packs, against `cat` of the same bytes.
 
-Ours copies samples in another order than the packs hold them, and checks every hash.
+Ours copies samples in another order than the packs hold them, and checks every hash and key.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ def write_packs(lake: Path) -> list[Range]:
             pack = PackWriter(out)
             for k in range(SAMPLES // PACKS):
                 body = dice.bytes(int(dice.integers(MEAN_BYTES // 2, MEAN_BYTES * 3 // 2)))
-                place = pack.add(f"{number}-{k}", {"front.mp4": body, "json": b"{}"})
-                ranges.append((uri, place.offset, place.length, place.sha256))
+                key = f"{number}-{k}"
+                place = pack.add(key, {"front.mp4": body, "json": b"{}"})
+                ranges.append((uri, place.offset, place.length, place.sha256, key))
             pack.close()
     return [ranges[k] for k in dice.permutation(len(ranges))]
 
@@ -69,7 +70,7 @@ def compare(
                 lambda: peer(lake, packs),
             ]
         )
-    size = sum(length for _, _, length, _ in ranges)
+    size = sum(length for _, _, length, *_ in ranges)
     return Measure(
         name,
         size / ours / 1e6,

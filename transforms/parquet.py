@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from schemas.ids import canonical
 from transforms.parquet_ranges import read_remote
-from transforms.storage import get, is_local
+from transforms.storage import check_own, get, is_local
 from transforms.timing import step
 
 ROW_GROUP_ROWS = 1 << 17
@@ -101,6 +101,7 @@ def read_files(
             return read_remote(urls, schema, names, filter)
         import pyarrow.dataset as ds  # noqa: PLC0415 - it imports pandas, which is slow
 
+        check_own(*urls)
         place = pyarrow.fs.LocalFileSystem(use_mmap=True)
         files = ds.dataset(list(urls), schema=schema, format="parquet", filesystem=place)
         return files.to_table(columns=names, filter=filter)

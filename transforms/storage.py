@@ -159,13 +159,23 @@ def _whole(fs: FileSystem) -> dict[str, int]:
     return {"max_concurrency": 1} if "s3" in fs.protocol else {}
 
 
-def check_regular(url: str) -> None:
-    """Checks that a local file is one: reading a FIFO or a device may never end.
+def check_own(*urls: str) -> None:
+    """Checks that local files of a lake are regular files: reading a FIFO may never end.
+
+    Nor may one be a link, which may lead out of the lake.
+
+    Args:
+        urls: at least one, all on one file system.
 
     Raises:
-        OSError: it is something else, or does not exist.
+        OSError: one is something else, or does not exist.
     """
-    _check_regular(*filesystem(url))
+    if is_local(urls[0]):
+        for path in urls:
+            mode = os.lstat(path.removeprefix("file://")).st_mode
+            if not stat.S_ISREG(mode):
+                what = "a link, which may lead out of the lake" if stat.S_ISLNK(mode) else "no file"
+                raise OSError(errno.EINVAL, f"not a regular file: {what}", path)
 
 
 def _check_regular(fs: FileSystem, path: str) -> None:

@@ -7,15 +7,17 @@ kilobyte each; compressed, in order, some tens of bytes.
 from __future__ import annotations
 
 import base64
-import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+
+from pydantic import TypeAdapter
 
 from schemas.ids import canonical
 from schemas.records import AddFile
 
 _BLOCK = 1 << 16
+_FIELDS = TypeAdapter(tuple[str, int, int, str])
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +38,13 @@ class Adds(Iterable[AddFile]):
         return cls({table: streams[table].content() for table in sorted(streams)})
 
     def of_table(self, table: str) -> Iterator[AddFile]:
-        """Yields the files of one table."""
+        """Yields the files of one table.
+
+        Raises:
+            ValueError, zlib.error: the content is damaged.
+        """
         for line in _lines(self.tables.get(table, b"")):
-            path, size, rows, stats = json.loads(line)
-            yield AddFile(table, path, size, rows, stats)
+            yield AddFile(table, *_FIELDS.validate_json(line, strict=True))
 
     def __iter__(self) -> Iterator[AddFile]:
         """Yields the files of all tables."""
@@ -57,7 +62,7 @@ class Adds(Iterable[AddFile]):
     @classmethod
     def from_json(cls, tables: Mapping[str, str]) -> Adds:
         """Reads what `to_json` returned."""
-        return cls({table: base64.b64decode(text) for table, text in tables.items()})
+        return cls({table: base64.b64decode(text, validate=True) for table, text in tables.items()})
 
 
 class _Stream:
@@ -80,3 +85,5 @@ def _lines(content: bytes) -> Iterator[bytes]:
     for start in range(0, len(content), _BLOCK):
         *lines, rest = (rest + inflate.decompress(content[start : start + _BLOCK])).split(b"\n")
         yield from lines
+    if rest or (content and not inflate.eof):
+        raise ValueError("the list of files is cut")

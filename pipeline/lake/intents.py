@@ -21,6 +21,7 @@ from __future__ import annotations
 import json
 import re
 import time
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
@@ -29,6 +30,7 @@ import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction, RemoveAction
+from pydantic import TypeAdapter
 
 from pipeline.lake.adds import Adds
 from pipeline.lake.evolution import upgrade
@@ -40,7 +42,7 @@ from schemas.records import AddFile, Count
 from schemas.tables import FORMAT, TABLES
 from transforms.storage import delete, get, put_new
 
-_APPLICATION = "fleetmill"
+APPLICATION = "fleetmill"
 """The id of our Delta transactions; their version is the number of the run."""
 
 COMMIT_FILES = 20_000
@@ -54,6 +56,8 @@ NUMBERS = re.compile(rf"([0-9]{{{NUMBER_CHARS}}})\.json")
 """The names of intents in `commits/`."""
 
 _ATTEMPTS = 20
+_MAX_INT = 1 << 63
+_PATH = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,21 +95,61 @@ class Intent:
 
     @classmethod
     def decode(cls, number: int, content: bytes) -> Intent:
-        """Reads what `encode` wrote."""
-        fields = json.loads(content)
-        run = fields["run"]
-        counts = tuple(Count(**count) for count in run.pop("counts"))
-        return cls(
-            number,
-            RunRow(**run, counts=counts),
-            fields["finished_ns"],
-            # Before, they were a list of objects.
-            Adds.from_json(fields["files"])
-            if "files" in fields
-            else Adds.of(AddFile(**add) for add in fields["adds"]),
-            tuple((table, uri) for table, uri in fields["removes"]),
-        )
+        """Reads what `encode` wrote.
 
+        Raises:
+            LakeError: it is something else.
+        """
+        try:
+            fields = _STORED.validate_json(content, strict=True)
+            # Format 1 listed them as objects.
+            adds = Adds.of(fields.adds) if fields.files is None else Adds.from_json(fields.files)
+            intent = cls(number, fields.run, fields.finished_ns, adds, fields.removes)
+            intent.check()
+            _check_canonical(content)
+        except (ValueError, zlib.error) as error:
+            raise LakeError(
+                f"commits/{number:0{NUMBER_CHARS}d}.json is not an intent: "
+                f"{' '.join(str(error).split())[:300]}; restore it from a backup, or delete it if "
+                "`fleetmill verify` names nothing else"
+            ) from error
+        return intent
+
+    def check(self) -> None:
+        """Checks that an intent can be applied.
+
+        Raises:
+            ValueError: it cannot.
+        """
+        tables = {*self.adds.tables, *(table for table, _ in self.removes)}
+        if unknown := tables - TABLES.keys():
+            raise ValueError(f"there are no tables {sorted(unknown)}")
+        if not all(0 <= number < _MAX_INT for number in (self.finished_ns, self.run.started_ns)):
+            raise ValueError("a time is out of range")
+        for add in self.adds:
+            if not _PATH.fullmatch(add.path):
+                raise ValueError(f"{add.path!r} is not the name of a file of a table")
+            if not (0 <= add.size < _MAX_INT and 0 <= add.rows < _MAX_INT):
+                raise ValueError(f"{add.path}: a size or a number of rows is out of range")
+
+
+def _check_canonical(content: bytes) -> None:
+    if canonical(json.loads(content)) != content:
+        raise ValueError("its bytes are not those that were written")
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """The fields of an intent as JSON has them; `files` are None in format 1."""
+
+    run: RunRow
+    finished_ns: int
+    removes: tuple[tuple[str, str], ...]
+    files: dict[str, str] | None = None
+    adds: tuple[AddFile, ...] = ()
+
+
+_STORED = TypeAdapter(_Stored)
 
 Revise = Callable[[Lake], tuple["RunRow", Iterable[AddFile], Sequence[Remove]]]
 """Decides what of a run still holds on the lake as it stands: its row, and its files."""
@@ -196,6 +240,18 @@ def pending(lake: Lake) -> list[Intent]:
     return queued
 
 
+def _read(url: str) -> bytes:
+    try:
+        return get(url)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise LakeError(
+            f"{url} cannot be read: {error}; restore it from a backup, or delete it if "
+            "`fleetmill verify` names nothing else"
+        ) from error
+
+
 def intent_url(lake: Lake, number: int) -> str:
     """Returns where an intent is stored."""
     return f"{lake.url}/commits/{number:0{NUMBER_CHARS}d}.json"
@@ -204,7 +260,7 @@ def intent_url(lake: Lake, number: int) -> str:
 def stored(lake: Lake, number: int) -> Intent | None:
     """Reads an intent, if it is there: numbers are consecutive, so none need be listed."""
     try:
-        return Intent.decode(number, get(intent_url(lake, number)))
+        return Intent.decode(number, _read(intent_url(lake, number)))
     except FileNotFoundError:
         return None
 
@@ -258,7 +314,7 @@ def _append(lake: Lake, table: str, intent: Intent, more: Iterable[AddFile] = ()
         for name, uri in intent.removes
         if name == table
     ]
-    transaction = Transaction(_APPLICATION, intent.number)
+    transaction = Transaction(APPLICATION, intent.number)
     delta = _transact(lake, table, intent, delta, actions=actions, transaction=transaction)
     return delta.version()
 
@@ -277,7 +333,7 @@ def _transact(
     Delta rejects the commit if the same transaction landed after the table was opened, so a
     commit computed from a state no older than that lands once or not at all.
     """
-    whole = Transaction(_APPLICATION, intent.number)
+    whole = Transaction(APPLICATION, intent.number)
     for attempt in range(_ATTEMPTS):
         # A run that an older fleetmill began has its id as the transaction.
         landed = any(

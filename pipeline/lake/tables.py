@@ -12,6 +12,7 @@ Workers only `write`, which needs pyarrow alone: delta-rs does not survive a for
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -28,7 +29,7 @@ from schemas.ids import ID_CHARS
 from schemas.records import AddFile
 from schemas.tables import FORMAT, TABLES
 from transforms.parquet import encode, read, read_files, statistics
-from transforms.storage import filesystem, is_local, normal, put
+from transforms.storage import check_own, filesystem, is_local, normal, put
 
 COMPACTED = "compacted"
 """The start of the names of files that compaction wrote; others start with the key of a task."""
@@ -190,12 +191,15 @@ class Lake:
         """
         url = self.table_url(table)
         try:
+            with contextlib.suppress(FileNotFoundError):
+                check_own(f"{url}/_delta_log/_last_checkpoint")  # delta-rs would wait for a FIFO
             return DeltaTable(url, version=version, storage_options=_options(url))
         except TableNotFoundError:
             raise
-        except DeltaError as error:
+        except (DeltaError, OSError) as error:
             raise LakeError(
-                f"table {table!r} of lake {self.url} cannot be opened at version {version}: {error}"
+                f"table {table!r} of lake {self.url} cannot be opened at version {version}: "
+                f"{' '.join(str(error).split())}"
             ) from error
 
     def files(self, table: str) -> list[str]:

@@ -17,7 +17,7 @@ from pipeline.snapshots.manifest import latest_snapshots
 from schemas.errors import LakeError, UsageError
 from schemas.tables import TABLES
 from transforms.parquet import read_files
-from transforms.storage import is_local
+from transforms.storage import check_own, is_local
 
 
 def connect(
@@ -47,6 +47,7 @@ def connect(
             if not files:
                 con.register(view, schemas[view].empty_table())
             elif is_local(lake.url):
+                check_own(*files)
                 _create_view(con, view, files, schemas.get(view))
             else:  # DuckDB reads URLs only with an extension
                 con.register(view, read_files(files, schemas.get(view)))

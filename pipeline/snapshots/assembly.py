@@ -1,4 +1,4 @@
-"""Assembling: a shard is byte ranges of packs, one after the other, each checked by its hash.
+"""Assembling: a shard is byte ranges of packs, each checked by its hash and its sample's key.
 
 Packs on a local disk are mapped into memory. Those of a remote store are read many ranges
 at a time, adjacent ranges in one request.
@@ -15,13 +15,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 
-from schemas.errors import LakeError
+from schemas.errors import CorruptError, LakeError
 from transforms.corpora import CORPORA, ShardDigest
+from transforms.corpora.pack import first_key
 from transforms.storage import filesystem, is_local, normal, replacing
 from transforms.timing import step
 
-Range = tuple[str, int, int, str]
-"""A sample in a pack: pack URI, relative to the lake, offset, length, SHA-256."""
+Range = tuple[str, int, int, str, str]
+"""A sample in a pack: pack URI, relative to the lake, offset, length, SHA-256, event id."""
 
 _PACK = re.compile(r"packs/[A-Za-z0-9_-]+\.tar")
 
@@ -35,7 +36,7 @@ _AHEAD = 4
 def assemble_shard(
     lake_url: str, out_uri: str, ranges: Sequence[Range], form: str = "webdataset"
 ) -> ShardDigest:
-    """Writes a shard from byte ranges of packs, checking each sample's hash.
+    """Writes a shard from byte ranges of packs, checking each sample's hash and key.
 
     The shard appears under its name once it is complete. A second thread hashes the samples
     while the corpus format writes and hashes the shard.
@@ -47,7 +48,8 @@ def assemble_shard(
         form: a name in CORPORA.
 
     Raises:
-        LakeError: a pack is gone, too short, changed, or not a file of the lake.
+        LakeError: a pack is gone, too short, changed, or not a file of the lake, or holds
+            another event's sample.
     """
     corpus = CORPORA.load(form)()
     with (
@@ -86,9 +88,10 @@ def pack_url(lake_url: str, uri: str) -> str:
 def _checked(
     parts: Iterable[memoryview], ranges: Sequence[Range], hasher: ThreadPoolExecutor
 ) -> Iterator[memoryview]:
-    """Yields the parts on, and raises once the hash of one is not that of its range."""
+    """Yields the parts on, and raises once the key or hash of one is not that of its range."""
     waiting: deque[tuple[Range, Future[str]]] = deque()
     for part, wanted in zip(parts, ranges, strict=True):
+        _check_key(wanted, part)
         waiting.append((wanted, hasher.submit(_hash, part)))
         yield part
         while len(waiting) > _AHEAD:
@@ -101,8 +104,23 @@ def _hash(part: memoryview) -> str:
     return sha256(part).hexdigest()
 
 
+def _check_key(wanted: Range, part: memoryview) -> None:
+    """Raises if the range is another event's: its hash may be right all the same."""
+    uri, offset, length, _, event_id = wanted
+    place = f"pack {uri}, bytes {offset} to {offset + length}"
+    try:
+        key = first_key(part)
+    except CorruptError as error:
+        raise LakeError(f"{place}: {error}") from error
+    if key != event_id:
+        raise LakeError(
+            f"{place}: the sample of event {key}, which the samples table says is that of "
+            f"{event_id}; `fleetmill verify` lists such rows"
+        )
+
+
 def _compare(wanted: Range, found: Future[str]) -> None:
-    uri, offset, length, expected = wanted
+    uri, offset, length, expected, _ = wanted
     if found.result() != expected:
         raise LakeError(
             f"pack {uri}, bytes {offset} to {offset + length}: SHA-256 {found.result()}, the "
@@ -124,7 +142,7 @@ def _parts(lake_url: str, ranges: Sequence[Range]) -> Generator[memoryview, None
 def _mapped(urls: Sequence[str], ranges: Sequence[Range]) -> Iterator[memoryview]:
     """Yields ranges of files that are mapped into memory."""
     maps: dict[str, memoryview] = {}
-    for url, (_, offset, length, _) in zip(urls, ranges, strict=True):
+    for url, (_, offset, length, *_) in zip(urls, ranges, strict=True):
         if url not in maps:
             try:
                 with Path(url).open("rb") as file:
@@ -166,7 +184,7 @@ def _batches(urls: Sequence[str], ranges: Sequence[Range]) -> Iterator[list[_Pie
     """Groups ranges into batches of about _READ_BYTES, merging adjacent ones."""
     batch: list[_Piece] = []
     size = 0
-    for url, (_, offset, length, _) in zip(urls, ranges, strict=True):
+    for url, (_, offset, length, *_) in zip(urls, ranges, strict=True):
         if batch and size + length > _READ_BYTES:
             yield batch
             batch, size = [], 0

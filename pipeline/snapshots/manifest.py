@@ -21,7 +21,7 @@ import pyarrow as pa
 from pipeline.topologies.planner import Plan
 from schemas.errors import LakeError, UsageError
 from schemas.ids import Canonical, canonical, digest
-from transforms.storage import get, names, normal, put
+from transforms.storage import check_own, get, names, normal, put
 
 MANIFEST_FORMAT = 1
 MANIFEST = "manifest.json"
@@ -30,7 +30,7 @@ PLACED = ("event_id", "sha256", "split", "shard", "position", "offset", "length"
 """The columns of samples.parquet that say which bytes of which shard a sample is."""
 
 _MAX_POINTER_BYTES = 1 << 12
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+CORPUS_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _MANIFEST_KEYS = {
     "name": str,
     "snapshot": str,
@@ -58,7 +58,7 @@ def snapshot_url(lake_url: str, name: str, snapshot: str) -> str:
     Raises:
         UsageError: `name` is not a corpus name.
     """
-    if not _NAME.fullmatch(name):
+    if not CORPUS_NAME.fullmatch(name):
         raise UsageError(
             "a corpus' name is 1 to 64 lower-case letters, digits, '_' and '-', and starts with "
             f"a letter or digit: not {name!r}"
@@ -100,9 +100,12 @@ def read_manifest(url: str) -> Manifest:
         LakeError: there is none, or it is not a manifest of this format.
     """
     try:
+        check_own(f"{url}/{MANIFEST}")
         document = json.loads(get(f"{url}/{MANIFEST}"), parse_constant=_refuse_constant)
     except FileNotFoundError as error:
         raise LakeError(f"{url} has no {MANIFEST}: it is not published") from error
+    except OSError as error:
+        raise LakeError(f"{url}/{MANIFEST} cannot be read: {error}") from error
     except (ValueError, RecursionError) as error:
         raise LakeError(f"{url}/{MANIFEST} is not JSON: {error}; publish it again") from error
     if not (isinstance(document, dict) and document.get("format") == MANIFEST_FORMAT):
@@ -154,6 +157,7 @@ def latest_snapshots(lake_url: str) -> dict[str, str]:
         folder = f"{lake_url}/corpora/{name}"
         pointer = f"{folder}/{LATEST}"
         try:
+            check_own(pointer)
             snapshot = _pointed(pointer, get(pointer, 0, _MAX_POINTER_BYTES))
         except (FileNotFoundError, NotADirectoryError):
             continue

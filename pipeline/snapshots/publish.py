@@ -90,7 +90,7 @@ def publish(
             "samples.parquet": encode(samples),
             "labels.parquet": encode(labels),
             "plan.json": canonical(plan.document),
-            "card.md": _card(name, snapshot, plan, samples, metadata).encode(),
+            "card.md": card(name, snapshot, plan.document, samples, metadata).encode(),
         }
         files = [*_shard_entries(shards), *_put_all(url, contents)]
         document["files"] = sorted(files, key=lambda file: str(file["path"]))
@@ -128,14 +128,20 @@ def _check_shards(url: str, rows: pa.Table, shards: Mapping[str, ShardDigest]) -
             )
 
 
-def _card(
-    name: str, snapshot: str, plan: Plan, rows: pa.Table, metadata: Mapping[str, Canonical]
+def card(
+    name: str,
+    snapshot: str,
+    plan: Mapping[str, Any],
+    rows: pa.Table,
+    metadata: Mapping[str, Canonical],
 ) -> str:
-    splits: Any = plan.document["splits"]
+    """Writes a snapshot's card.md from plan.json, the rows of samples.parquet and the metadata."""
+    splits: Any = plan["splits"]
+    machine = f"{plan['topology']['name']}: {plan['topology']['description']}"
     lines = [
         f"# {name}",
         "",
-        f"Snapshot `{snapshot}`, planned for {plan.topology.name}: {plan.topology.description}.",
+        f"Snapshot `{snapshot}`, planned for {machine}.",
         "",
         "| split | samples | bytes | shards | samples a unit | read twice | worst unit over mean |",
         "|---|---|---|---|---|---|---|",

@@ -7,6 +7,7 @@ checked.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from hashlib import sha256
@@ -21,20 +22,21 @@ from pipeline.snapshots.manifest import (
     PLACED,
     Manifest,
     document_id,
-    is_published,
     latest_snapshots,
     read_manifest,
     root_hash,
     split_totals,
 )
+from pipeline.snapshots.publish import card
 from pipeline.topologies.planner import PLAN_FORMAT, RANGE_FIELDS
 from schemas.errors import DataError, LakeError
 from transforms.corpora.pack import END_OF_ARCHIVE, sample_key
 from transforms.parquet import decode
-from transforms.storage import TEMPORARY, check_regular, filesystem, get, names
+from transforms.storage import TEMPORARY, check_own, filesystem, get, names
 
 _TABLES = ("samples.parquet", "labels.parquet", "plan.json", "card.md")
 _READ_BYTES = 1 << 22
+_PATH = re.compile(r"([A-Za-z0-9_-][A-Za-z0-9_.-]*/)*[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 
 _Place = tuple[str, int]
 """A sample by its shard and position."""
@@ -46,11 +48,11 @@ def check_corpus(url: str, checked: Counter[str]) -> Iterator[str]:
     A folder without a manifest is being published, or its writer was killed: readers do not
     see it, so it is no fault.
     """
-    for name in names(url):
-        if not is_published(f"{url}/{name}"):
-            continue
-        yield from (f"{name}: {problem}" for problem in check_snapshot(f"{url}/{name}", checked))
     try:
+        for name in listed(url):
+            if name.isalnum() and MANIFEST in listed(f"{url}/{name}"):
+                snapshot = check_snapshot(f"{url}/{name}", checked)
+                yield from (f"{name}: {problem}" for problem in snapshot)
         lake, _, corpus = url.rpartition("/corpora/")
         if lake and LATEST in names(url) and corpus not in latest_snapshots(lake):
             yield f"{LATEST} names a snapshot that is not published"
@@ -68,15 +70,17 @@ def check_snapshot(url: str, checked: Counter[str]) -> Iterator[str]:
     checked["snapshots"] += 1
     yield from _check_manifest(manifest)
     shards: dict[str, Mapping[str, Any]] = {}
+    altered: set[str] = set()
     for entry in manifest.document["files"]:
         if not _is_entry(entry):
             yield f"{MANIFEST}: not a file entry: {str(entry)[:200]}"
         elif "samples" in entry:
             shards[entry["path"]] = entry
-        else:
-            yield from _check_file(url, entry, checked)
-    yield from _check_strays(url, manifest)
+        elif found := [*_check_file(url, entry, checked)]:
+            altered.add(entry["path"])
+            yield from found
     try:
+        yield from _check_strays(url, manifest)
         samples = _rows(f"{url}/samples.parquet")
         if broken := _unfit(samples):
             yield f"samples.parquet: these columns are absent, null or of a wrong type: {broken}"
@@ -86,9 +90,12 @@ def check_snapshot(url: str, checked: Counter[str]) -> Iterator[str]:
         return
     yield from _check_shards(url, shards, samples, checked)
     yield from _check_splits(manifest, samples)
+    if {"plan.json", "card.md"} & altered:
+        return
     try:
         plan = json.loads(read_bytes(f"{url}/plan.json"))
         yield from _check_plan(plan, samples)
+        yield from _check_summary(url, plan, manifest, samples)
         if document_id(samples, plan, manifest.document["metadata"]) != manifest.snapshot:
             yield (
                 f"{MANIFEST}: the snapshot's id {manifest.snapshot} is not that of its samples, "
@@ -118,6 +125,9 @@ def _check_manifest(manifest: Manifest) -> Iterator[str]:
         yield f"{MANIFEST}: altered: its root is not the hash of the rest"
     if manifest.snapshot != folder:
         yield f"{MANIFEST}: names snapshot {manifest.snapshot}, but is in the folder {folder}"
+    lake, _, place = manifest.url.rpartition("/corpora/")
+    if lake and manifest.name != place.partition("/")[0]:
+        yield f"{MANIFEST}: is of the corpus {manifest.name}, but is in {place}"
 
 
 def _is_entry(entry: Any) -> bool:
@@ -127,7 +137,7 @@ def _is_entry(entry: Any) -> bool:
         and isinstance(entry.get("sha256"), str)
         and type(entry.get("bytes")) is int
         and type(entry.get("samples", 0)) is int
-        and ".." not in entry["path"].split("/")
+        and _PATH.fullmatch(entry["path"]) is not None
     )
 
 
@@ -180,7 +190,7 @@ def _check_shards(
             )
         fs, place = filesystem(f"{url}/{path}")
         try:
-            check_regular(f"{url}/{path}")
+            check_own(f"{url}/{path}")
             with fs.open(place, mode="rb") as file:
                 yield from _check_shard(path, entry, rows[path], file)
         except OSError as error:
@@ -283,6 +293,20 @@ def _check_plan(plan: Any, samples: pa.Table) -> Iterator[str]:
         yield f"plan.json: does not have the structure of a plan: {error!r}"
 
 
+def _check_summary(url: str, plan: Any, manifest: Manifest, samples: pa.Table) -> Iterator[str]:
+    """Yields whether the manifest or card.md say something else than the plan and the samples."""
+    document = manifest.document
+    try:
+        if document["topology"] != plan["topology"]["name"]:
+            yield f"{MANIFEST}: is for {document['topology']}, plan.json for another machine"
+        text = card(manifest.name, manifest.snapshot, plan, samples, document["metadata"])
+    except (KeyError, TypeError, AttributeError) as error:
+        yield f"{MANIFEST}: cannot be summed up: {error!r}"
+        return
+    if read_bytes(f"{url}/card.md") != text.encode():
+        yield "card.md: does not say what the plan and the samples say"
+
+
 def _check_split(split: Mapping[str, Any], units: int, rows: pa.Table) -> Iterator[str]:
     """Yields what is wrong with one split of a plan, whose numbers are computed again."""
     lengths: dict[str, list[int]] = defaultdict(list)
@@ -348,12 +372,25 @@ def read_bytes(url: str) -> bytes:
     """Reads a file of the lake.
 
     Raises:
-        LakeError: it cannot be read.
+        LakeError: it cannot be read, or is a link.
     """
     try:
+        check_own(url)
         return get(url)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise LakeError(f"{url} cannot be read: {error}") from error
+
+
+def listed(url: str) -> list[str]:
+    """Lists the names in a folder of the lake, sorted; none if there is no such folder.
+
+    Raises:
+        LakeError: it cannot be listed.
+    """
+    try:
+        return names(url)
+    except OSError as error:
+        raise LakeError(f"{url} cannot be listed: {error}") from error
 
 
 def _rows(url: str) -> pa.Table:

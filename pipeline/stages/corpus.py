@@ -95,7 +95,7 @@ class CorpusStage(Stage):
         """Copies one shard's byte ranges out of packs."""
         rows = read_files([task.ranges], filter=pc.field("shard") == task.name)
         ranges = [
-            (row["pack_uri"], row["offset"], row["length"], row["sha256"])
+            (row["pack_uri"], row["offset"], row["length"], row["sha256"], row["event_id"])
             for row in rows.to_pylist()
         ]
         uri = f"{self.folder}/{task.name}"
@@ -203,7 +203,7 @@ def select(lake: Lake, config: CorpusConfig) -> Selection:
     planned = plan(chosen, topology, config.salt)
     placed = planned.placements.drop_columns(["row"])
     chosen = chosen.take(planned.placements["row"])
-    ranges = chosen.select(["pack_uri", "offset", "length", "sha256"])
+    ranges = chosen.select(["pack_uri", "offset", "length", "sha256", "event_id"])
     ranges = ranges.append_column("shard", placed["shard"])
     samples = placed
     for name in chosen.column_names:

@@ -97,18 +97,34 @@ def sample_key(block: bytes) -> str:
     return _parse(block)[0]
 
 
+def first_key(block: bytes | memoryview) -> str:
+    """Returns the key of the first member of a sample; nothing else of it is looked at.
+
+    >>> first_key(tar_members("k", {"json": b"{}"}))
+    'k'
+
+    Raises:
+        CorruptError: the bytes do not begin with a tar header.
+    """
+    return _read_header(block, 0).name.partition(".")[0]
+
+
+def _read_header(block: bytes | memoryview, offset: int) -> tarfile.TarInfo:
+    try:
+        header = bytes(block[offset : offset + BLOCK])
+        return tarfile.TarInfo.frombuf(header, "ascii", "strict")
+    except (tarfile.HeaderError, UnicodeDecodeError) as error:
+        raise CorruptError(
+            f"sample: no tar header at byte {offset} of {len(block)}: {error}; write the pack again"
+        ) from error
+
+
 def _parse(block: bytes) -> tuple[str, dict[str, bytes]]:
     members: dict[str, bytes] = {}
     keys: set[str] = set()
     offset = 0
     while offset < len(block):
-        try:
-            header = tarfile.TarInfo.frombuf(block[offset : offset + BLOCK], "ascii", "strict")
-        except (tarfile.HeaderError, UnicodeDecodeError) as error:
-            raise CorruptError(
-                f"sample: no tar header at byte {offset} of {len(block)}: {error}; "
-                "write the pack again"
-            ) from error
+        header = _read_header(block, offset)
         key, _, suffix = header.name.partition(".")
         end = offset + BLOCK + header.size
         if header.size < 0 or end > len(block):

@@ -65,7 +65,7 @@ class WebDataset:
             }
         if sample.signals:
             members["signals.npz"] = npz(sample.signals)
-        members["json"] = canonical(_rounded(metadata))
+        members["json"] = canonical(rounded(metadata))
         return members
 
     def assemble(self, parts: Iterable[bytes | memoryview], out: BinaryIO) -> ShardDigest:
@@ -130,11 +130,12 @@ def npz(arrays: Mapping[str, AnyArray]) -> bytes:
     return out.getvalue()
 
 
-def _rounded(value: Any) -> Canonical:
+def rounded(value: Any) -> Canonical:
+    """Returns a value as the `json` of a sample holds it."""
     if isinstance(value, Mapping):
-        return {str(key): _rounded(inner) for key, inner in value.items()}
+        return {str(key): rounded(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple | np.ndarray):
-        return [_rounded(inner) for inner in value]
+        return [rounded(inner) for inner in value]
     if isinstance(value, float | np.floating):
         # Adding 0.0 converts -0.0 to 0.0. JSON has no NaN and no infinity.
         return round(float(value), DECIMALS) + 0.0 if math.isfinite(value) else None

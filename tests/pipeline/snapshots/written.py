@@ -64,7 +64,7 @@ def selection(lake: str, n: int = 60) -> Selected:
     rows = chosen.drop_columns(["split", "length"]).take(planned.placements["row"])
     ranges: dict[str, tuple[Range, ...]] = {}
     for row, place in zip(rows.to_pylist(), planned.placements.to_pylist(), strict=True):
-        piece = (row["pack_uri"], row["source"], place["length"], row["sha256"])
+        piece = (row["pack_uri"], row["source"], place["length"], row["sha256"], row["event_id"])
         ranges[place["shard"]] = (*ranges.get(place["shard"], ()), piece)
     for name in ("split", "shard", "position", "offset", "length"):
         rows = rows.append_column(name, planned.placements[name])

@@ -1,0 +1,170 @@
+"""A small lake in which every table has rows: real drives through every job, and a robot's log.
+
+The robot's log is committed by hand, because boxes need the weights of a detector.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from auto_label.label import Labelled, LabelSpec, sample_members
+from pipeline.config import CorpusConfig, IngestConfig, LabelConfig, MineConfig, SweepConfig
+from pipeline.graph.execute import execute
+from pipeline.graph.stage import reject_rows
+from pipeline.lake.intents import RunRow, commit
+from pipeline.lake.tables import Lake
+from pipeline.stages.corpus import plan_corpus
+from pipeline.stages.ingest import plan_ingest
+from pipeline.stages.label import plan_label
+from pipeline.stages.mine import plan_mine
+from pipeline.stages.repack import plan_repack
+from pipeline.stages.sweep import plan_sweep
+from schemas.ids import canonical, digest
+from schemas.records import Count, Event, Reject
+from schemas.tables import TABLES
+from synth.fleet import FleetSpec, write_fleet
+from transforms.corpora import CORPORA
+from transforms.corpora.pack import PackWriter
+from transforms.storage import replacing
+
+CORPUS = CorpusConfig(name="first", topology="dojo-tray", val_fraction=0.5)
+SPEC = LabelSpec(label_fps=1.0, privacy="blur", crf=25, models=())
+_STEPS = (
+    (plan_sweep, SweepConfig(fps=1.0, models=())),
+    (plan_mine, MineConfig()),
+    (plan_label, LabelConfig(models=(), fps=1.0)),
+    (plan_repack, CORPUS),
+    (plan_corpus, CORPUS),
+)
+
+
+def make_whole(folder: Path) -> Lake:
+    """Makes the lake, below a folder."""
+    spec = FleetSpec(
+        drives=2, minutes=0.1, seed=5, width=64, height=48, cameras=("front",), events_per_minute=6
+    )
+    write_fleet(spec, str(folder / "fleet"), False)
+    url = Lake.create(str(folder / "lake")).url
+    steps: list[tuple[Any, Any]] = [(plan_ingest, IngestConfig(input=(str(folder / "fleet"),)))]
+    for plan, config in (*steps, *_STEPS):
+        work = plan(Lake.open(url), config)
+        execute(Lake.open(url), work.stage.name, config.model_dump(mode="json"), work)
+    commit_robot(Lake.open(url))
+    return Lake.open(url)
+
+
+def run(job: str, name: str, *counts: Count) -> RunRow:
+    """Makes the row of a run, whose id and configuration are those of its name."""
+    config = canonical({"name": name}).decode()
+    return RunRow(digest("run", name), job, digest(config), config, 1, counts)
+
+
+def commit_robot(lake: Lake, stem: str = "robot", job: str = "ingest") -> None:
+    """Commits a robot's log with one event and its labels, as one run of one task.
+
+    Args:
+        lake: the lake.
+        stem: the task; another one makes the same rows under another task and run.
+        job: the job of the run.
+    """
+    tables = robot_tables(lake, stem)
+    counts = [Count(stage, of, kept=1) for stage, of in
+              (("ingest", "logs"), ("mine", "logs"), ("label", "events"))]  # fmt: skip
+    adds = [add for table, rows in tables.items() for add in lake.write(table, rows, stem)]
+    commit(lake, run(job, stem, *counts), adds)
+
+
+def robot_tables(lake: Lake, stem: str, fingerprint: str = "robot") -> dict[str, pa.Table]:
+    """Makes the rows of a robot's log, and its pack."""
+    run_id = digest("run", stem)
+    log_id = digest("log", "lerobot", fingerprint)
+    log: dict[str, Any] = {
+        "log_id": log_id,
+        "drive_id": "robot/1",
+        "vehicle_id": "robot",
+        "platform": "robot",
+        "format": "lerobot",
+        "name": "robot",
+        "uri": "/robot",
+        "fingerprint": fingerprint,
+        "duration_ns": 100,
+        "clock": "none",
+        "joint_names": ["arm", "hand"],
+    }
+    event = Event(
+        event_id=digest("event", log_id, "honk", 1, "p", 10),
+        log_id=log_id,
+        drive_id="robot/1",
+        trigger="honk",
+        trigger_version=1,
+        params_digest="p",
+        start_ns=10,
+        anchor_ns=20,
+        end_ns=40,
+        score=0.5,
+        evidence=json.dumps({"end_ns": 30, "peak": 0.5, "start_ns": 10}),
+    )
+    source = {"source": "m", "source_version": "1", "spec_digest": SPEC.digest}
+    owner = {"event_id": event.event_id, **source}
+    box = {"camera": "front", "track_id": 1, "class": "car", "score": 0.25, **owner}
+    size = {"x_px": 1.0, "y_px": 2.0, "w_px": 3.0, "h_px": 4.0}
+    pose = {"x_m": 0.1, "y_m": 0.2, "heading_rad": 0.3, "speed_mps": 0.4, "sigma_m": 0.5}
+    joint = {"position": [1.0, 2.0], "velocity": [0.0, 0.5], "action": None}
+    rows: dict[str, list[Mapping[str, Any]]] = {
+        "logs": [log],
+        "joints": [{"log_id": log_id, "t_ns": t_ns, **joint} for t_ns in (0, 50)],
+        "channels": [{"log_id": log_id, "channel": "c", "t_ns": 5, "value": 1.5}],
+        "annotations": [
+            {"log_id": log_id, "t_ns": 7, "reason": "honk", "camera": "front", "lat_deg": 1.0,
+             "lon_deg": 2.0}
+        ],
+        "events": [{name: getattr(event, name) for name in Event.__dataclass_fields__}],
+        "boxes": [{"t_ns": t_ns, **box, **size} for t_ns in (10, 20)],
+        "tracks": [{**box, "start_ns": 10, "end_ns": 20, "boxes": 2}],
+        "ego_path": [{"t_ns": t_ns, **owner, **pose} for t_ns in (10, 20)],
+        "ledger": [
+            {"stage": stage, "subject": subject, "stage_digest": key, "outcome": "kept",
+             "run_id": run_id, "task": stem}
+            for stage, subject, key in (
+                ("ingest", log_id, "i"), ("mine", log_id, "m"),
+                ("label", event.event_id, SPEC.digest),
+            )
+        ],
+    }  # fmt: skip
+    tables = {
+        table: TABLES[table].conform(pa.Table.from_pylist([*found], schema=TABLES[table].schema))
+        for table, found in rows.items()
+    }
+    labels = {table: tables[table] for table in ("boxes", "tracks", "ego_path")}
+    labelled = Labelled(**labels, clips={"front": b"clip"}, sizes={"front": (8, 8)},
+                        cameras=("front",), rejects=(), spec=SPEC)  # fmt: skip
+    (row,) = tables["logs"].to_pylist()
+    sample = sample_members(event, row, labelled, TABLES["signals"].empty(), tables["joints"])
+    uri = f"packs/{stem}-{fingerprint}.tar"
+    with replacing(f"{lake.url}/{uri}") as out:
+        pack = PackWriter(out)
+        packed = pack.add(event.event_id, CORPORA.load("webdataset")().members(sample))
+        pack.close()
+    named = {
+        "event_id": event.event_id,
+        "log_id": log_id,
+        "drive_id": "robot/1",
+        "payload": "clip",
+        "pack_uri": uri,
+        "offset": packed.offset,
+        "length": packed.length,
+        "sha256": packed.sha256,
+        "spec_digest": SPEC.digest,
+        "duration_ns": 30,
+        "cameras": ["front"],
+        "privacy": "blur",
+    }
+    tables["samples"] = pa.Table.from_pylist([named], schema=TABLES["samples"].schema)
+    reject = Reject("/robot/broken", "ingest", "corrupt", "/robot/broken: no log", "")
+    tables["rejects"] = reject_rows([reject], run_id)
+    return tables
