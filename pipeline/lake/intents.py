@@ -22,13 +22,15 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import pyarrow as pa
-from deltalake import CommitProperties, Transaction
+from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction, RemoveAction
 
 from pipeline.lake.evolution import upgrade
+from pipeline.lake.remote import ask
 from pipeline.lake.runs import find_run
 from pipeline.lake.tables import NUMBER_CHARS, Lake, Remove
 from schemas.errors import LakeError
@@ -196,7 +198,7 @@ def stored(lake: Lake, number: int) -> Intent | None:
 
 
 def _has_run(lake: Lake, run_id: str) -> bool:
-    if lake.opened("runs").transaction_version(run_id) is not None:  # as format 1 recorded a run
+    if _transaction(lake, lake.opened("runs"), run_id) is not None:  # as format 1 recorded a run
         return True
     return find_run(lake, run_id) is not None
 
@@ -217,6 +219,11 @@ def _apply(lake: Lake, intent: Intent) -> None:
     # `lake` was opened before the versions were read, so if another process has committed the
     # row meanwhile, which later runs may have followed, this commit is in conflict with it.
     _append(lake, "runs", intent, row)
+
+
+def _transaction(lake: Lake, delta: DeltaTable, application: str) -> int | None:
+    version: int | None = ask(lake.url, lambda: delta.transaction_version(application))
+    return version
 
 
 def _append(lake: Lake, table: str, intent: Intent, more: Sequence[AddFile] = ()) -> int:
@@ -245,18 +252,20 @@ def _append(lake: Lake, table: str, intent: Intent, more: Sequence[AddFile] = ()
     delta = lake.opened(table)
     for attempt in range(_ATTEMPTS):
         # A run that an older fleetmill began has its id as the transaction.
-        landed = max(delta.transaction_version(_APPLICATION) or 0, 0) >= number
-        if landed or delta.transaction_version(intent.run.run_id) is not None:
+        landed = max(_transaction(lake, delta, _APPLICATION) or 0, 0) >= number
+        if landed or _transaction(lake, delta, intent.run.run_id) is not None:
             return delta.version()
+        write = partial(
+            delta.create_write_transaction,
+            actions,
+            mode="append",
+            schema=TABLES[table].schema,
+            commit_properties=CommitProperties(
+                app_transactions=[Transaction(_APPLICATION, number)]
+            ),
+        )
         try:
-            delta.create_write_transaction(
-                actions,
-                mode="append",
-                schema=TABLES[table].schema,
-                commit_properties=CommitProperties(
-                    app_transactions=[Transaction(_APPLICATION, number)]
-                ),
-            )
+            ask(lake.table_url(table), write)
         except CommitFailedError as error:
             if attempt == _ATTEMPTS - 1:
                 raise LakeError(
