@@ -272,7 +272,10 @@ def _append(lake: Lake, table: str, intent: Intent, more: Sequence[AddFile] = ()
                     f"table {table!r} of lake {lake.url} would not take the commit of run "
                     f"{intent.run.run_id}: {error}; run again"
                 ) from error
-        delta = lake.delta(table)
+            delta = lake.delta(table)
+        else:
+            ask(lake.table_url(table), delta.update_incremental)
+            break
     return delta.version()
 
 
