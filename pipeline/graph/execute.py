@@ -165,9 +165,9 @@ def execute(
         on_progress(len(work.tasks))
     elif work.finish is not None or rejects:
         finish([])
-    left = journal.left()
+    left = journal.left() if work.tasks else Left()
     counts = _committed_counts(lake, run.run_id) if work.tasks else run.counts
-    for folder in (journal.folder, *work.scratch):
+    for folder in (journal.folder, *work.scratch) if work.tasks else ():
         remove(folder)
     check_balance(job, counts, work.expected)
     return JobReport(

@@ -13,7 +13,6 @@ Workers only `write`, which needs pyarrow alone: delta-rs does not survive a for
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
@@ -24,12 +23,13 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
-from schemas.errors import LakeError, UsageError
+from pipeline.lake.remote import ask, options
+from schemas.errors import LakeError, StoreError, UsageError
 from schemas.ids import ID_CHARS
 from schemas.records import AddFile
 from schemas.tables import FORMAT, TABLES
 from transforms.parquet import encode, read, read_files, statistics
-from transforms.storage import check_own, filesystem, is_local, normal, put
+from transforms.storage import check_own, filesystem, is_local, normal, put, reach
 
 COMPACTED = "compacted"
 """The start of the names of files that compaction wrote; others start with the key of a task."""
@@ -112,6 +112,7 @@ class Lake:
         has every table.
         """
         lake = cls(url)
+        reach(lake.url)
         if not lake.exists("runs"):
             for name in sorted(TABLES, key="runs".__eq__):
                 lake.create_table(name)
@@ -120,7 +121,7 @@ class Lake:
 
     def create_table(self, table: str) -> None:
         """Creates a table unless it is there."""
-        url, options = self.table_url(table), _options(self.url)
+        url = self.table_url(table)
         properties = dict(PROPERTIES)
         if table == "runs":
             properties[FORMAT_KEY] = str(FORMAT)
@@ -128,15 +129,18 @@ class Lake:
             fs, path = filesystem(url)
             fs.makedirs(path, exist_ok=True)
         try:
-            DeltaTable.create(
+            ask(
                 url,
-                schema=TABLES[table].schema,
-                mode="ignore",
-                configuration=properties,
-                storage_options=options,
-                raise_if_key_not_exists=False,
+                lambda: DeltaTable.create(
+                    url,
+                    schema=TABLES[table].schema,
+                    mode="ignore",
+                    configuration=properties,
+                    storage_options=options(url),
+                    raise_if_key_not_exists=False,
+                ),
             )
-        except DeltaError:
+        except (DeltaError, StoreError):
             if not self.exists(table):  # else another process created it
                 raise
 
@@ -146,13 +150,14 @@ class Lake:
         Raises:
             LakeError: there is no lake, or a newer fleetmill wrote it.
         """
+        reach(self.url)
         try:
-            runs = self.delta("runs")
+            runs = self._updated("runs")
         except TableNotFoundError as error:
             raise LakeError(
                 f"no lake at {self.url}: make one with `fleetmill ingest --lake`"
             ) from error
-        self._format = int(runs.metadata().configuration.get(FORMAT_KEY, 1))
+        self._format = int(ask(self.url, runs.metadata).configuration.get(FORMAT_KEY, 1))
         if self._format > FORMAT:
             raise LakeError(
                 f"lake {self.url} has format {self._format}, which a newer fleetmill wrote; this "
@@ -171,7 +176,23 @@ class Lake:
             pinned = {entry["table"]: entry["version"] for entry in row["versions"]}
             self._number = int(uris[-1].rpartition("/")[2][:NUMBER_CHARS])
         self._versions = {**pinned, "runs": runs.version()}
-        self._opened = {"runs": runs}
+        # What moved on, or was written to, is opened again where it is asked for.
+        self._opened = {
+            table: delta
+            for table, delta in self._opened.items()
+            if delta.version() == self._versions.get(table)
+        } | {"runs": runs}
+
+    def _updated(self, table: str) -> DeltaTable:
+        """Opens a table at its newest version; one that is open reads only what was added."""
+        held = self._opened.pop(table, None)
+        if held is None:
+            return self.delta(table)
+        try:
+            ask(self.url, held.update_incremental)
+        except DeltaError:  # its log was removed
+            return self.delta(table)
+        return held
 
     def table_url(self, table: str) -> str:
         """Returns a table's folder."""
@@ -180,7 +201,7 @@ class Lake:
     def exists(self, table: str) -> bool:
         """Tells whether the lake has a table."""
         url = self.table_url(table)
-        return DeltaTable.is_deltatable(url, _options(url))
+        return ask(url, lambda: DeltaTable.is_deltatable(url, options(url)))
 
     def delta(self, table: str, version: int | None = None) -> DeltaTable:
         """Opens a table at a version, by default its newest.
@@ -193,7 +214,7 @@ class Lake:
         try:
             with contextlib.suppress(FileNotFoundError):
                 check_own(f"{url}/_delta_log/_last_checkpoint")  # delta-rs would wait for a FIFO
-            return DeltaTable(url, version=version, storage_options=_options(url))
+            return ask(url, lambda: DeltaTable(url, version=version, storage_options=options(url)))
         except TableNotFoundError:
             raise
         except (DeltaError, OSError) as error:
@@ -218,7 +239,7 @@ class Lake:
         pinned = self._pinned(table)
         if pinned is None:
             return []
-        actions = pa.table(pinned.get_add_actions()).to_pylist()
+        actions = pa.table(ask(self.url, pinned.get_add_actions)).to_pylist()
         return sorted(
             AddFile(table, add["path"], add["size_bytes"], add["num_records"], "")
             for add in actions
@@ -235,7 +256,7 @@ class Lake:
         if pinned is None:
             empty = pa.array([], pa.string())
             return pa.table([empty, empty, pa.array([], pa.int64()), empty, empty], _EXTENTS)
-        actions = pa.table(pinned.get_add_actions(flatten=True))
+        actions = pa.table(ask(self.url, lambda: pinned.get_add_actions(flatten=True)))
         path = actions["path"].cast(pa.string())
         extremes = [
             actions[name].cast(pa.string())
@@ -323,19 +344,6 @@ class Lake:
     def _uris(self, table: str, delta: DeltaTable) -> list[str]:
         folder = self.table_url(table)
         # Every file is directly under its table, and delta-rs may spell the folder differently.
-        return sorted(f"{folder}/{uri.rpartition('/')[2]}" for uri in delta.file_uris())
-
-
-def _options(url: str) -> dict[str, str] | None:
-    """Storage options for delta-rs; it reads credentials and region from the environment.
-
-    Its S3 commits need the store's conditional put.
-    """
-    if not url.startswith("s3://"):
-        return None
-    options = {"aws_conditional_put": "etag"}
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    if endpoint:
-        options |= {"aws_endpoint": endpoint}
-        options |= {"aws_allow_http": "true"} if endpoint.startswith("http://") else {}
-    return options
+        return sorted(
+            f"{folder}/{uri.rpartition('/')[2]}" for uri in ask(self.url, delta.file_uris)
+        )
