@@ -6,6 +6,7 @@ import pyarrow as pa
 
 from pipeline.lake.intents import RunRow, commit
 from pipeline.lake.tables import Lake
+from schemas.ids import digest
 from schemas.records import Count
 from schemas.tables import TABLES
 
@@ -25,7 +26,7 @@ def annotation_rows(log_id: str, n: int) -> pa.Table:
 
 def run_row(run_id: str) -> RunRow:
     """Makes a run with a balance."""
-    return RunRow(run_id, "ingest", "digest", "{}", 1, (Count("ingest", "logs", kept=1),))
+    return RunRow(run_id, "ingest", digest("{}"), "{}", 1, (Count("ingest", "logs", kept=1),))
 
 
 def one_row(table: str) -> pa.Table:
