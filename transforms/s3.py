@@ -23,9 +23,9 @@ from s3fs import S3FileSystem
 
 from schemas.errors import StoreError
 
-_ATTEMPTS = 4
-"""Attempts of botocore at a request, with 0 to 7 s between them."""
-_ROUNDS = 5
+_ATTEMPTS = 6
+"""Attempts of botocore at a request, with 15 s between all of them on average."""
+_ROUNDS = 3
 """Rounds of s3fs."""
 
 _CONFLICT_WAITS_S = (0.1, 0.3, 1.0, 3.0)
@@ -66,7 +66,7 @@ class S3Store(S3FileSystem):  # type: ignore[misc] # s3fs is not typed
         for wait_s in (*_CONFLICT_WAITS_S, None):
             try:
                 return await super()._call_s3(method, *arguments, **keywords)
-            except (OSError, BotoCoreError, ClientError) as error:
+            except (OSError, ValueError, BotoCoreError, ClientError) as error:
                 if _code(error) == "ConditionalRequestConflict" and wait_s is not None:
                     await asyncio.sleep(wait_s)
                     continue
@@ -107,7 +107,7 @@ def _worded(error: Exception, request: dict[str, Any]) -> Exception:
     code, text = _code(error), " ".join(str(error).split())
     if code in _CURES:
         return StoreError(f"{url}: {_CURES[code]}")
-    if isinstance(error, BotoCoreError):
+    if isinstance(error, BotoCoreError | ValueError):  # a ValueError: the URL is none
         return StoreError(f"{url}: {text}; check AWS_ENDPOINT_URL and the network")
     if code and not isinstance(error, FileNotFoundError | FileExistsError):
         return StoreError(f"{url}: {text} ({code})")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import secrets
 import stat
@@ -258,6 +259,17 @@ def put_new(url: str, content: bytes) -> bool:
         except FileNotFoundError:  # deleted since
             return False
     return True
+
+
+@functools.cache
+def reach(url: str) -> None:
+    """Checks, once a process, that the store of a URL answers and lets this process list.
+
+    Raises:
+        StoreError: it does not; the message says why.
+    """
+    if not is_local(url):
+        names(url)
 
 
 def names(url: str) -> list[str]:

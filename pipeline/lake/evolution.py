@@ -5,10 +5,13 @@ Rows stay as they are: readers see null where a file lacks a column.
 
 from __future__ import annotations
 
+from functools import partial
+
 import pyarrow as pa
 from deltalake import Schema
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
+from pipeline.lake.remote import ask
 from pipeline.lake.tables import FORMAT_KEY, PROPERTIES, Lake
 from schemas.errors import LakeError
 from schemas.tables import FORMAT, TABLES
@@ -43,12 +46,15 @@ def _upgrade_table(lake: Lake, table: str) -> None:
             return
         known = {field.name for field in delta.schema().fields}
         added = [field for field in TABLES[table].schema if field.name not in known]
-        held = delta.metadata().configuration
+        held = ask(lake.url, delta.metadata).configuration
         try:
             if added:
-                delta.alter.add_columns(Schema.from_arrow(pa.schema(added)).fields)
+                fields = Schema.from_arrow(pa.schema(added)).fields
+                ask(lake.url, partial(delta.alter.add_columns, fields))
             if any(held.get(key) != value for key, value in properties.items()):
-                lake.delta(table).alter.set_table_properties(properties, raise_if_not_exists=False)
+                alter = lake.delta(table).alter
+                keep = partial(alter.set_table_properties, properties, raise_if_not_exists=False)
+                ask(lake.url, keep)
         except CommitFailedError as error:  # another process changed the table
             failure = error
         else:

@@ -23,6 +23,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import chain, islice
 
 import pyarrow as pa
@@ -32,6 +33,7 @@ from deltalake.transaction import AddAction, RemoveAction
 
 from pipeline.lake.adds import Adds
 from pipeline.lake.evolution import upgrade
+from pipeline.lake.remote import ask
 from pipeline.lake.runs import find_run
 from pipeline.lake.tables import NUMBER_CHARS, Lake, Remove
 from schemas.errors import LakeError
@@ -210,7 +212,7 @@ def stored(lake: Lake, number: int) -> Intent | None:
 
 
 def _has_run(lake: Lake, run_id: str) -> bool:
-    if lake.opened("runs").transaction_version(run_id) is not None:  # as format 1 recorded a run
+    if _transaction(lake, lake.opened("runs"), run_id) is not None:  # as format 1 recorded a run
         return True
     return find_run(lake, run_id) is not None
 
@@ -231,6 +233,11 @@ def _apply(lake: Lake, intent: Intent) -> None:
     # `lake` was opened before the versions were read, so if another process has committed the
     # row meanwhile, which later runs may have followed, this commit is in conflict with it.
     _append(lake, "runs", intent, row)
+
+
+def _transaction(lake: Lake, delta: DeltaTable, application: str) -> int | None:
+    version: int | None = ask(lake.url, lambda: delta.transaction_version(application))
+    return version
 
 
 def _append(lake: Lake, table: str, intent: Intent, more: Iterable[AddFile] = ()) -> int:
@@ -281,18 +288,20 @@ def _transact(
     for attempt in range(_ATTEMPTS):
         # A run that an older fleetmill began has its id as the transaction.
         landed = any(
-            max(delta.transaction_version(one.app_id) or 0, 0) >= one.version
+            max(_transaction(lake, delta, one.app_id) or 0, 0) >= one.version
             for one in (transaction, whole)
         )
-        if landed or delta.transaction_version(intent.run.run_id) is not None:
+        if landed or _transaction(lake, delta, intent.run.run_id) is not None:
             return delta
+        write = partial(
+            delta.create_write_transaction,
+            actions,
+            mode="append",
+            schema=TABLES[table].schema,
+            commit_properties=CommitProperties(app_transactions=[transaction]),
+        )
         try:
-            delta.create_write_transaction(
-                actions,
-                mode="append",
-                schema=TABLES[table].schema,
-                commit_properties=CommitProperties(app_transactions=[transaction]),
-            )
+            ask(lake.table_url(table), write)
         except CommitFailedError as error:
             if attempt == _ATTEMPTS - 1:
                 raise LakeError(
@@ -302,7 +311,7 @@ def _transact(
         if delta is lake.opened(table):  # which stays at its pinned version
             delta = lake.delta(table)
         else:
-            delta.update_incremental()
+            ask(lake.table_url(table), delta.update_incremental)
     return delta
 
 

@@ -12,7 +12,6 @@ Workers only `write`, which needs pyarrow alone: delta-rs does not survive a for
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
@@ -23,12 +22,13 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
-from schemas.errors import LakeError, UsageError
+from pipeline.lake.remote import ask, options
+from schemas.errors import LakeError, StoreError, UsageError
 from schemas.ids import ID_CHARS
 from schemas.records import AddFile
 from schemas.tables import FORMAT, TABLES
 from transforms.parquet import encode, read, read_files, statistics
-from transforms.storage import filesystem, is_local, normal, put
+from transforms.storage import filesystem, is_local, normal, put, reach
 
 COMPACTED = "compacted"
 """The start of the names of files that compaction wrote; others start with the key of a task."""
@@ -111,6 +111,7 @@ class Lake:
         has every table.
         """
         lake = cls(url)
+        reach(lake.url)
         if not lake.exists("runs"):
             for name in sorted(TABLES, key="runs".__eq__):
                 lake.create_table(name)
@@ -119,7 +120,7 @@ class Lake:
 
     def create_table(self, table: str) -> None:
         """Creates a table unless it is there."""
-        url, options = self.table_url(table), _options(self.url)
+        url = self.table_url(table)
         properties = dict(PROPERTIES)
         if table == "runs":
             properties[FORMAT_KEY] = str(FORMAT)
@@ -127,15 +128,18 @@ class Lake:
             fs, path = filesystem(url)
             fs.makedirs(path, exist_ok=True)
         try:
-            DeltaTable.create(
+            ask(
                 url,
-                schema=TABLES[table].schema,
-                mode="ignore",
-                configuration=properties,
-                storage_options=options,
-                raise_if_key_not_exists=False,
+                lambda: DeltaTable.create(
+                    url,
+                    schema=TABLES[table].schema,
+                    mode="ignore",
+                    configuration=properties,
+                    storage_options=options(url),
+                    raise_if_key_not_exists=False,
+                ),
             )
-        except DeltaError:
+        except (DeltaError, StoreError):
             if not self.exists(table):  # else another process created it
                 raise
 
@@ -145,13 +149,14 @@ class Lake:
         Raises:
             LakeError: there is no lake, or a newer fleetmill wrote it.
         """
+        reach(self.url)
         try:
             runs = self.delta("runs")
         except TableNotFoundError as error:
             raise LakeError(
                 f"no lake at {self.url}: make one with `fleetmill ingest --lake`"
             ) from error
-        self._format = int(runs.metadata().configuration.get(FORMAT_KEY, 1))
+        self._format = int(ask(self.url, runs.metadata).configuration.get(FORMAT_KEY, 1))
         if self._format > FORMAT:
             raise LakeError(
                 f"lake {self.url} has format {self._format}, which a newer fleetmill wrote; this "
@@ -179,7 +184,7 @@ class Lake:
     def exists(self, table: str) -> bool:
         """Tells whether the lake has a table."""
         url = self.table_url(table)
-        return DeltaTable.is_deltatable(url, _options(url))
+        return ask(url, lambda: DeltaTable.is_deltatable(url, options(url)))
 
     def delta(self, table: str, version: int | None = None) -> DeltaTable:
         """Opens a table at a version, by default its newest.
@@ -190,7 +195,7 @@ class Lake:
         """
         url = self.table_url(table)
         try:
-            return DeltaTable(url, version=version, storage_options=_options(url))
+            return ask(url, lambda: DeltaTable(url, version=version, storage_options=options(url)))
         except TableNotFoundError:
             raise
         except DeltaError as error:
@@ -214,7 +219,7 @@ class Lake:
         pinned = self._pinned(table)
         if pinned is None:
             return []
-        actions = pa.table(pinned.get_add_actions()).to_pylist()
+        actions = pa.table(ask(self.url, pinned.get_add_actions)).to_pylist()
         return sorted(
             AddFile(table, add["path"], add["size_bytes"], add["num_records"], "")
             for add in actions
@@ -231,7 +236,7 @@ class Lake:
         if pinned is None:
             empty = pa.array([], pa.string())
             return pa.table([empty, empty, pa.array([], pa.int64()), empty, empty], _EXTENTS)
-        actions = pa.table(pinned.get_add_actions(flatten=True))
+        actions = pa.table(ask(self.url, lambda: pinned.get_add_actions(flatten=True)))
         path = actions["path"].cast(pa.string())
         extremes = [
             actions[name].cast(pa.string())
@@ -319,19 +324,6 @@ class Lake:
     def _uris(self, table: str, delta: DeltaTable) -> list[str]:
         folder = self.table_url(table)
         # Every file is directly under its table, and delta-rs may spell the folder differently.
-        return sorted(f"{folder}/{uri.rpartition('/')[2]}" for uri in delta.file_uris())
-
-
-def _options(url: str) -> dict[str, str] | None:
-    """Storage options for delta-rs; it reads credentials and region from the environment.
-
-    Its S3 commits need the store's conditional put.
-    """
-    if not url.startswith("s3://"):
-        return None
-    options = {"aws_conditional_put": "etag"}
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    if endpoint:
-        options |= {"aws_endpoint": endpoint}
-        options |= {"aws_allow_http": "true"} if endpoint.startswith("http://") else {}
-    return options
+        return sorted(
+            f"{folder}/{uri.rpartition('/')[2]}" for uri in ask(self.url, delta.file_uris)
+        )

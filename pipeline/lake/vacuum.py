@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 import pyarrow.compute as pc
 
 from pipeline.lake.intents import NUMBERS, pending, recover, stored
+from pipeline.lake.remote import ask
 from pipeline.lake.tables import Lake
 from pipeline.snapshots.manifest import MANIFEST
 from schemas.tables import TABLES
@@ -62,8 +63,8 @@ def checkpoint(lake: Lake) -> None:
     for table in TABLES:
         delta = lake.delta(table)
         if delta.version() == lake.versions.get(table):
-            delta.create_checkpoint()
-            delta.cleanup_metadata()
+            ask(lake.url, delta.create_checkpoint)
+            ask(lake.url, delta.cleanup_metadata)
 
 
 def _deadline(journals: Mapping[str, float], deadline: float) -> float:
