@@ -86,6 +86,9 @@ def read_files(
 ) -> pa.Table:
     """Reads files of one table, in their order; statistics and columns limit what is read.
 
+    A file of a remote store may be read from memory, once it was read: under one name a file
+    of a lake has one content.
+
     Args:
         urls: at least one file, all on one file system.
         schema: the table's, by default the first file's; a column that a file lacks is null.

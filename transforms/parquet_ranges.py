@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import threading
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -27,6 +28,12 @@ _GAP_BYTES = 1 << 20
 _FILES = 64
 """Files whose ends are held at a time."""
 
+_SMALL_FILES, _SMALL_BYTES = 256, 1 << 16
+"""How many small files are kept, and what is small: jobs read the tables again and again."""
+
+_small: dict[str, bytes] = {}
+_lock = threading.Lock()
+
 
 def read_remote(
     urls: Sequence[str],
@@ -38,15 +45,29 @@ def read_remote(
     fs, _ = filesystem(urls[0])
     tables: list[pa.Table] = []
     for first in range(0, len(urls), _FILES):
-        paths = [filesystem(url)[1] for url in urls[first : first + _FILES]]
-        starts, ends = [-TAIL_BYTES] * len(paths), [None] * len(paths)
-        tails = fs.cat_ranges(paths, starts=starts, ends=[*ends], on_error="raise")
-        for path, tail in zip(paths, tails, strict=True):
-            source = _open(fs, path, tail)
+        batch = urls[first : first + _FILES]
+        for url, tail in zip(batch, _tails(fs, batch), strict=True):
+            source = _open(fs, filesystem(url)[1], tail)
             if schema is None:
                 schema = pq.ParquetFile(source).schema_arrow.remove_metadata()
             tables.append(_rows(source, schema, columns, filter))
     return pa.concat_tables(tables)
+
+
+def _tails(fs: FileSystem, urls: Sequence[str]) -> list[bytes]:
+    """Returns the ends of files; those of the last small ones are kept, as files never change."""
+    held = {url: tail for url in urls if (tail := _small.get(url)) is not None}
+    paths = [filesystem(url)[1] for url in urls if url not in held]
+    starts, ends = [-TAIL_BYTES] * len(paths), [None] * len(paths)
+    fetched = iter(fs.cat_ranges(paths, starts=starts, ends=[*ends], on_error="raise"))
+    tails = [held[url] if url in held else next(fetched) for url in urls]
+    with _lock:
+        for url, tail in zip(urls, tails, strict=True):
+            if len(tail) <= _SMALL_BYTES:
+                _small[url] = tail
+        while len(_small) > _SMALL_FILES:
+            del _small[next(iter(_small))]
+    return tails
 
 
 class _Ranges(io.RawIOBase):

@@ -76,6 +76,14 @@ class S3Store(S3FileSystem):  # type: ignore[misc] # s3fs is not typed
                 raise raised from error
         raise AssertionError
 
+    async def _ls(self, path: str, detail: bool = True, **_own: Any) -> list[Any]:
+        """Lists a folder; s3fs would list the one above it too where this one is empty."""
+        path = self._strip_protocol(path).rstrip("/")
+        found: list[Any] = await self._lsdir(path)
+        if not found:
+            raise FileNotFoundError(path)
+        return found if detail else sorted(each["name"] for each in found)
+
     async def _cat_file(
         self,
         path: str,

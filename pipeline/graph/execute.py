@@ -167,7 +167,7 @@ def execute(
         finish([])
     left = journal.left()
     counts = _committed_counts(lake, run.run_id) if work.tasks else run.counts
-    for folder in (journal.folder, *work.scratch):
+    for folder in (journal.folder, *work.scratch) if work.tasks else ():
         remove(folder)
     check_balance(job, counts, work.expected)
     return JobReport(
