@@ -46,19 +46,18 @@ class StageRun(Generic[C]):
     plan: Callable[[Lake, C], Work]
     when: Callable[[C], bool] | None = None
 
-    def run(self, reporter: Reporter, url: str, config: C, *, create: bool) -> list[JobReport]:
+    def run(self, reporter: Reporter, lake: Lake, config: C) -> list[JobReport]:
         """Plans and executes what is left to do, again where another run overtook this one.
 
         Raises:
             FleetError: there is no lake, the configuration is wrong, or the job failed.
         """
-        reports = [self._run_once(reporter, url, config, create=create)]
+        reports = [self._run_once(reporter, lake, config)]
         while reports[-1].dropped:
-            reports.append(self._run_once(reporter, url, config, create=create))
+            reports.append(self._run_once(reporter, lake, config))
         return reports
 
-    def _run_once(self, reporter: Reporter, url: str, config: C, *, create: bool) -> JobReport:
-        lake = Lake.create(url) if create else Lake.open(url)
+    def _run_once(self, reporter: Reporter, lake: Lake, config: C) -> JobReport:
         for run_id in recover(lake):
             reporter.note(
                 f"{self.name}: finished the commit of run {run_id}, which was interrupted"
@@ -116,10 +115,10 @@ class Job(Generic[C]):
         given = {flag.key or flag.parameter: flag.value(values) for flag in flags}
         return configure(self.config, tables, given)
 
-    def run(self, reporter: Reporter, lake: str, config: C) -> list[JobReport]:
+    def run(self, reporter: Reporter, lake: Lake, config: C) -> list[JobReport]:
         """Runs the stages that the configuration needs."""
         needed = [stage for stage in self.stages if stage.when is None or stage.when(config)]
-        runs = [stage.run(reporter, lake, config, create=self.create) for stage in needed]
+        runs = [stage.run(reporter, lake, config) for stage in needed]
         return [report for reports in runs for report in reports]
 
     def command(self) -> Callable[..., None]:
@@ -179,7 +178,9 @@ def run_jobs(reporter: Reporter, lake: str, jobs: Sequence[Configured]) -> list[
     notes = [note for job, config in jobs if job.check for note in job.check(config)]
     for note in dict.fromkeys(notes):
         reporter.note(note)
-    return [report for job, config in jobs for report in job.run(reporter, lake, config)]
+    # One object for all of them, which reads again only what was added to the lake.
+    opened = Lake.create(lake) if any(job.create for job, _ in jobs) else Lake.open(lake)
+    return [report for job, config in jobs for report in job.run(reporter, opened, config)]
 
 
 def run_command(

@@ -308,10 +308,10 @@ def _transact(
                     f"table {table!r} of lake {lake.url} would not take the commit of run "
                     f"{intent.run.run_id}: {error}; run again"
                 ) from error
-        if delta is lake.opened(table):  # which stays at its pinned version
             delta = lake.delta(table)
         else:
             ask(lake.table_url(table), delta.update_incremental)
+            break
     return delta
 
 

@@ -151,7 +151,7 @@ class Lake:
         """
         reach(self.url)
         try:
-            runs = self.delta("runs")
+            runs = self._updated("runs")
         except TableNotFoundError as error:
             raise LakeError(
                 f"no lake at {self.url}: make one with `fleetmill ingest --lake`"
@@ -175,7 +175,23 @@ class Lake:
             pinned = {entry["table"]: entry["version"] for entry in row["versions"]}
             self._number = int(uris[-1].rpartition("/")[2][:NUMBER_CHARS])
         self._versions = {**pinned, "runs": runs.version()}
-        self._opened = {"runs": runs}
+        # What moved on, or was written to, is opened again where it is asked for.
+        self._opened = {
+            table: delta
+            for table, delta in self._opened.items()
+            if delta.version() == self._versions.get(table)
+        } | {"runs": runs}
+
+    def _updated(self, table: str) -> DeltaTable:
+        """Opens a table at its newest version; one that is open reads only what was added."""
+        held = self._opened.pop(table, None)
+        if held is None:
+            return self.delta(table)
+        try:
+            ask(self.url, held.update_incremental)
+        except DeltaError:  # its log was removed
+            return self.delta(table)
+        return held
 
     def table_url(self, table: str) -> str:
         """Returns a table's folder."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import typer
 
 from jobs.cli import COMMANDS
 from jobs.job import Job, StageRun, run_jobs
+from jobs.mine import MINE
 from jobs.reporting import Reporter
 from jobs.run import JOBS
 from pipeline.config import MineConfig
@@ -102,13 +104,13 @@ def test_a_job_that_fails_its_check_stops_those_before_it(chain: Chain) -> None:
 
 @pytest.mark.parametrize("create", [False, True])
 def test_only_a_job_that_creates_lakes_makes_one(tmp_path: Path, create: bool) -> None:
-    stage = StageRun("mine", plan_mine)
+    jobs = [(replace(MINE, create=create), MineConfig())]
     url = str(tmp_path / "lake")
     if create:
-        (report,) = stage.run(Reporter(as_json=True), url, MineConfig(), create=True)
+        (report,) = run_jobs(Reporter(as_json=True), url, jobs)
         assert report.tasks == 0
         assert Lake.open(url).url == url
     else:
         with pytest.raises(Exception, match="no lake at"):
-            stage.run(Reporter(as_json=True), url, MineConfig(), create=False)
+            run_jobs(Reporter(as_json=True), url, jobs)
         assert not (tmp_path / "lake").exists()
