@@ -27,6 +27,8 @@ CORPUS = ("--corpus", "c", "--topology", "dojo-tray", "--label-fps", 1)
 NAMES = "SELECT name FROM logs ORDER BY name"
 KILLS = int(os.environ.get("FLEETMILL_S3_KILLS", "3"))
 REQUESTS_OF_A_RUN = 600
+MOST_FOR_NOTHING, MOST_FOR_THREE_LOGS = 130, 1100
+"""Ceilings of requests: a change that needs more of them is seen here."""
 KINDS = ("GET", "LIST", "HEAD", "PUT", "DELETE")
 
 
@@ -103,6 +105,8 @@ def test_every_stage_on_the_store_ends_in_the_bytes_of_the_local_disk(
         assert done.code == 0, done.err
         counts[stage] = store.proxy.kinds()
     tell(table(counts))
+    assert counts.pop("nothing new").total() <= MOST_FOR_NOTHING
+    assert sum(kinds.total() for kinds in counts.values()) <= MOST_FOR_THREE_LOGS
     assert done.document["snapshot"]["root"] == calm.root
     assert all(job["tasks"] == 0 for job in done.document["jobs"])
 
