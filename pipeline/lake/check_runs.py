@@ -12,7 +12,14 @@ import pyarrow.compute as pc
 
 from pipeline.lake.check_files import FILE_NAME, Commit, Facts, read_table_file, twice
 from pipeline.lake.check_rows import joined
-from pipeline.lake.intents import APPLICATION, NUMBERS, Intent, intent_url
+from pipeline.lake.intents import (
+    APPLICATION,
+    MAX_PARTS,
+    NUMBERS,
+    PARTS,
+    Intent,
+    intent_url,
+)
 from pipeline.lake.repair import JOB, ONCE
 from pipeline.lake.tables import NUMBER_CHARS, Lake
 from pipeline.snapshots.verify import listed, read_bytes
@@ -150,23 +157,29 @@ def _check_commits(
     by_id = {row["run_id"]: number for number, row in runs.items()}
     by_id |= {intent.run.run_id: number for number, intent in intents.items()}
     known = runs.keys() | intents.keys()
+    of_run: dict[int, list[Commit]] = {}
     for commit in commits:
         if not (commit.adds or commit.removes):
             continue
-        place = f"tables/{table}/_delta_log/{commit.version:020d}.json"
+        place = _place(table, commit)
         number = _number(commit, by_id, known)
         if not number:
             yield f"{place}: was committed by no run of the lake"
             continue
+        of_run.setdefault(number, []).append(commit)
         if number in runs:
             yield from _check_place(place, table, commit, runs, number)
-        if table != "runs" and number in intents:
-            intent = intents[number]
-            adds = {(add.path, add.size) for add in intent.adds if add.table == table}
-            removes = {u.rpartition("/")[2] for name, u in intent.removes if name == table}
-            found = {(add.path, add.size) for add in commit.adds}
-            if found != adds or {*commit.removes} != removes:
-                yield f"{place}: does not say what its intent {number} says"
+    for number in sorted(of_run.keys() & intents.keys()) if table != "runs" else ():
+        intent, made = intents[number], of_run[number]
+        adds = {(add.path, add.size) for add in intent.adds.of_table(table)}
+        removes = {u.rpartition("/")[2] for name, u in intent.removes if name == table}
+        added = {(add.path, add.size) for commit in made for add in commit.adds}
+        if added != adds or {path for commit in made for path in commit.removes} != removes:
+            yield f"{_place(table, made[-1])}: does not say what its intent {number} says"
+
+
+def _place(table: str, commit: Commit) -> str:
+    return f"tables/{table}/_delta_log/{commit.version:020d}.json"
 
 
 def _check_added(table: str, facts: Facts) -> Iterator[str]:
@@ -178,10 +191,8 @@ def _check_added(table: str, facts: Facts) -> Iterator[str]:
             size, rows, stats = facts.files[table][add.path]
             known = {digest(json.loads(stats)), digest({"numRecords": rows})}
             if add.size != size or add.stats not in known:
-                yield (
-                    f"tables/{table}/_delta_log/{commit.version:020d}.json: has another size or "
-                    f"other statistics of {add.path}"
-                )
+                place = _place(table, commit)
+                yield f"{place}: has another size or other statistics of {add.path}"
 
 
 def _number(commit: Commit, by_id: Mapping[str, int], known: Set[int]) -> int:
@@ -193,6 +204,8 @@ def _number(commit: Commit, by_id: Mapping[str, int], known: Set[int]) -> int:
     if len(commit.transactions) != 1:
         return 0
     application, version = commit.transactions[0]
+    if application == PARTS:  # of a run that adds very many files
+        application, version = APPLICATION, version // MAX_PARTS
     return by_id.get(application, version if version in known and application == APPLICATION else 0)
 
 

@@ -50,7 +50,7 @@ APPLICATION = "fleetmill"
 COMMIT_FILES = 20_000
 """Files that a Delta commit adds at most: Delta needs several kilobytes of memory for each."""
 
-_PARTS, _MAX_PARTS = "fleetmill-part", 1_000_000
+PARTS, MAX_PARTS = "fleetmill-part", 1_000_000
 """The id of the transactions of a run's commits to a table before its last one, and their number;
 their version is that number times the run's, plus the number of the part."""
 
@@ -313,7 +313,7 @@ def _append(lake: Lake, table: str, intent: Intent, more: Iterable[AddFile] = ()
     delta = lake.opened(table)
     actions: list[AddAction | RemoveAction] = list(islice(adds, COMMIT_FILES))
     for part, following in enumerate(adds, 1):  # so there is another commit to come
-        transaction = Transaction(_PARTS, intent.number * _MAX_PARTS + part)
+        transaction = Transaction(PARTS, intent.number * MAX_PARTS + part)
         delta = _transact(lake, table, intent, delta, actions=actions, transaction=transaction)
         actions = [following, *islice(adds, COMMIT_FILES - 1)]
     actions += [

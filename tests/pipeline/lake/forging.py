@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from pipeline.lake.adds import Adds
+from pipeline.lake.intents import Intent
 from pipeline.lake.tables import Lake
 from schemas.ids import ID_CHARS, canonical
 from transforms.parquet import decode, encode, statistics
@@ -76,12 +79,15 @@ def rewrite_all(lake: Lake, path: Path, change: Callable[[pa.Table], pa.Table]) 
                 add["stats"] = add["stats"] if short else statistics(rows)
         commit.write_bytes(b"".join(json.dumps(action).encode() + b"\n" for action in actions))
     for intent in Path(lake.url, "commits").glob("*.json"):
-        fields = json.loads(intent.read_bytes())
-        for add in fields["adds"]:
-            if add["path"] == path.name:
-                add |= {"path": new.name, "size": len(content), "stats": statistics(rows)}
-        fields["adds"].sort(key=lambda add: (add["table"], add["path"]))
-        intent.write_bytes(canonical(fields))
+        made = Intent.decode(int(intent.stem), intent.read_bytes())
+        stats = statistics(rows)
+        adds = [
+            replace(add, path=new.name, size=len(content), stats=stats)
+            if add.path == path.name
+            else add
+            for add in made.adds
+        ]
+        intent.write_bytes(replace(made, adds=Adds.of(sorted(adds))).encode())
 
 
 def edit(path: Path, change: Callable[[Any], None]) -> None:
