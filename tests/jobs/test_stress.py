@@ -24,8 +24,9 @@ SIGNS = ("terminate called", "Aborted", "Fatal Python error", "Traceback", "core
 
 
 def burn(over: object) -> None:
-    """Keeps a core busy until it is told that it is over."""
-    while not over.is_set():  # type: ignore[attr-defined]
+    """Keeps a core busy until it is told that it is over, or the test's process has died."""
+    test = multiprocessing.parent_process()
+    while not over.is_set() and test is not None and test.is_alive():  # type: ignore[attr-defined]
         sum(range(10_000))
 
 
