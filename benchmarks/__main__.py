@@ -18,7 +18,6 @@ WANTED = {
     "mine": 20_000.0,
     "mine_truth": 0.97,
     "replan_lake": 1.0,
-    "replan_lake_memory": 1.0,
     "link": 1.0,
     "ego_path": 1.0,
     "label": 0.9,

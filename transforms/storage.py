@@ -43,7 +43,7 @@ _TAKES_NO_MORE = {
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EMFILE, errno.ENFILE,
     errno.EACCES, errno.EPERM,
 }  # fmt: skip
-_REMOVE_ATTEMPTS = 5
+_ATTEMPTS = 5
 
 
 class FileSystem(Protocol):
@@ -222,9 +222,18 @@ def _writing(url: str) -> Iterator[None]:
         ) from error
 
 
+def _make_folder(folder: Path) -> None:
+    for _ in range(_ATTEMPTS):
+        # It fails where another process removes the folder while it finds that it is there.
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(parents=True, exist_ok=True)
+            return
+    folder.mkdir(parents=True, exist_ok=True)
+
+
 @contextlib.contextmanager
 def _beside(target: Path) -> Iterator[tuple[BinaryIO, Path]]:
-    target.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(target.parent)
     # A random name, because another host may run the same process ids.
     temporary = target.with_name(f"{TEMPORARY}{secrets.token_hex(8)}")
     try:
@@ -328,7 +337,7 @@ def remove(url: str) -> None:
         if found:
             fs.rm(found)
         return
-    for _ in range(_REMOVE_ATTEMPTS):
+    for _ in range(_ATTEMPTS):
         try:
             fs.rm(path, recursive=True)
         except FileNotFoundError:

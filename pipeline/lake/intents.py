@@ -268,7 +268,9 @@ def stored(lake: Lake, number: int) -> Intent | None:
 
 
 def _has_run(lake: Lake, run_id: str) -> bool:
-    if _transaction(lake, lake.opened("runs"), run_id) is not None:  # as format 1 recorded a run
+    # Format 1 recorded a run by a transaction of its own, and had no statistics of `runs`.
+    is_old = lake.extents("runs", "run_id")["least"].null_count > 0
+    if is_old and _transaction(lake, lake.opened("runs"), run_id) is not None:
         return True
     return find_run(lake, run_id) is not None
 
@@ -326,6 +328,16 @@ def _append(lake: Lake, table: str, intent: Intent, more: Iterable[AddFile] = ()
     return delta.version()
 
 
+def _has_landed(lake: Lake, delta: DeltaTable, transactions: Iterable[Transaction]) -> bool:
+    """Tells whether a table has one of some transactions, or a later one of its application.
+
+    A run that an older fleetmill began has its id as the application.
+    """
+    return any(
+        max(_transaction(lake, delta, one.app_id) or 0, 0) >= one.version for one in transactions
+    )
+
+
 def _transact(
     lake: Lake,
     table: str,
@@ -340,14 +352,13 @@ def _transact(
     Delta rejects the commit if the same transaction landed after the table was opened, so a
     commit computed from a state no older than that lands once or not at all.
     """
-    whole = Transaction(APPLICATION, intent.number)
+    whole, old = Transaction(APPLICATION, intent.number), Transaction(intent.run.run_id, 1)
+    known = [transaction, whole, old]
     for attempt in range(_ATTEMPTS):
-        # A run that an older fleetmill began has its id as the transaction.
-        landed = any(
-            max(_transaction(lake, delta, one.app_id) or 0, 0) >= one.version
-            for one in (transaction, whole)
-        )
-        if landed or _transaction(lake, delta, intent.run.run_id) is not None:
+        # At its pinned version the table has nothing of the run, and what landed later is in
+        # conflict, unless an older fleetmill began it. delta-rs reads the whole log to tell.
+        before = lake.format == FORMAT and delta.version() == lake.versions.get(table)
+        if not before and _has_landed(lake, delta, known):
             return delta
         write = partial(
             delta.create_write_transaction,

@@ -71,6 +71,7 @@ class Lake:
         self._versions = None if versions is None else dict(versions)
         self._number, self._format = 0, FORMAT
         self._opened: dict[str, DeltaTable] = {}
+        self._last: tuple[str, dict[str, int]] = ("", {})
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves out the opened tables, which cannot be pickled."""
@@ -167,13 +168,9 @@ class Lake:
         pinned = {table: 0 for table in TABLES if table != "runs"}
         uris = self._uris("runs", runs)
         if uris:
-            try:
-                row = max(read(uris[-1]).to_pylist(), key=lambda row: row.get("number") or 0)
-            except (pa.ArrowInvalid, OSError) as error:
-                raise LakeError(
-                    f"{uris[-1]}, the last row of runs, cannot be read: {error}; restore it"
-                ) from error
-            pinned = {entry["table"]: entry["version"] for entry in row["versions"]}
+            if uris[-1] != self._last[0]:
+                self._last = (uris[-1], _last_versions(uris[-1]))
+            pinned = self._last[1]
             self._number = int(uris[-1].rpartition("/")[2][:NUMBER_CHARS])
         self._versions = {**pinned, "runs": runs.version()}
         # What moved on, or was written to, is opened again where it is asked for.
@@ -347,3 +344,14 @@ class Lake:
         return sorted(
             f"{folder}/{uri.rpartition('/')[2]}" for uri in ask(self.url, delta.file_uris)
         )
+
+
+def _last_versions(url: str) -> dict[str, int]:
+    """Reads the versions that the last run of a file of `runs` names."""
+    try:
+        row = max(read(url).to_pylist(), key=lambda row: row.get("number") or 0)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise LakeError(
+            f"{url}, the last row of runs, cannot be read: {error}; restore it"
+        ) from error
+    return {entry["table"]: entry["version"] for entry in row["versions"]}

@@ -81,7 +81,7 @@ def test_keys_are_the_same_bytes_on_every_worker(deployed: api.Pipeline) -> None
     components = deployed.components
     context = PipelineContext(components)
     grouped = [t for t in components.transforms.values() if t.spec.urn.endswith("group_by_key:v1")]
-    assert len(grouped) == 2
+    assert len(grouped) == 3
     for transform in grouped:
         (source,) = transform.inputs.values()
         coder = context.coders.get_by_id(components.pcollections[source].coder_id)
