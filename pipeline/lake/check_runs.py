@@ -66,6 +66,8 @@ def check_runs(lake: Lake, facts: Facts) -> Iterator[str]:
         if intent.number in runs:
             yield from _check_applied(intent, runs[intent.number], facts)
         else:
+            if intent.run.run_id in {row["run_id"] for row in rows}:
+                yield f"commits: run {intent.run.run_id} is queued, and committed already"
             yield from _check_queued(lake, intent)
     for table in TABLES:
         if table not in facts.damaged:

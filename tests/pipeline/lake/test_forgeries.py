@@ -227,10 +227,11 @@ def of_intents(lake: Lake) -> Iterator[Forgery]:
     late = intents[-1].with_name(f"{99:020d}.json")
     yield "intent: a number too far", "commits", lambda: shutil.copy(intents[0], late)
     queued = intents[-1].with_name(f"{len(intents) + 1:020d}.json")
+    yield "intent: a run that is committed", "commits", lambda: shutil.copy(intents[0], queued)
     yield (
         "intent: one that is not applied",
         "",
-        lambda: queued.write_bytes(intents[0].read_bytes().replace(b'"rows":', b'"rows": ')),
+        lambda: queued.write_bytes(intents[0].read_bytes().replace(b'"run":', b'"run": ')),
     )
 
 
