@@ -23,7 +23,8 @@ def verify(
         bool,
         typer.Option(
             "--repair",
-            help="First remove the later twin of rows that two runs of an older version added.",
+            help="First remove the later twin of rows that two runs of an older version added; "
+            "do it before the lake is compacted.",
         ),
     ] = False,
     json: AsJson = False,

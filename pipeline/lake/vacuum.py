@@ -20,6 +20,9 @@ from pipeline.snapshots.manifest import MANIFEST
 from schemas.tables import TABLES
 from transforms.storage import TEMPORARY, delete, times
 
+RUN_HOURS = 24.0
+"""A run whose journal changed within so many hours may be at work, however few are kept."""
+
 
 def vacuum(lake: Lake, hours: float, *, dry_run: bool = False) -> list[str]:
     """Deletes what is left over: files that no table names, old intents, journals, packs, shards.
@@ -35,7 +38,8 @@ def vacuum(lake: Lake, hours: float, *, dry_run: bool = False) -> list[str]:
     recover(lake)
     journals = times(f"{lake.url}/work")
     intents = times(f"{lake.url}/commits")
-    deadline = _deadline(journals, time.time() - hours * 3600)
+    now = time.time()
+    deadline = _deadline(journals, now - hours * 3600, now - RUN_HOURS * 3600)
     unused = [f"work/{path}" for path, at in journals.items() if at < deadline]
     unused += [
         f"commits/{path}" for path, at in intents.items() if _is_old(lake, path, at, deadline)
@@ -67,17 +71,17 @@ def checkpoint(lake: Lake) -> None:
             ask(lake.url, delta.cleanup_metadata)
 
 
-def _deadline(journals: Mapping[str, float], deadline: float) -> float:
+def _deadline(journals: Mapping[str, float], deadline: float, alive: float) -> float:
     """Moves the deadline to before the start of every run that is at work.
 
-    A run is at work if its journal changed after the deadline.
+    A run is at work if its journal changed after the deadline, or since `alive`.
     """
     starts: dict[str, float] = {}
     lively: set[str] = set()
     for path, at in journals.items():
         run_id = path.partition("/")[0]
         starts[run_id] = min(at, starts.get(run_id, at))
-        if at >= deadline:
+        if at >= min(deadline, alive):
             lively.add(run_id)
     return min([deadline, *(starts[run_id] for run_id in lively)])
 

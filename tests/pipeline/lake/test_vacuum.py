@@ -62,6 +62,8 @@ def test_journals_of_dead_runs_expire(tmp_path: Path) -> None:
     for name in ("000000.todo", "000000/a.done"):
         put(f"{lake.url}/work/run/{name}", b"x")
     assert vacuum(lake, hours=24) == []
+    assert vacuum(lake, hours=-1) == [], "it may still be at work"
+    age(tmp_path / "work", 25)
     assert vacuum(lake, hours=-1) == ["work/run/000000.todo", "work/run/000000/a.done"]
     assert vacuum(lake, hours=-1) == []
 
@@ -101,6 +103,17 @@ def test_files_of_a_run_at_work_stay(tmp_path: Path) -> None:
     assert vacuum(lake, hours=24) == []
     age(tmp_path / "work", 100)
     assert len(vacuum(lake, hours=24)) == 5, "the file that was written since is young"
+
+
+def test_files_of_a_run_at_work_stay_even_if_nothing_is_kept(tmp_path: Path) -> None:
+    lake = Lake.create(str(tmp_path))
+    commit(lake, run_row("r1"), lake.write("rejects", rejects("a"), "u"))
+    (old,) = lake.files("rejects")
+    commit(lake, run_row("r2"), [], [("rejects", old)])
+    put(f"{lake.url}/work/run/000000.todo", b"x")
+    lake.write("rejects", rejects("b"), "task")
+    wanted = ["commits/00000000000000000001.json", old.removeprefix(f"{lake.url}/")]
+    assert vacuum(lake, hours=0) == wanted
 
 
 def test_a_snapshot_without_a_manifest_expires_as_a_whole(tmp_path: Path) -> None:
