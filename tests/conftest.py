@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,6 +48,23 @@ Fleetmill = Callable[..., Finished]
 def environment(**extra: str) -> dict[str, str]:
     """Returns an environment in which a command uses this source tree from any folder."""
     return {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore", **extra}
+
+
+_LIMITED = """
+import os, resource, sys
+limit, number, *command = sys.argv[1:]
+resource.setrlimit(getattr(resource, limit), (int(number), int(number)))
+os.execv(command[0], command)
+"""
+
+
+def limited(limit: str, number: int, command: Sequence[str]) -> list[str]:
+    """Returns a command that runs another one under a limit, such as RLIMIT_NOFILE.
+
+    Not by `preexec_fn`: it would fork a process in which gRPC has threads, whose handlers may
+    abort the child before it is the command.
+    """
+    return [sys.executable, "-c", _LIMITED, limit, str(number), *command]
 
 
 @pytest.fixture(scope="session")

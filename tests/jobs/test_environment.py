@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.lake.tables import Lake
-from tests.conftest import ROOT, environment
+from tests.conftest import ROOT, environment, limited
 from tests.jobs.forked import start
 from tests.jobs.inprocess import call
 from tests.jobs.test_races import contents
@@ -162,15 +161,12 @@ def message(done: subprocess.CompletedProcess[str]) -> str:
 
 def process(*arguments: str, files: int | None = None) -> subprocess.CompletedProcess[str]:
     """Runs a command that may have only so many files open."""
-
-    def limit() -> None:
-        if files:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
-
+    command = [sys.executable, "-m", "jobs.cli", *arguments]
+    if files:
+        command = limited("RLIMIT_NOFILE", files, command)
     return subprocess.run(
-        [sys.executable, "-m", "jobs.cli", *arguments],
-        cwd=ROOT, env=environment(), preexec_fn=limit, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False
+    )
 
 
 @pytest.mark.slow

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 from pathlib import Path
 
 from pipeline.lake.tables import Lake
-from tests.conftest import ROOT, environment
+from tests.conftest import ROOT, environment, limited
 from tests.jobs.conftest import Chain
 from tests.jobs.inprocess import call
 
@@ -58,14 +57,11 @@ def test_a_lake_that_takes_no_more_is_one_line_and_the_next_run_goes_on(tmp_path
     drives = ("--drives", 1, "--minutes", 0.5, "--no-video")
     assert call("synth", fleet, *drives).code == 0
 
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (16_384, 16_384))
-
     words = ["ingest", "--input", str(fleet), "--lake", str(lake)]
+    command = limited("RLIMIT_FSIZE", 16_384, [sys.executable, "-m", "jobs.cli", *words])
     full = subprocess.run(
-        [sys.executable, "-m", "jobs.cli", *words],
-        cwd=ROOT, env=environment(), preexec_fn=limit, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False
+    )
     assert full.returncode == 1
     message = [line for line in full.stderr.splitlines() if line.startswith("fleetmill: ")]
     assert len(message) == 1
