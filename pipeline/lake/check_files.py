@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from deltalake import Schema
 from deltalake.exceptions import TableNotFoundError
 
+from pipeline.lake.runs import numbered
 from pipeline.lake.tables import NUMBER_CHARS, Lake
 from pipeline.snapshots.verify import listed, read_bytes
 from schemas.errors import LakeError
@@ -348,7 +349,7 @@ def _check_statistics(
 def _gather(table: str, path: str, rows: pa.Table, facts: Facts) -> Iterator[str]:
     """Keeps what later checks need of a file's rows, and checks that its keys are distinct."""
     if table == "runs":
-        rows = _numbered(path, rows)
+        rows = numbered(path, rows)
         if pc.max(rows["number"]).as_py() != int(path[:NUMBER_CHARS]):
             yield f"tables/runs/{path}: its name is not the number of its last run"
     if table in _KEPT:
@@ -384,15 +385,6 @@ def _filled(table: str, rows: pa.Table) -> pa.Table:
         for field in _schema(table)
     ]
     return pa.Table.from_arrays(columns, schema=_schema(table))
-
-
-def _numbered(path: str, rows: pa.Table) -> pa.Table:
-    """Adds the number of each run, which in an older lake only the name of its file says."""
-    number = pa.repeat(pa.scalar(int(path[:NUMBER_CHARS]), pa.int64()), rows.num_rows)
-    if "number" not in rows.column_names:
-        return rows.append_column("number", number)
-    at = rows.column_names.index("number")
-    return rows.set_column(at, "number", pc.coalesce(rows["number"], number))
 
 
 def _gather_key(table: str, path: str, rows: pa.Table, facts: Facts) -> Iterator[str]:

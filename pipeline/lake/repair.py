@@ -17,8 +17,9 @@ import pyarrow.compute as pc
 
 from pipeline.lake.intents import RunRow, commit
 from pipeline.lake.ledger import joined, parted
-from pipeline.lake.tables import COMPACTED, NUMBER_CHARS, Lake, Remove
-from schemas.ids import ID_CHARS, canonical, digest
+from pipeline.lake.runs import numbered
+from pipeline.lake.tables import COMPACTED, Lake, Remove, stem_of
+from schemas.ids import canonical, digest
 from schemas.records import AddFile, Count
 from transforms.parquet import read
 
@@ -93,7 +94,7 @@ def repair(lake: Lake) -> dict[str, int]:
         adds = [
             add
             for (table, url), rows in plan.files.items()
-            for add in lake.write(table, rows, _stem(url))
+            for add in lake.write(table, rows, stem_of(url))
         ]
         return _run(plan), adds, sorted(plan.files)
 
@@ -162,7 +163,7 @@ def _doubled(lake: Lake) -> list[_Entry]:
         for row in rows.filter(pc.is_in(rows["subject"], value_set=subjects)).to_pylist():
             if (row["stage"], row["subject"]) not in keys:
                 continue
-            task = row.get("task") or _stem(url)
+            task = row.get("task") or stem_of(url)
             entries += [
                 _Entry(
                     numbers[row["run_id"]], url, row["row"], row["stage"], row["subject"], part,
@@ -174,12 +175,11 @@ def _doubled(lake: Lake) -> list[_Entry]:
 
 
 def _numbers(lake: Lake) -> dict[str, int]:
-    """Maps run ids to numbers, which in format 1 only the names of files say."""
-    numbers = {}
+    """Maps run ids to numbers."""
+    numbers: dict[str, int] = {}
     for url in lake.files("runs"):
-        named = int(url.rpartition("/")[2][:NUMBER_CHARS])
-        for row in read(url).to_pylist():
-            numbers[row["run_id"]] = row.get("number") or named
+        rows = numbered(url.rpartition("/")[2], read(url))
+        numbers |= zip(rows["run_id"].to_pylist(), rows["number"].to_pylist(), strict=True)
     return numbers
 
 
@@ -192,12 +192,8 @@ def _files_of(urls: Iterable[str], first: _Entry, twin: _Entry) -> list[str]:
     return [
         url
         for url in urls
-        if _stem(url) == twin.task and (twin.task != first.task or "/rejects/" in url)
+        if stem_of(url) == twin.task and (twin.task != first.task or "/rejects/" in url)
     ]
-
-
-def _stem(url: str) -> str:
-    return url.rpartition("/")[2][: -len("-") - ID_CHARS - len(".parquet")]
 
 
 def _ids_there_twice(lake: Lake) -> pa.Array:
@@ -247,8 +243,8 @@ def _drop_other_rejects(
     tasks = {(twin.task, twin.run_id) for twin in twins}
     for url in lake.files("ledger"):
         for row in plan.rows("ledger", url).select(["run_id"]).to_pylist():
-            tasks.discard((_stem(url), row["run_id"]))
+            tasks.discard((stem_of(url), row["run_id"]))
     for task, run_id in tasks:
         for url in urls:
-            if _stem(url) == task and not task.startswith(COMPACTED):
+            if stem_of(url) == task and not task.startswith(COMPACTED):
                 plan.filter("rejects", url, pc.equal(plan.rows("rejects", url)["run_id"], run_id))

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.lake.tables import Lake
+from pipeline.lake.tables import NUMBER_CHARS, Lake
 from transforms.parquet import read
 
 
@@ -27,3 +28,12 @@ def find_run(lake: Lake, run_id: str) -> dict[str, Any] | None:
                 found: dict[str, Any] = row
                 return found
     return None
+
+
+def numbered(path: str, rows: pa.Table) -> pa.Table:
+    """Completes the column `number` of a file's rows; in format 1 only its name has the number."""
+    number = pa.repeat(pa.scalar(int(path[:NUMBER_CHARS]), pa.int64()), rows.num_rows)
+    if "number" not in rows.column_names:
+        return rows.append_column("number", number)
+    at = rows.column_names.index("number")
+    return rows.set_column(at, "number", pc.coalesce(rows["number"], number))

@@ -346,6 +346,11 @@ class Lake:
         )
 
 
+def stem_of(url: str) -> str:
+    """Returns the start of a file's name, as `Lake.write` was given it."""
+    return url.rpartition("/")[2][:-_SUFFIX_CHARS]
+
+
 def _last_versions(url: str) -> dict[str, int]:
     """Reads the versions that the last run of a file of `runs` names."""
     try:

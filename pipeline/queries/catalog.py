@@ -79,6 +79,12 @@ def _create_view(
     con.execute(f"CREATE VIEW {_identifier(view)} AS SELECT {columns} FROM {rows}")  # noqa: S608
 
 
+def named_tables(sql: str) -> list[str]:
+    """Lists the tables whose names are in a query, and perhaps others: no more need be opened."""
+    asked = sql.lower()
+    return [table for table in TABLES if table in asked]
+
+
 def query(lake: Lake, sql: str) -> pa.Table:
     """Runs one SELECT over the views of a lake.
 
@@ -88,9 +94,7 @@ def query(lake: Lake, sql: str) -> pa.Table:
     """
     if "\0" in sql or not _is_unicode(sql):
         raise UsageError("SQL: the text holds a NUL or half a surrogate pair")
-    asked = sql.lower()
-    tables = [table for table in TABLES if table in asked]
-    con = connect(lake, tables or None)
+    con = connect(lake, named_tables(sql) or None)
     try:
         statements = con.extract_statements(sql)
         # EXPLAIN is refused too: EXPLAIN ANALYZE COPY could overwrite a file of a view.

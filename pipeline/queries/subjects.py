@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from pipeline.lake.ledger import parted
 from pipeline.lake.tables import Lake
-from pipeline.queries.catalog import connect
+from pipeline.queries.catalog import connect, named_tables
 from schemas.errors import LakeError
 from schemas.records import Count
 
@@ -97,12 +97,12 @@ def standing(lake: Lake, stage: str, wanted: str | pa.Table, stage_digest: str =
             columns, or a SELECT over the lake's tables.
         stage_digest: counts a subject as done under this digest only; "" under any.
     """
-    with _connect(lake, ["ledger", "logs", "events", "samples"]) as con:
+    sql = _STANDING.format(wanted="FROM given" if isinstance(wanted, pa.Table) else wanted)
+    with _connect(lake, named_tables(sql)) as con:
         if isinstance(wanted, pa.Table):
             con.register("given", wanted)
-            wanted = "FROM given"
         parameters = {"stage": stage, "digest": stage_digest}
-        rows = con.execute(_STANDING.format(wanted=wanted), parameters).fetchall()
+        rows = con.execute(sql, parameters).fetchall()
     found = {ended: (number, stale, new) for ended, number, stale, new in rows}
     _, _, new = found.pop("new", (0, 0, []))
     return Standing(

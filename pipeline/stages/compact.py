@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 from pipeline.config import CompactConfig
 from pipeline.graph.execute import Work
 from pipeline.graph.stage import Output, Stage
+from pipeline.lake.runs import numbered
 from pipeline.lake.tables import COMPACTED, NUMBER_CHARS, Lake
 from schemas.ids import digest
 from schemas.records import Count
@@ -70,7 +71,12 @@ class CompactStage(Stage):
         folder = f"{self.lake_url}/tables/{task.table}"
         urls = [f"{folder}/{path}" for path in task.files]
         if task.table == "runs":
-            rows = pa.concat_tables([_numbered(url) for url in urls])
+            rows = pa.concat_tables(
+                [
+                    TABLES["runs"].conform(numbered(path, read(url)))
+                    for path, url in zip(task.files, urls, strict=True)
+                ]
+            )
         else:
             rows = read_files(urls, TABLES[task.table].schema, filter=_within(task))
         return Output(
@@ -89,15 +95,6 @@ def _within(task: CompactTask) -> pc.Expression | None:
     for bound in bounds:
         condition = bound if condition is None else condition & bound
     return condition
-
-
-def _numbered(url: str) -> pa.Table:
-    """Reads rows of `runs`; before format 2 only the name of their file had their number."""
-    spec = TABLES["runs"]
-    rows = spec.conform(read(url))
-    number = int(url.rpartition("/")[2][:NUMBER_CHARS])
-    column = pc.fill_null(rows["number"], number)
-    return rows.set_column(rows.column_names.index("number"), spec.schema.field("number"), column)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,11 +168,13 @@ def _split(table: str, digits: str, files: list[_File]) -> Iterator[CompactTask]
 def _batches(files: list[_File]) -> Iterator[list[_File]]:
     """Groups small files into large ones; the last group may be small, but not a single file."""
     batch: list[_File] = []
+    size = 0
     for file in files:
         batch.append(file)
-        if sum(one.size for one in batch) >= TARGET_BYTES:
+        size += file.size
+        if size >= TARGET_BYTES:
             yield batch
-            batch = []
+            batch, size = [], 0
     if len(batch) > 1:
         yield batch
 
