@@ -14,9 +14,7 @@ from pipeline.lake.check_files import FILE_NAME, Commit, Facts, read_table_file,
 from pipeline.lake.check_rows import joined
 from pipeline.lake.intents import (
     APPLICATION,
-    MAX_PARTS,
     NUMBERS,
-    PARTS,
     Intent,
     intent_url,
 )
@@ -206,8 +204,6 @@ def _number(commit: Commit, by_id: Mapping[str, int], known: Set[int]) -> int:
     if len(commit.transactions) != 1:
         return 0
     application, version = commit.transactions[0]
-    if application == PARTS:  # of a run that adds very many files
-        application, version = APPLICATION, version // MAX_PARTS
     return by_id.get(application, version if version in known and application == APPLICATION else 0)
 
 
@@ -219,7 +215,7 @@ def _check_place(place: str, table: str, commit: Commit, runs: Runs, number: int
     if table == "runs":
         return
     named, known = _versions(row), _versions(runs.get(number - 1))
-    if not known.get(table, 0) < commit.version <= named.get(table, 0):
+    if not known.get(table, -1) < commit.version <= named.get(table, -1):
         yield f"{place}: run {row['run_id']} does not name the version that it committed"
 
 

@@ -11,8 +11,9 @@ import pyarrow as pa
 from deltalake import Schema
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
+from pipeline.lake.delta_log import properties
 from pipeline.lake.remote import ask
-from pipeline.lake.tables import FORMAT_KEY, PROPERTIES, Lake
+from pipeline.lake.tables import Lake
 from schemas.errors import LakeError
 from schemas.tables import FORMAT, TABLES
 
@@ -20,7 +21,7 @@ _ATTEMPTS = 20
 
 
 def upgrade(lake: Lake) -> None:
-    """Creates the tables and adds the columns that a lake lacks, then raises its format.
+    """Adds the columns that the tables of a lake lack, then raises its format.
 
     Idempotent, also when two processes do it at once: the format is raised last. The lake is
     pinned to the same versions as before.
@@ -34,15 +35,12 @@ def upgrade(lake: Lake) -> None:
 
 
 def _upgrade_table(lake: Lake, table: str) -> None:
-    properties = dict(PROPERTIES)
-    if table == "runs":
-        properties[FORMAT_KEY] = str(FORMAT)
+    wanted = properties(table)
     failure: Exception | None = None
     for _ in range(_ATTEMPTS):
         try:
             delta = lake.delta(table)
-        except TableNotFoundError:
-            lake.create_table(table)
+        except TableNotFoundError:  # no run has added to it
             return
         known = {field.name for field in delta.schema().fields}
         added = [field for field in TABLES[table].schema if field.name not in known]
@@ -51,9 +49,9 @@ def _upgrade_table(lake: Lake, table: str) -> None:
             if added:
                 fields = Schema.from_arrow(pa.schema(added)).fields
                 ask(lake.url, partial(delta.alter.add_columns, fields))
-            if any(held.get(key) != value for key, value in properties.items()):
+            if any(held.get(key) != value for key, value in wanted.items()):
                 alter = lake.delta(table).alter
-                keep = partial(alter.set_table_properties, properties, raise_if_not_exists=False)
+                keep = partial(alter.set_table_properties, wanted, raise_if_not_exists=False)
                 ask(lake.url, keep)
         except CommitFailedError as error:  # another process changed the table
             failure = error

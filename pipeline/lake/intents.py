@@ -6,8 +6,8 @@ numbered log of intents, and then rolled forward:
 1. `commits/<number>.json` holds the run's row and the files of every table. It is written
    exclusively, so each number is taken once and runs that end together queue up.
 2. Every table that the run adds to gets one Delta commit, with the run's number as the
-   version of our application transaction, so that a second attempt changes nothing. One
-   that gets very many files takes several, each under a transaction of its own.
+   version of our application transaction. Its bytes follow from the intent, so that a
+   second attempt changes nothing.
 3. The `runs` row comes last and names the version of every table.
 
 Intents are applied in the order of their numbers, by any process that finds them: number
@@ -18,27 +18,34 @@ it, `recover` rolls the run forward.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
-from itertools import chain, islice
+from itertools import chain
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Transaction
-from deltalake.exceptions import CommitFailedError
-from deltalake.transaction import AddAction, RemoveAction
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
 from pydantic import TypeAdapter
 
 from pipeline.lake.adds import Adds
+from pipeline.lake.delta_log import (
+    CHECKPOINT_COMMITS,
+    added,
+    created,
+    put_commit,
+    removed,
+    transaction,
+)
 from pipeline.lake.evolution import upgrade
 from pipeline.lake.remote import ask
 from pipeline.lake.runs import find_run
 from pipeline.lake.tables import NUMBER_CHARS, Lake, Remove
-from schemas.errors import LakeError
+from schemas.errors import LakeError, StoreError
 from schemas.ids import canonical
 from schemas.records import AddFile, Count
 from schemas.tables import FORMAT, TABLES
@@ -46,13 +53,6 @@ from transforms.storage import delete, get, put_new
 
 APPLICATION = "fleetmill"
 """The id of our Delta transactions; their version is the number of the run."""
-
-COMMIT_FILES = 20_000
-"""Files that a Delta commit adds at most: Delta needs several kilobytes of memory for each."""
-
-PARTS, MAX_PARTS = "fleetmill-part", 1_000_000
-"""The id of the transactions of a run's commits to a table before its last one, and their number;
-their version is that number times the run's, plus the number of the part."""
 
 NUMBERS = re.compile(rf"([0-9]{{{NUMBER_CHARS}}})\.json")
 """The names of intents in `commits/`."""
@@ -270,7 +270,7 @@ def stored(lake: Lake, number: int) -> Intent | None:
 def _has_run(lake: Lake, run_id: str) -> bool:
     # Format 1 recorded a run by a transaction of its own, and had no statistics of `runs`.
     is_old = lake.extents("runs", "run_id")["least"].null_count > 0
-    if is_old and _transaction(lake, lake.opened("runs"), run_id) is not None:
+    if is_old and _has_landed(lake, lake.delta("runs"), run_id, 1):
         return True
     return find_run(lake, run_id) is not None
 
@@ -282,20 +282,17 @@ def _apply(lake: Lake, intent: Intent) -> None:
         lake: pinned to the run before.
         intent: the next run.
     """
-    touched = {*intent.adds.tables, *(table for table, _ in intent.removes)}
-    versions = dict(lake.versions)
-    for table in sorted(touched - {"runs"}):
-        versions[table] = _append(lake, table, intent)
+    touched = {*intent.adds.tables, *(table for table, _ in intent.removes)} - {"runs"}
+    named = {table: _append(lake, table, intent) for table in sorted(touched)}
+    versions = lake.versions | named
     del versions["runs"]
     row = lake.write("runs", _run_row(intent, versions), f"{intent.number:0{NUMBER_CHARS}d}")
-    # `lake` was opened before the versions were read, so if another process has committed the
-    # row meanwhile, which later runs may have followed, this commit is in conflict with it.
-    _append(lake, "runs", intent, row)
-
-
-def _transaction(lake: Lake, delta: DeltaTable, application: str) -> int | None:
-    version: int | None = ask(lake.url, lambda: delta.transaction_version(application))
-    return version
+    named["runs"] = _append(lake, "runs", intent, row)
+    for table, version in named.items():
+        if version and version % CHECKPOINT_COMMITS == 0:
+            # The run is committed, and the next checkpoint is as good.
+            with contextlib.suppress(DeltaError, LakeError, StoreError, OSError):
+                ask(lake.url, lake.delta(table, version).create_checkpoint)
 
 
 def _append(lake: Lake, table: str, intent: Intent, more: Iterable[AddFile] = ()) -> int:
@@ -311,75 +308,37 @@ def _append(lake: Lake, table: str, intent: Intent, more: Iterable[AddFile] = ()
         A version of the table that has the files.
     """
     at_ms = intent.finished_ns // 1_000_000
-    adds = (_add(add, at_ms) for add in chain(intent.adds.of_table(table), more))
-    delta = lake.opened(table)
-    actions: list[AddAction | RemoveAction] = list(islice(adds, COMMIT_FILES))
-    for part, following in enumerate(adds, 1):  # so there is another commit to come
-        transaction = Transaction(PARTS, intent.number * MAX_PARTS + part)
-        delta = _transact(lake, table, intent, delta, actions=actions, transaction=transaction)
-        actions = [following, *islice(adds, COMMIT_FILES - 1)]
+    actions = transaction(APPLICATION, intent.number, at_ms)
+    actions += [added(add, at_ms) for add in chain(intent.adds.of_table(table), more)]
     actions += [
-        RemoveAction(uri.rpartition("/")[2], True, at_ms)
-        for name, uri in intent.removes
-        if name == table
+        removed(uri.rpartition("/")[2], at_ms) for name, uri in intent.removes if name == table
     ]
-    transaction = Transaction(APPLICATION, intent.number)
-    delta = _transact(lake, table, intent, delta, actions=actions, transaction=transaction)
-    return delta.version()
-
-
-def _has_landed(lake: Lake, delta: DeltaTable, transactions: Iterable[Transaction]) -> bool:
-    """Tells whether a table has one of some transactions, or a later one of its application.
-
-    A run that an older fleetmill began has its id as the application.
-    """
-    return any(
-        max(_transaction(lake, delta, one.app_id) or 0, 0) >= one.version for one in transactions
+    version = lake.versions.get(table, -1) + 1
+    for _ in range(_ATTEMPTS):
+        first = [] if version else created(table, intent.run.run_id, at_ms)
+        if put_commit(lake.table_url(table), version, chain(first, actions)):
+            return version
+        # The version is taken: by an older fleetmill that began the run, by a change of the
+        # schema, by another tool, or because this process was stopped while others went on.
+        delta = lake.delta(table)
+        if _has_landed(lake, delta, APPLICATION, intent.number) or _has_landed(
+            lake, delta, intent.run.run_id, 1
+        ):
+            return delta.version()
+        version = delta.version() + 1
+    raise LakeError(
+        f"table {table!r} of lake {lake.url} would not take the commit of run "
+        f"{intent.run.run_id}: others commit to it all the time; run again"
     )
 
 
-def _transact(
-    lake: Lake,
-    table: str,
-    intent: Intent,
-    delta: DeltaTable,
-    *,
-    actions: list[AddAction | RemoveAction],
-    transaction: Transaction,
-) -> DeltaTable:
-    """Makes one Delta commit, unless it is there already, and returns the table with it.
+def _has_landed(lake: Lake, delta: DeltaTable, application: str, version: int) -> bool:
+    """Tells whether a table has a transaction, or a later one of its application.
 
-    Delta rejects the commit if the same transaction landed after the table was opened, so a
-    commit computed from a state no older than that lands once or not at all.
+    A run that a fleetmill of format 1 began has its id as the application.
     """
-    whole, old = Transaction(APPLICATION, intent.number), Transaction(intent.run.run_id, 1)
-    known = [transaction, whole, old]
-    for attempt in range(_ATTEMPTS):
-        # At its pinned version the table has nothing of the run, and what landed later is in
-        # conflict, unless an older fleetmill began it. delta-rs reads the whole log to tell.
-        before = lake.format == FORMAT and delta.version() == lake.versions.get(table)
-        if not before and _has_landed(lake, delta, known):
-            return delta
-        write = partial(
-            delta.create_write_transaction,
-            actions,
-            mode="append",
-            schema=TABLES[table].schema,
-            commit_properties=CommitProperties(app_transactions=[transaction]),
-        )
-        try:
-            ask(lake.table_url(table), write)
-        except CommitFailedError as error:
-            if attempt == _ATTEMPTS - 1:
-                raise LakeError(
-                    f"table {table!r} of lake {lake.url} would not take the commit of run "
-                    f"{intent.run.run_id}: {error}; run again"
-                ) from error
-            delta = lake.delta(table)
-        else:
-            ask(lake.table_url(table), delta.update_incremental)
-            return delta
-    return delta
+    landed: int | None = ask(lake.url, lambda: delta.transaction_version(application))
+    return landed is not None and landed >= version
 
 
 def _run_row(intent: Intent, versions: Mapping[str, int]) -> pa.Table:
@@ -389,14 +348,3 @@ def _run_row(intent: Intent, versions: Mapping[str, int]) -> pa.Table:
         "number": intent.number,
     }
     return pa.Table.from_pylist([row], schema=TABLES["runs"].schema)
-
-
-def _add(add: AddFile, at_ms: int) -> AddAction:
-    return AddAction(
-        path=add.path,
-        size=add.size,
-        partition_values={},
-        modification_time=at_ms,
-        data_change=True,
-        stats=add.stats or json.dumps({"numRecords": add.rows}),
-    )

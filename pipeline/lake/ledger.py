@@ -62,7 +62,7 @@ def landed_since(lake: Lake, planned: Lake, stage: str) -> set[tuple[str, str]]:
         planned: the lake at the versions that the job was planned on.
         stage: the stage.
     """
-    if lake.versions["ledger"] == planned.versions["ledger"]:
+    if lake.versions.get("ledger") == planned.versions.get("ledger"):
         return set()
     new = sorted(set(lake.files("ledger")) - set(planned.files("ledger")))
     if not new:

@@ -7,6 +7,8 @@ committed by pipeline.lake.intents.
 A lake of an older format opens: columns and tables added since are null and empty. One of a
 newer format is refused. The format is a property of the table `runs`.
 
+A table is created by the first run that adds to it, and `runs` together with the lake.
+
 Workers only `write`, which needs pyarrow alone: delta-rs does not survive a fork.
 """
 
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import time
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any
@@ -23,27 +26,17 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
+from pipeline.lake.delta_log import FORMAT_KEY, created, put_commit
 from pipeline.lake.remote import ask, options
-from schemas.errors import LakeError, StoreError, UsageError
+from schemas.errors import LakeError, UsageError
 from schemas.ids import ID_CHARS
 from schemas.records import AddFile
 from schemas.tables import FORMAT, TABLES
 from transforms.parquet import encode, read, read_files, statistics
-from transforms.storage import check_own, filesystem, is_local, normal, put, reach
+from transforms.storage import check_own, normal, put, reach
 
 COMPACTED = "compacted"
 """The start of the names of files that compaction wrote; others start with the key of a task."""
-
-FORMAT_KEY = "fleetmill.format"
-"""The property of the table `runs` that holds the lake's format; format 1 had none."""
-
-PROPERTIES = {
-    # A reader replays at most this many commits after the last checkpoint.
-    "delta.checkpointInterval": "10",
-    # The version that the last run names must stay readable, which only compaction checks.
-    "delta.enableExpiredLogCleanup": "false",
-}
-"""Delta's table properties of every table."""
 
 NUMBER_CHARS = 20
 """Digits of a run's number in names of files."""
@@ -79,7 +72,7 @@ class Lake:
 
     @property
     def versions(self) -> dict[str, int]:
-        """The pinned version of each table; a table of a newer format has none."""
+        """The pinned version of each table; one that no run has added to has none."""
         if self._versions is None:
             raise ValueError(f"lake {self.url} is not pinned: use Lake.open to read")
         return self._versions
@@ -107,43 +100,18 @@ class Lake:
 
     @classmethod
     def create(cls, url: str) -> Lake:
-        """Opens a lake, and creates it if there is none.
-
-        Safe when two processes do it at once. `runs` is created last: a lake that has it
-        has every table.
-        """
+        """Opens a lake, and creates it if there is none, also when two processes do it at once."""
         lake = cls(url)
         reach(lake.url)
-        if not lake.exists("runs"):
-            for name in sorted(TABLES, key="runs".__eq__):
-                lake.create_table(name)
-        lake.refresh()
-        return lake
-
-    def create_table(self, table: str) -> None:
-        """Creates a table unless it is there."""
-        url = self.table_url(table)
-        properties = dict(PROPERTIES)
-        if table == "runs":
-            properties[FORMAT_KEY] = str(FORMAT)
-        if is_local(url):
-            fs, path = filesystem(url)
-            fs.makedirs(path, exist_ok=True)
         try:
-            ask(
-                url,
-                lambda: DeltaTable.create(
-                    url,
-                    schema=TABLES[table].schema,
-                    mode="ignore",
-                    configuration=properties,
-                    storage_options=options(url),
-                    raise_if_key_not_exists=False,
-                ),
+            lake._pin()
+        except TableNotFoundError:
+            # One that another process created meanwhile is as good.
+            put_commit(
+                lake.table_url("runs"), 0, created("runs", lake.url, time.time_ns() // 10**6)
             )
-        except (DeltaError, StoreError):
-            if not self.exists(table):  # else another process created it
-                raise
+            lake.refresh()
+        return lake
 
     def refresh(self) -> None:
         """Pins the versions that the last run left.
@@ -153,19 +121,21 @@ class Lake:
         """
         reach(self.url)
         try:
-            runs = self._updated("runs")
+            self._pin()
         except TableNotFoundError as error:
             raise LakeError(
                 f"no lake at {self.url}: make one with `fleetmill ingest --lake`"
             ) from error
+
+    def _pin(self) -> None:
+        runs = self._updated("runs")
         self._format = int(ask(self.url, runs.metadata).configuration.get(FORMAT_KEY, 1))
         if self._format > FORMAT:
             raise LakeError(
                 f"lake {self.url} has format {self._format}, which a newer fleetmill wrote; this "
                 f"one reads formats up to {FORMAT}: install a newer one"
             )
-        self._number = 0
-        pinned = {table: 0 for table in TABLES if table != "runs"}
+        self._number, pinned = 0, dict[str, int]()
         uris = self._uris("runs", runs)
         if uris:
             if uris[-1] != self._last[0]:
@@ -194,11 +164,6 @@ class Lake:
     def table_url(self, table: str) -> str:
         """Returns a table's folder."""
         return f"{self.url}/tables/{table}"
-
-    def exists(self, table: str) -> bool:
-        """Tells whether the lake has a table."""
-        url = self.table_url(table)
-        return ask(url, lambda: DeltaTable.is_deltatable(url, options(url)))
 
     def delta(self, table: str, version: int | None = None) -> DeltaTable:
         """Opens a table at a version, by default its newest.
@@ -229,18 +194,10 @@ class Lake:
 
     def newest_files(self, table: str) -> list[str]:
         """Lists the files of a table at its newest version, sorted."""
-        return self._uris(table, self.delta(table)) if self.exists(table) else []
-
-    def adds(self, table: str) -> list[AddFile]:
-        """Lists the files of a table at its pinned version with their size and rows."""
-        pinned = self._pinned(table)
-        if pinned is None:
+        try:
+            return self._uris(table, self.delta(table))
+        except TableNotFoundError:
             return []
-        actions = pa.table(ask(self.url, pinned.get_add_actions)).to_pylist()
-        return sorted(
-            AddFile(table, add["path"], add["size_bytes"], add["num_records"], "")
-            for add in actions
-        )
 
     def extents(self, table: str, column: str) -> pa.Table:
         """Lists the files of a table at its pinned version, and what they may hold.
@@ -328,15 +285,14 @@ class Lake:
         put(f"{self.table_url(table)}/{path}", content)
         return [AddFile(table, path, len(content), conformed.num_rows, statistics(conformed))]
 
-    def opened(self, table: str) -> DeltaTable:
-        """Opens a table at its pinned version, once; at its newest if the lake is older than it."""
-        if table not in self._opened:
-            self._opened[table] = self.delta(table, self.versions.get(table))
-        return self._opened[table]
-
     def _pinned(self, table: str) -> DeltaTable | None:
-        """Opens a table at its pinned version; None if the lake is older than the table."""
-        return None if self.versions.get(table) is None else self.opened(table)
+        """Opens a table at its pinned version, once; None if no run has added to it."""
+        version = self.versions.get(table)
+        if version is None:
+            return None
+        if table not in self._opened:
+            self._opened[table] = self.delta(table, version)
+        return self._opened[table]
 
     def _uris(self, table: str, delta: DeltaTable) -> list[str]:
         folder = self.table_url(table)

@@ -64,9 +64,9 @@ def checkpoint(lake: Lake) -> None:
     A table whose newest version is not the one that the last run names is left alone: that
     version must stay readable.
     """
-    for table in TABLES:
+    for table, version in lake.versions.items():
         delta = lake.delta(table)
-        if delta.version() == lake.versions.get(table):
+        if delta.version() == version:
             ask(lake.url, delta.create_checkpoint)
             ask(lake.url, delta.cleanup_metadata)
 

@@ -8,18 +8,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
-from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake import CommitProperties, Transaction
 from deltalake.transaction import AddAction
 
 from pipeline.lake import intents, tables
 from pipeline.lake.adds import Adds
+from pipeline.lake.delta_log import Action, created, put_commit
 from pipeline.lake.intents import Intent, RunRow, commit, is_committed, pending, recover
 from pipeline.lake.tables import Lake
 from schemas.errors import LakeError
@@ -124,16 +125,11 @@ def _crash_after(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
 
     monkeypatch.setattr(tables, "put", guarded(put))
     monkeypatch.setattr(intents, "put_new", guarded(put_new))
-
-    class Table(DeltaTable):
-        def create_write_transaction(self, *args: object, **named: object) -> None:
-            guarded(super().create_write_transaction)(*args, **named)
-
-    monkeypatch.setattr(tables, "DeltaTable", Table)
+    monkeypatch.setattr(intents, "put_commit", guarded(put_commit))
 
 
 def test_a_crash_between_any_two_steps_is_rolled_forward(tmp_path: Path) -> None:
-    # Steps: 4 files, the intent, 3 or more tables, the file of runs, runs.
+    # Steps: 2 files, the intent, 2 tables, the file of runs, runs.
     outcomes = set()
     for limit in range(20):
         url = str(tmp_path / str(limit))
@@ -256,6 +252,7 @@ def test_a_run_that_an_older_version_queued_and_half_applied_is_finished(tmp_pat
     put_new(intents.intent_url(lake, 1), canonical(content))
     (add,) = (add for add in adds if add.table == "rejects")
     action = AddAction(add.path, add.size, {}, 1, True, add.stats)
+    put_commit(lake.table_url("rejects"), 0, created("rejects", "format 1", 1))
     lake.delta("rejects").create_write_transaction(
         [action],
         mode="append",
@@ -267,32 +264,43 @@ def test_a_run_that_an_older_version_queued_and_half_applied_is_finished(tmp_pat
     assert is_committed(lake, "old")
 
 
-@pytest.mark.parametrize("parts", [1, 2, 3])
-def test_a_table_that_takes_several_commits_is_finished_after_a_crash_between_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: int
-) -> None:
-    """Nothing is visible before the last one, and nothing is added twice."""
-    monkeypatch.setattr(intents, "COMMIT_FILES", 2)
+def test_a_version_that_another_tool_took_is_passed_over(tmp_path: Path) -> None:
+    """An analyst's own tool may change a table; the next run follows on what it left."""
     lake = Lake.create(str(tmp_path))
-    expected: list[str] = []
-    for run_id in ("first", "second"):
-        uris = [f"{run_id} {number}" for number in range(7)]
-        adds = [add for uri in uris for add in lake.write("rejects", rejects(uri), run_id)]
-        adds += lake.write("annotations", one_row("annotations"), run_id)
-        with pytest.MonkeyPatch.context() as patch:
-            _crash_after(patch, 2 + parts)  # the intent, the other table, and some parts
-            with pytest.raises(CrashError):
-                commit(Lake.open(lake.url), run_row(run_id), adds)
-        seen = Lake.open(lake.url)
-        assert seen.read("rejects")["uri"].to_pylist() == expected
-        assert seen.delta("rejects").version() == seen.versions["rejects"] + parts
-        assert recover(seen) == [run_id]
-        assert recover(seen) == []
-        expected += uris
-        assert seen.read("rejects")["uri"].to_pylist() == expected
+    commit(lake, run_row("r1"), lake.write("rejects", rejects("a"), "u"))
+    lake.delta("rejects").alter.set_table_properties({"owner": "me"}, raise_if_not_exists=False)
+    commit(lake, run_row("r2"), lake.write("rejects", rejects("b"), "u"))
+    assert lake.versions["rejects"] == 2
+    assert lake.read("rejects")["uri"].to_pylist() == ["a", "b"]
+    assert lake.delta("rejects").metadata().configuration["owner"] == "me"
+
+
+def test_a_process_that_was_stopped_in_a_commit_changes_nothing_when_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others have finished its run meanwhile, and ten more."""
+    lake = Lake.create(str(tmp_path))
+    adds = lake.write("rejects", rejects("slow"), "u")
+    stopped_at: list[str] = []
+
+    def stop(table_url: str, version: int, actions: Iterable[Action]) -> bool:
+        table = table_url.rpartition("/")[2]
+        if not stopped_at:
+            stopped_at.append(table)
+            other = Lake.open(lake.url)
+            assert recover(other) == ["slow"]
+            for number in range(10):
+                rows = rejects(f"fast {number}")
+                commit(other, run_row(f"fast {number}"), other.write("rejects", rows, "u"))
+        return put_commit(table_url, version, actions)
+
+    monkeypatch.setattr(intents, "put_commit", stop)
+    commit(lake, run_row("slow"), adds)
+    assert stopped_at == ["rejects"]
+    assert lake.read("rejects").num_rows == lake.number == 11
     logs = (tmp_path / "tables" / "rejects" / "_delta_log").glob("*.json")
     lines = [line for log in logs for line in log.read_text().splitlines()]
-    assert sum('{"add":' in line for line in lines) == len(expected)
+    assert sum('{"add":' in line for line in lines) == 11
 
 
 def test_transactions_do_not_pile_up(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def test_vacuum_takes_only_what_nobody_names(tmp_path: Path) -> None:
     stray = lake.write("rejects", rejects("stray"), "u")[0].path
     (tmp_path / "packs").mkdir()
     (tmp_path / "packs" / "stray.tar").write_bytes(b"x")
-    (tmp_path / "tables" / "annotations" / ".tmp-1").write_bytes(b"x")
+    put(f"{lake.url}/tables/annotations/.tmp-1", b"x")
     assert vacuum(lake, hours=24) == [], "young files stay"
     assert vacuum(lake, hours=-1) == [
         "packs/stray.tar",
@@ -137,5 +137,5 @@ def test_checkpoints_leave_the_pinned_versions_readable(tmp_path: Path) -> None:
         commit(lake, run_row(f"r{number}"), lake.write("rejects", rejects(str(number)), "u"))
     checkpoint(lake)
     log = tmp_path / "tables" / "rejects" / "_delta_log"
-    assert json.loads((log / "_last_checkpoint").read_text())["version"] == 3
+    assert json.loads((log / "_last_checkpoint").read_text())["version"] == 2
     assert Lake.open(lake.url).read("rejects").num_rows == 3
