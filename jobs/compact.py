@@ -23,9 +23,8 @@ DryRun = Annotated[
 ]
 
 
-def _clean_up(reporter: Reporter, url: str, reports: Sequence[JobReport]) -> dict[str, Any]:
+def _clean_up(reporter: Reporter, lake: Lake, reports: Sequence[JobReport]) -> dict[str, Any]:
     """Deletes what nothing needs any more, once the merged files are committed."""
-    lake = Lake.open(url)
     deleted = vacuum(lake, reports[-1].detail["keep_hours"])
     checkpoint(lake)
     return _shown(reporter, lake, deleted, "deleted")

@@ -50,17 +50,17 @@ def demo(
     Run it again and there is nothing new.
     """
     reporter = Reporter(json)
-    fleet, lake = f"{root}/fleet", f"{root}/lake"
+    fleet, url = f"{root}/fleet", f"{root}/lake"
     synthetic = write_fleet(FLEET, fleet, True, reporter.note)
-    reports = run_jobs(reporter, lake, configure_jobs({}, {**FLAGS, "input": [fleet]}))
+    lake, reports = run_jobs(reporter, url, configure_jobs({}, {**FLAGS, "input": [fleet]}))
     show_jobs(reporter, reports)
-    found = _beside_truth(reporter, Lake.open(lake), f"{fleet}/truth/events.parquet")
+    found = _beside_truth(reporter, lake, f"{fleet}/truth/events.parquet")
     snapshot = snapshot_result(reporter, lake, reports)
     show_time(reporter, reports)
     next_commands = (
-        f'fleetmill query --lake {lake} "{QUESTION}"',
-        f"fleetmill verify {lake}/corpora/demo",
-        f"fleetmill plan {lake}/corpora/demo --topology gpu-8",
+        f'fleetmill query --lake {url} "{QUESTION}"',
+        f"fleetmill verify {url}/corpora/demo",
+        f"fleetmill plan {url}/corpora/demo --topology gpu-8",
     )
     reporter.text("Try next (in .venv/bin after make demo):")
     for command in next_commands:

@@ -20,6 +20,7 @@ from jobs.state import STATE
 from pipeline.config import JobConfig, configure, read_file
 from pipeline.graph.balance import JobReport
 from pipeline.graph.execute import Work, execute
+from pipeline.graph.journal import clear_journals
 from pipeline.lake.intents import recover
 from pipeline.lake.tables import Lake
 
@@ -58,10 +59,6 @@ class StageRun(Generic[C]):
         return reports
 
     def _run_once(self, reporter: Reporter, lake: Lake, config: C) -> JobReport:
-        for run_id in recover(lake):
-            reporter.note(
-                f"{self.name}: finished the commit of run {run_id}, which was interrupted"
-            )
         try:
             return execute(
                 lake,
@@ -91,7 +88,7 @@ class Job(Generic[C]):
         check: looks up what the configuration names, before any job starts. Returns notes for
             the user; raises a UsageError if a name does not exist.
         show: prints the job's results and returns them for the JSON document. It gets the
-            reporter, the lake's URL and the reports of all jobs so far, its own last.
+            reporter, the lake after all jobs, and their reports, its own last.
     """
 
     name: str
@@ -101,7 +98,7 @@ class Job(Generic[C]):
     stages: tuple[StageRun[C], ...]
     create: bool = False
     check: Callable[[C], Iterable[str]] | None = None
-    show: Callable[[Reporter, str, Sequence[JobReport]], Results] | None = None
+    show: Callable[[Reporter, Lake, Sequence[JobReport]], Results] | None = None
 
     @property
     def run_flags(self) -> tuple[Flag, ...]:
@@ -169,8 +166,13 @@ def command(
     return function
 
 
-def run_jobs(reporter: Reporter, lake: str, jobs: Sequence[Configured]) -> list[JobReport]:
+def run_jobs(
+    reporter: Reporter, lake: str, jobs: Sequence[Configured]
+) -> tuple[Lake, list[JobReport]]:
     """Runs jobs one after the other, once all of their configurations are checked.
+
+    Returns:
+        The lake after them, and what they report.
 
     Raises:
         FleetError: a name does not exist, there is no lake, or a job failed.
@@ -180,7 +182,10 @@ def run_jobs(reporter: Reporter, lake: str, jobs: Sequence[Configured]) -> list[
         reporter.note(note)
     # One object for all of them, which reads again only what was added to the lake.
     opened = Lake.create(lake) if any(job.create for job, _ in jobs) else Lake.open(lake)
-    return [report for job, config in jobs for report in job.run(reporter, opened, config)]
+    for run_id in recover(opened, opened_now=True):
+        reporter.note(f"finished the commit of run {run_id}, which was interrupted")
+    clear_journals(opened)
+    return opened, [r for job, config in jobs for r in job.run(reporter, opened, config)]
 
 
 def run_command(
@@ -198,8 +203,7 @@ def run_command(
         typer.Exit: always, with the exit code.
         FleetError: a name does not exist, there is no lake, or a job failed.
     """
-    lake = values["lake"]
-    reports = run_jobs(reporter, lake, jobs)
+    lake, reports = run_jobs(reporter, values["lake"], jobs)
     show_jobs(reporter, reports)
     for job, _ in jobs:
         if job.show is not None:

@@ -13,15 +13,15 @@ from pipeline.queries.catalog import query
 from transforms.storage import get
 
 
-def events_result(reporter: Reporter, lake: str, _: Sequence[JobReport]) -> dict[str, Any]:
+def events_result(reporter: Reporter, lake: Lake, _: Sequence[JobReport]) -> dict[str, Any]:
     """Prints and returns the number of events in the lake by trigger."""
-    rows = query(Lake.open(lake), "SELECT trigger, count(*) AS n FROM events GROUP BY 1 ORDER BY 1")
+    rows = query(lake, "SELECT trigger, count(*) AS n FROM events GROUP BY 1 ORDER BY 1")
     found = dict(zip(rows["trigger"].to_pylist(), rows["n"].to_pylist(), strict=True))
     reporter.table("events in the lake", ("trigger", "events"), list(found.items()))
     return {"events": found}
 
 
-def snapshot_result(reporter: Reporter, _: str, reports: Sequence[JobReport]) -> dict[str, Any]:
+def snapshot_result(reporter: Reporter, _: Lake, reports: Sequence[JobReport]) -> dict[str, Any]:
     """Prints and returns what the last report's job, a corpus, published."""
     snapshot = snapshot_document(reports[-1])
     reporter.text(f"snapshot   {snapshot['url']}")

@@ -291,6 +291,15 @@ def reach(url: str) -> None:
         names(url)
 
 
+def exists(url: str) -> bool:
+    """Tells whether there is an object."""
+    fs, path = filesystem(url)
+    try:
+        return str(fs.info(path)["type"]) == "file"
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
 def names(url: str) -> list[str]:
     """Lists the names in a folder, sorted; none if there is no such folder."""
     fs, path = filesystem(url)

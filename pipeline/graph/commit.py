@@ -7,6 +7,7 @@ tasks with what other runs committed since it was planned, and drops the tasks t
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -33,6 +34,7 @@ class Commit:
         stage: the name of the stage whose subjects the ledger keeps; "" checks nothing.
         once: whether a subject is done once whatever the digest, as `Stage.once`.
         rejects: what was rejected while the run was planned.
+        new: whether the run was not committed when it was planned.
     """
 
     lake: Lake
@@ -40,6 +42,7 @@ class Commit:
     stage: str = ""
     once: bool = False
     rejects: tuple[Reject, ...] = ()
+    new: bool = False
 
     def __call__(self, results: Iterable[TaskResult]) -> bool:
         """Commits the files of the tasks that were not overtaken; tells whether this call did."""
@@ -67,7 +70,8 @@ class Commit:
             adds = chain(rejects, chain.from_iterable(result.adds for result in kept))
             return replace(self.run, counts=tuple(counts)), adds, removes
 
-        return commit(Lake(self.lake.url), self.run, revise=revise)
+        new_at = self.lake.number if self.new else None
+        return commit(copy(self.lake), self.run, revise=revise, new_at=new_at)
 
     def _overtaken(self, lake: Lake, results: Iterable[TaskResult]) -> set[str]:
         """Returns the keys of the tasks whose subjects, or files to remove, another run took."""

@@ -17,7 +17,7 @@ from apache_beam.pvalue import PCollection
 
 from pipeline.graph.balance import JobReport, check_balance
 from pipeline.graph.commit import Commit
-from pipeline.graph.journal import Journal, Left, journals_url
+from pipeline.graph.journal import Journal, Left
 from pipeline.graph.runner import Metrics, metrics, pipeline_options, run_to_end
 from pipeline.graph.stage import Stage, Task
 from pipeline.graph.transforms import CommitRun, Finish, ListTasks, RunStage
@@ -27,7 +27,7 @@ from pipeline.lake.tables import Lake
 from schemas.errors import LakeError
 from schemas.ids import canonical, digest
 from schemas.records import Count, Reject, add_counts, split_rejects
-from transforms.storage import names, remove
+from transforms.storage import remove
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ def execute(
     """Does the work, commits it, and checks the balance.
 
     Args:
-        lake: the lake as the work was planned on it.
+        lake: the lake as the work was planned on it; afterwards it is pinned to the outcome.
         job: the job's name.
         config: its configuration, for the run's row and identity.
         work: what there is to do.
@@ -145,14 +145,15 @@ def execute(
         FleetError: the balance does not hold, or a worker raised one.
     """
     started = time.monotonic()
-    _clear_journals(lake)
     rejects, retried = split_rejects(work.rejects)
-    run = run_row(job, config, work.tasks, rejects, lambda run_id: _is_known(lake, run_id))
+    run = run_row(
+        job, config, work.tasks, rejects, lambda run_id: find_run(lake, run_id) is not None
+    )
     run = replace(run, counts=tuple(add_counts(work.known)))
     on_start(job, len(work.tasks))
     stage = work.stage
     finish = (
-        Commit(lake, run, stage.name, stage.once, tuple(rejects))
+        Commit(lake, run, stage.name, stage.once, tuple(rejects), new=bool(work.tasks))
         if work.finish is None
         else work.finish(run)
     )
@@ -163,12 +164,15 @@ def execute(
             lake, journal, work, finish, beam_arguments=beam_arguments, on_progress=on_progress
         )
         on_progress(len(work.tasks))
-    elif work.finish is not None or rejects:
-        finish([])
-    left = journal.left() if work.tasks else Left()
-    counts = _committed_counts(lake, run.run_id) if work.tasks else run.counts
-    for folder in (journal.folder, *work.scratch) if work.tasks else ():
-        remove(folder)
+    elif (work.finish is not None or rejects) and finish([]):
+        recover(lake)
+    left = Left()
+    counts = run.counts
+    if work.tasks:
+        counts = _committed_counts(lake, run.run_id)
+        left = journal.close()
+        for folder in work.scratch:
+            remove(folder)
     check_balance(job, counts, work.expected)
     return JobReport(
         job=job,
@@ -222,25 +226,12 @@ def _retried(left: Left) -> list[str]:
     return [f"{note}not in the table rejects. The first: {left.first}"]
 
 
-def _clear_journals(lake: Lake) -> None:
-    """Deletes the journals of committed runs.
-
-    A run removes its own. But the job of a client that was killed lives on, and may write
-    into the journal after the same command, started again, has committed the run.
-    """
-    for run_id in names(journals_url(lake.url)):
-        if _is_known(lake, run_id):
-            remove(Journal(lake.url, run_id).folder)
-
-
-def _is_known(lake: Lake, run_id: str) -> bool:
-    return find_run(lake, run_id) is not None
-
-
 def _committed_counts(lake: Lake, run_id: str) -> tuple[Count, ...]:
-    after = Lake.open(lake.url)
-    recover(after)  # another process may have queued this run, and not be done with it
-    row = find_run(after, run_id)
+    lake.refresh()
+    row = find_run(lake, run_id)
+    if row is None:  # another process may have queued it, and not be done with it
+        recover(lake)
+        row = find_run(lake, run_id)
     if row is None:
         raise LakeError(f"{lake.url}: run {run_id} finished but committed no row of `runs`")
     return tuple(Count(**count) for count in row["counts"])

@@ -18,6 +18,7 @@ last step reads what the page came to from one file.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import secrets
@@ -30,10 +31,11 @@ from pydantic import TypeAdapter
 
 from pipeline.graph.stage import Task, TaskResult
 from pipeline.lake.intents import is_committed
+from pipeline.lake.runs import find_run
 from pipeline.lake.tables import Lake
 from schemas.errors import LakeError
 from schemas.ids import canonical
-from transforms.storage import filesystem, get, names, put, put_new
+from transforms.storage import filesystem, get, names, put, put_new, remove
 
 PAGE_TASKS = 200
 """Tasks on a page; one worker lists a page."""
@@ -202,12 +204,14 @@ class Journal:
         if left != Left():
             put(f"{self.folder}/{LEFT}", canonical(asdict(left)))
 
-    def left(self) -> Left:
-        """Reads what the commit left."""
-        try:
-            return Left(**json.loads(self._read(LEFT)))
-        except FileNotFoundError:
-            return Left()
+    def close(self) -> Left:
+        """Deletes the journal; returns what the commit left."""
+        left = Left()
+        if LEFT in names(self.folder):
+            with contextlib.suppress(FileNotFoundError):  # another process closed it just now
+                left = Left(**json.loads(self._read(LEFT)))
+        remove(self.folder)
+        return left
 
     def is_over(self) -> bool:
         """Tells whether the run is committed, by this process or another."""
@@ -233,6 +237,17 @@ class Journal:
 
     def _read(self, name: str, start: int | None = None, end: int | None = None) -> bytes:
         return get(f"{self.folder}/{name}", start, end)
+
+
+def clear_journals(lake: Lake) -> None:
+    """Deletes the journals of committed runs.
+
+    A run removes its own. But the job of a client that was killed lives on, and may write
+    into the journal after the same command, started again, has committed the run.
+    """
+    for run_id in names(journals_url(lake.url)):
+        if find_run(lake, run_id) is not None:
+            remove(Journal(lake.url, run_id).folder)
 
 
 class Results(Iterable[TaskResult]):

@@ -49,7 +49,7 @@ from schemas.errors import LakeError, StoreError
 from schemas.ids import canonical
 from schemas.records import AddFile, Count
 from schemas.tables import FORMAT, TABLES
-from transforms.storage import delete, get, put_new
+from transforms.storage import delete, exists, get, put_new
 
 APPLICATION = "fleetmill"
 """The id of our Delta transactions; their version is the number of the run."""
@@ -164,6 +164,7 @@ def commit(
     removes: Sequence[Remove] = (),
     *,
     revise: Revise | None = None,
+    new_at: int | None = None,
 ) -> bool:
     """Makes a run's files visible, all at once, and pins the lake to the outcome.
 
@@ -178,6 +179,7 @@ def commit(
         removes: the files whose rows are deleted.
         revise: instead of `adds` and `removes`: called with the lake that the commit will
             follow on, each time that another run was faster. No run is committed in between.
+        new_at: the number of a run up to which this one is known not to be committed.
 
     Returns:
         Whether this call committed the run.
@@ -187,7 +189,7 @@ def commit(
         recover(lake)
         if lake.format < FORMAT:
             upgrade(lake)
-        if _has_run(lake, run.run_id):
+        if lake.number != new_at and _has_run(lake, run.run_id):
             return False
         # Before `revise` reads: if another run is applied from here on, its intent has this
         # number or a higher one, so the number is taken, and this run is revised again.
@@ -200,10 +202,10 @@ def commit(
         intent = Intent(number, run, time.time_ns(), files, tuple(sorted(set(removes))))
         if not put_new(intent_url(lake, number), intent.encode()):
             continue
-        lake.refresh()
+        if not _is_last(lake):
+            lake.refresh()
         if lake.number < number:
             _apply(lake, intent)
-            lake.refresh()
             return True
         # Compaction took the numbers away while this call was stopped for hours.
         delete(intent_url(lake, number))
@@ -217,21 +219,42 @@ def is_committed(lake: Lake, run_id: str) -> bool:
     return any(intent.run.run_id == run_id for intent in pending(lake))
 
 
-def recover(lake: Lake) -> list[str]:
+def recover(lake: Lake, *, opened_now: bool = False) -> list[str]:
     """Rolls queued runs forward, and pins the lake to the outcome.
 
     Idempotent, also when two processes do it at once.
 
+    Args:
+        lake: the lake.
+        opened_now: whether it was refreshed just now.
+
     Returns:
         The ids of the runs that were queued.
     """
-    rolled = []
-    lake.refresh()
-    while intent := stored(lake, lake.number + 1):
-        _apply(lake, intent)
+    rolled: list[str] = []
+    refreshed = opened_now
+    if not lake.is_pinned:
         lake.refresh()
-        rolled.append(intent.run.run_id)
-    return rolled
+        refreshed = True
+    while True:
+        intent = stored(lake, lake.number + 1)
+        if intent is None and (refreshed or _is_last(lake)):
+            return rolled
+        if intent is None or not refreshed:
+            lake.refresh()
+            refreshed = True
+        else:
+            _apply(lake, intent)
+            rolled.append(intent.run.run_id)
+
+
+def _is_last(lake: Lake) -> bool:
+    """Tells whether the runs that follow on the lake's last one, if there are any, are stored.
+
+    Compaction deletes intents in the order of their numbers. So while that of the last run is
+    there, so is every later one.
+    """
+    return lake.number > 0 and exists(intent_url(lake, lake.number))
 
 
 def pending(lake: Lake) -> list[Intent]:
@@ -276,26 +299,32 @@ def _has_run(lake: Lake, run_id: str) -> bool:
 
 
 def _apply(lake: Lake, intent: Intent) -> None:
-    """Rolls one intent forward: its tables, then its row of `runs`.
+    """Rolls one intent forward: its tables, then its row of `runs`; pins the lake to the outcome.
 
     Args:
         lake: pinned to the run before.
         intent: the next run.
     """
     touched = {*intent.adds.tables, *(table for table, _ in intent.removes)} - {"runs"}
-    named = {table: _append(lake, table, intent) for table in sorted(touched)}
-    versions = lake.versions | named
+    landed = {table: _append(lake, table, intent) for table in sorted(touched)}
+    versions = lake.versions | {table: version for table, (version, _) in landed.items()}
     del versions["runs"]
     row = lake.write("runs", _run_row(intent, versions), f"{intent.number:0{NUMBER_CHARS}d}")
-    named["runs"] = _append(lake, "runs", intent, row)
-    for table, version in named.items():
+    landed["runs"] = _append(lake, "runs", intent, row)
+    if all(exact for _, exact in landed.values()):
+        lake.move(intent.number, versions | {"runs": landed["runs"][0]})
+    else:
+        lake.refresh()
+    for table, (version, _) in landed.items():
         if version and version % CHECKPOINT_COMMITS == 0:
             # The run is committed, and the next checkpoint is as good.
             with contextlib.suppress(DeltaError, LakeError, StoreError, OSError):
                 ask(lake.url, lake.delta(table, version).create_checkpoint)
 
 
-def _append(lake: Lake, table: str, intent: Intent, more: Iterable[AddFile] = ()) -> int:
+def _append(
+    lake: Lake, table: str, intent: Intent, more: Iterable[AddFile] = ()
+) -> tuple[int, bool]:
     """Commits an intent's files to one table, once.
 
     Args:
@@ -305,7 +334,7 @@ def _append(lake: Lake, table: str, intent: Intent, more: Iterable[AddFile] = ()
         more: files to add that the intent does not name.
 
     Returns:
-        A version of the table that has the files.
+        A version of the table that has the files, and whether it is the first that has them.
     """
     at_ms = intent.finished_ns // 1_000_000
     actions = transaction(APPLICATION, intent.number, at_ms)
@@ -317,14 +346,14 @@ def _append(lake: Lake, table: str, intent: Intent, more: Iterable[AddFile] = ()
     for _ in range(_ATTEMPTS):
         first = [] if version else created(table, intent.run.run_id, at_ms)
         if put_commit(lake.table_url(table), version, chain(first, actions)):
-            return version
+            return version, True
         # The version is taken: by an older fleetmill that began the run, by a change of the
         # schema, by another tool, or because this process was stopped while others went on.
         delta = lake.delta(table)
         if _has_landed(lake, delta, APPLICATION, intent.number) or _has_landed(
             lake, delta, intent.run.run_id, 1
         ):
-            return delta.version()
+            return delta.version(), False
         version = delta.version() + 1
     raise LakeError(
         f"table {table!r} of lake {lake.url} would not take the commit of run "

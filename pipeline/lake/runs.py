@@ -5,6 +5,7 @@ Which file may hold a run is in the Delta log, so that no other file is read.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -14,8 +15,10 @@ from pipeline.lake.tables import NUMBER_CHARS, Lake
 from transforms.parquet import read
 
 
-def find_run(lake: Lake, run_id: str) -> dict[str, Any] | None:
+def find_run(lake: Lake, run_id: str) -> Mapping[str, Any] | None:
     """Returns the row of a run, None if it is not committed at the lake's pinned versions."""
+    if lake.last_run().get("run_id") == run_id:
+        return lake.last_run()
     files = lake.extents("runs", "run_id")
     # Files of lakes of format 1 have no statistics.
     may_hold = pc.fill_null(

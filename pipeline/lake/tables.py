@@ -64,7 +64,7 @@ class Lake:
         self._versions = None if versions is None else dict(versions)
         self._number, self._format = 0, FORMAT
         self._opened: dict[str, DeltaTable] = {}
-        self._last: tuple[str, dict[str, int]] = ("", {})
+        self._last: tuple[str, Mapping[str, Any]] = ("", {})
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves out the opened tables, which cannot be pickled."""
@@ -76,6 +76,11 @@ class Lake:
         if self._versions is None:
             raise ValueError(f"lake {self.url} is not pinned: use Lake.open to read")
         return self._versions
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether the lake was opened, so that it can be read."""
+        return self._versions is not None
 
     @property
     def number(self) -> int:
@@ -135,30 +140,33 @@ class Lake:
                 f"lake {self.url} has format {self._format}, which a newer fleetmill wrote; this "
                 f"one reads formats up to {FORMAT}: install a newer one"
             )
-        self._number, pinned = 0, dict[str, int]()
         uris = self._uris("runs", runs)
-        if uris:
-            if uris[-1] != self._last[0]:
-                self._last = (uris[-1], _last_versions(uris[-1]))
-            pinned = self._last[1]
-            self._number = int(uris[-1].rpartition("/")[2][:NUMBER_CHARS])
-        self._versions = {**pinned, "runs": runs.version()}
-        # What moved on, or was written to, is opened again where it is asked for.
-        self._opened = {
-            table: delta
-            for table, delta in self._opened.items()
-            if delta.version() == self._versions.get(table)
-        } | {"runs": runs}
+        if uris and uris[-1] != self._last[0]:
+            self._last = (uris[-1], _last_run(uris[-1]))
+        named = self._last[1]["versions"] if uris else ()
+        versions = {entry["table"]: entry["version"] for entry in named}
+        number = int(uris[-1].rpartition("/")[2][:NUMBER_CHARS]) if uris else 0
+        self.move(number, versions | {"runs": runs.version()})
+
+    def move(self, number: int, versions: Mapping[str, int]) -> None:
+        """Pins other versions, those after a run of a number."""
+        self._number, self._versions = number, dict(versions)
+
+    def last_run(self) -> Mapping[str, Any]:
+        """Returns the row of the last run when the lake was refreshed; empty if there is none."""
+        return self._last[1]
 
     def _updated(self, table: str) -> DeltaTable:
         """Opens a table at its newest version; one that is open reads only what was added."""
         held = self._opened.pop(table, None)
         if held is None:
-            return self.delta(table)
-        try:
-            ask(self.url, held.update_incremental)
-        except DeltaError:  # its log was removed
-            return self.delta(table)
+            held = self.delta(table)
+        else:
+            try:
+                ask(self.url, held.update_incremental)
+            except DeltaError:  # its log was removed
+                held = self.delta(table)
+        self._opened[table] = held
         return held
 
     def table_url(self, table: str) -> str:
@@ -290,9 +298,13 @@ class Lake:
         version = self.versions.get(table)
         if version is None:
             return None
-        if table not in self._opened:
-            self._opened[table] = self.delta(table, version)
-        return self._opened[table]
+        held = self._opened.get(table)
+        if held is not None and held.version() < version:
+            held = self._updated(table)
+        if held is None or held.version() != version:
+            held = self.delta(table, version)
+        self._opened[table] = held
+        return held
 
     def _uris(self, table: str, delta: DeltaTable) -> list[str]:
         folder = self.table_url(table)
@@ -307,12 +319,12 @@ def stem_of(url: str) -> str:
     return url.rpartition("/")[2][:-_SUFFIX_CHARS]
 
 
-def _last_versions(url: str) -> dict[str, int]:
-    """Reads the versions that the last run of a file of `runs` names."""
+def _last_run(url: str) -> Mapping[str, Any]:
+    """Reads the last row of a file of `runs`."""
     try:
-        row = max(read(url).to_pylist(), key=lambda row: row.get("number") or 0)
+        row: Mapping[str, Any] = max(read(url).to_pylist(), key=lambda row: row.get("number") or 0)
     except (pa.ArrowInvalid, OSError) as error:
         raise LakeError(
             f"{url}, the last row of runs, cannot be read: {error}; restore it"
         ) from error
-    return {entry["table"]: entry["version"] for entry in row["versions"]}
+    return row

@@ -19,6 +19,9 @@ from schemas.tables import TABLES
 from transforms.parquet import read_files
 from transforms.storage import check_own, is_local
 
+_PARTS = ("samples", "labels")
+"""The tables of a snapshot."""
+
 
 def connect(
     lake: Lake, tables: Iterable[str] | None = None, *, corpora: bool = True
@@ -85,6 +88,11 @@ def named_tables(sql: str) -> list[str]:
     return [table for table in TABLES if table in asked]
 
 
+def _names_corpora(sql: str) -> bool:
+    """Tells whether a query may name a view of a corpus."""
+    return any(f"_{part}" in sql.lower() for part in _PARTS)
+
+
 def query(lake: Lake, sql: str) -> pa.Table:
     """Runs one SELECT over the views of a lake.
 
@@ -94,7 +102,8 @@ def query(lake: Lake, sql: str) -> pa.Table:
     """
     if "\0" in sql or not _is_unicode(sql):
         raise UsageError("SQL: the text holds a NUL or half a surrogate pair")
-    con = connect(lake, named_tables(sql) or None)
+    tables = named_tables(sql)
+    con = connect(lake, tables or None, corpora=not tables or _names_corpora(sql))
     try:
         statements = con.extract_statements(sql)
         # EXPLAIN is refused too: EXPLAIN ANALYZE COPY could overwrite a file of a view.
@@ -120,7 +129,7 @@ def _corpora(lake_url: str) -> dict[str, list[str]]:
     views = {}
     for name, folder in latest_snapshots(lake_url).items():
         stem = "".join(char if char.isalnum() else "_" for char in name)
-        for part in ("samples", "labels"):
+        for part in _PARTS:
             views[f"{stem}_{part}"] = [f"{folder}/{part}.parquet"]
     return views
 

@@ -32,7 +32,6 @@ from pipeline.snapshots.manifest import (
     snapshot_url,
     split_totals,
 )
-from pipeline.topologies.planner import Plan
 from schemas.errors import LakeError
 from schemas.ids import Canonical, canonical
 from transforms.corpora import ShardDigest
@@ -51,7 +50,7 @@ def publish(
     name: str,
     snapshot: str,
     *,
-    plan: Plan,
+    plan: Mapping[str, Any],
     samples: pa.Table,
     labels: pa.Table,
     shards: Mapping[str, ShardDigest],
@@ -65,7 +64,7 @@ def publish(
         lake_url: the lake; the shards are in the snapshot's folder (see `snapshot_url`).
         name: the corpus.
         snapshot: its id (see `snapshot_id`).
-        plan: the plan that placed the samples.
+        plan: the document of the plan that placed the samples.
         samples: rows of samples.parquet in the order of the plan's placements: the columns
             of PLACED and any others.
         labels: rows of labels.parquet: the boxes of the samples' events.
@@ -82,15 +81,15 @@ def publish(
             "format": MANIFEST_FORMAT,
             "name": name,
             "snapshot": snapshot,
-            "topology": plan.topology.name,
+            "topology": plan["topology"]["name"],
             "splits": split_totals(samples),
             "metadata": dict(metadata),
         }
         contents = {
             "samples.parquet": encode(samples),
             "labels.parquet": encode(labels),
-            "plan.json": canonical(plan.document),
-            "card.md": card(name, snapshot, plan.document, samples, metadata).encode(),
+            "plan.json": canonical(dict(plan)),
+            "card.md": card(name, snapshot, plan, samples, metadata).encode(),
         }
         files = [*_shard_entries(shards), *_put_all(url, contents)]
         document["files"] = sorted(files, key=lambda file: str(file["path"]))

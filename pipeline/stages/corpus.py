@@ -6,7 +6,8 @@ and plans, workers assemble shards, and the last step writes the tables and, las
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -25,11 +26,11 @@ from pipeline.snapshots.publish import publish
 from pipeline.topologies import load_topology
 from pipeline.topologies.planner import Plan, plan, split_of
 from schemas.errors import UsageError
-from schemas.ids import digest
+from schemas.ids import canonical, digest
 from schemas.records import Count
 from transforms.corpora import ShardDigest
-from transforms.parquet import encode, read_files
-from transforms.storage import put
+from transforms.parquet import encode, read, read_files
+from transforms.storage import get, put
 from transforms.timing import step
 
 _LATEST = """
@@ -56,6 +57,10 @@ WITH commits AS (
 )
 """
 """Of each event the sample that was labelled last, of those with the privacy asked for."""
+
+
+_RANGES, _SAMPLES, _PLAN = "ranges.parquet", "samples.parquet", "plan.json"
+"""The files that hold a selection until it is published."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +119,17 @@ class CorpusStage(Stage):
 
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """The last step: publishes the snapshot, then records the run."""
+    """The last step: publishes the snapshot, then records the run.
+
+    `scratch` is the folder in which the selection was stored, which may be too large to be sent
+    to a worker.
+    """
 
     lake: Lake
     config: CorpusConfig
     run: RunRow
     snapshot: str
+    scratch: str
 
     def __call__(self, results: Iterable[TaskResult]) -> bool:
         """Publishes the assembled shards; without any, only makes the snapshot the latest one."""
@@ -132,28 +142,18 @@ class Publish:
         if not shards:
             make_latest(self.lake.url, self.config.name, self.snapshot)
             return False
-        # Selected again, on the same versions: a table of samples is too large to be pickled.
-        publish_selection(self.lake, self.config, select(self.lake, self.config), shards)
-        return commit(self.lake, self.run)
-
-
-def publish_selection(
-    lake: Lake,
-    config: CorpusConfig,
-    selection: Selection,
-    shards: Mapping[str, ShardDigest],
-) -> None:
-    """Writes the tables, the plan, the card and, last, the manifest of a snapshot."""
-    publish(
-        lake.url,
-        config.name,
-        selection.snapshot,
-        plan=selection.plan,
-        samples=selection.samples,
-        labels=_labels(lake, selection.samples),
-        shards=shards,
-        metadata=_metadata(config, selection.samples),
-    )
+        samples = read(f"{self.scratch}/{_SAMPLES}")
+        publish(
+            self.lake.url,
+            self.config.name,
+            self.snapshot,
+            plan=json.loads(get(f"{self.scratch}/{_PLAN}")),
+            samples=samples,
+            labels=_labels(self.lake, samples),
+            shards=shards,
+            metadata=_metadata(self.config, samples),
+        )
+        return commit(self.lake, self.run, new_at=self.lake.number)
 
 
 def _metadata(config: CorpusConfig, samples: pa.Table) -> dict[str, Any]:
@@ -244,13 +244,13 @@ def plan_corpus(lake: Lake, config: CorpusConfig) -> Work:
     kept = selection.samples.num_rows
     count = Count("corpus", "samples", kept=kept, filtered=selection.offered - kept)
     tasks: list[ShardTask] = []
-    scratch: list[str] = []
+    scratch = f"{lake.url}/work/{selection.snapshot}"
     if not is_published(folder):
-        scratch.append(f"{lake.url}/work/{selection.snapshot}")
-        ranges = f"{scratch[0]}/ranges.parquet"
-        put(ranges, encode(selection.ranges))
+        put(f"{scratch}/{_RANGES}", encode(selection.ranges))
+        put(f"{scratch}/{_SAMPLES}", encode(selection.samples))
+        put(f"{scratch}/{_PLAN}", canonical(dict(selection.plan.document)))
         tasks = [
-            ShardTask(digest("shard", selection.snapshot, name), name, ranges)
+            ShardTask(digest("shard", selection.snapshot, name), name, f"{scratch}/{_RANGES}")
             for name in sorted(set(selection.samples["shard"].to_pylist()))
         ]
     return Work(
@@ -259,7 +259,7 @@ def plan_corpus(lake: Lake, config: CorpusConfig) -> Work:
         expected={("corpus", "samples"): selection.offered},
         known=(count,),
         notes=selection.plan.warnings,
-        finish=lambda run: Publish(lake, config, run, selection.snapshot),
+        finish=lambda run: Publish(lake, config, run, selection.snapshot, scratch),
         detail={"snapshot": selection.snapshot, "folder": folder},
-        scratch=tuple(scratch),
+        scratch=(scratch,) if tasks else (),
     )

@@ -85,7 +85,7 @@ def test_every_job_is_checked_before_the_first_runs(
 ) -> None:
     log: list[str] = []
     jobs = [(job_of_mine(name, ("same note",), log), MineConfig()) for name in ("a", "b")]
-    reports = run_jobs(Reporter(as_json=True), str(chain.lake), jobs)
+    _, reports = run_jobs(Reporter(as_json=True), str(chain.lake), jobs)
     assert log == ["a: check", "b: check", "a: plan", "b: plan"]
     assert [report.job for report in reports] == ["mine", "mine"], "a stage is not needed"
     assert capsys.readouterr().err.count("same note") == 1
@@ -107,7 +107,7 @@ def test_only_a_job_that_creates_lakes_makes_one(tmp_path: Path, create: bool) -
     jobs = [(replace(MINE, create=create), MineConfig())]
     url = str(tmp_path / "lake")
     if create:
-        (report,) = run_jobs(Reporter(as_json=True), url, jobs)
+        _, (report,) = run_jobs(Reporter(as_json=True), url, jobs)
         assert report.tasks == 0
         assert Lake.open(url).url == url
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from fsspec.implementations.local import LocalFileSystem
-from fsspec.spec import AbstractFileSystem
 
 from schemas.errors import (
     DataError,
@@ -32,7 +31,7 @@ from transforms.readers import (
     Tree,
     is_encrypted,
 )
-from transforms.storage import filesystem
+from transforms.storage import FileSystem, filesystem
 
 TAIL_BYTES = 16 << 10
 THREADS = 16
@@ -134,6 +133,8 @@ def _list_input(uri: str) -> tuple[Tree, list[Reject]]:
     """
     try:
         fs, root = filesystem(uri)
+        if not isinstance(fs, LocalFileSystem):
+            return _list_store(fs, root)
         top = fs.info(root)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UsageError(f"input {uri!r} does not exist; check its spelling") from error
@@ -143,17 +144,61 @@ def _list_input(uri: str) -> tuple[Tree, list[Reject]]:
         tree = Tree(LocalFileSystem(), "/", {})
         return tree, [_unreadable(uri, error)]
     if top["type"] != "directory" and not fs.isdir(root):
-        parent, _, name = root.rpartition("/")
-        return Tree(fs, parent, *_sizes_and_marks({name: top})), []
+        return _one_file(fs, root, top), []
+    return _tree(fs, root, _walk(Tree(fs, root, {}), fs))
+
+
+def _list_store(fs: FileSystem, root: str) -> tuple[Tree, list[Reject]]:
+    """Lists a folder, or one file, of a store that is not a local disk.
+
+    An object store lists a thousand objects at a time, whatever folders they are in.
+    """
+    listing: dict[str, dict[str, Any]] = fs.find(root, detail=True)
+    # A folder may have a marker of its own.
+    found = {name: entry for name, entry in listing.items() if not name.endswith("/")}
+    where = root.rstrip("/")
+    if not found:
+        raise FileNotFoundError(root)
+    if list(found) == [where]:
+        return _one_file(fs, where, found[where]), []
+    tree = Tree(fs, root, {})
+    listed: list[tuple[str, Mapping[str, Any] | Reject]] = []
+    for name, entry in found.items():
+        path = name.removeprefix(where).lstrip("/")
+        refused = _too_deep(tree, path) if path.count("/") > MAX_DEPTH else _refused(tree, path)
+        listed.append((path, refused or entry))
+    return _tree(fs, root, listed)
+
+
+def _one_file(fs: FileSystem, root: str, entry: Mapping[str, Any]) -> Tree:
+    parent, _, name = root.rpartition("/")
+    return Tree(fs, parent, *_sizes_and_marks({name: entry}))
+
+
+def _tree(
+    fs: FileSystem, root: str, listed: Iterable[tuple[str, Mapping[str, Any] | Reject]]
+) -> tuple[Tree, list[Reject]]:
+    """Makes a tree of listed files, and lists what cannot be one."""
     files: dict[str, Mapping[str, Any]] = {}
     rejects: list[Reject] = []
-    tree = Tree(fs, root, {})
-    for path, found in _walk(tree, fs):
+    for path, found in listed:
         if isinstance(found, Reject):
             rejects.append(found)
         else:
             files[path] = found
     return Tree(fs, root, *_sizes_and_marks(files)), rejects
+
+
+def _refused(tree: Tree, path: str) -> Reject | None:
+    """Returns why a path's name is not taken, None if it is."""
+    if problem := _name_problem(path):
+        printable = path.encode("utf-8", "backslashreplace").decode()
+        return _unsupported(tree.uri(printable), f"{problem}; rename the file")
+    return None
+
+
+def _too_deep(tree: Tree, path: str) -> Reject:
+    return _unsupported(tree.uri(path), f"over {MAX_DEPTH} folders deep; move it up")
 
 
 def _sizes_and_marks(
@@ -169,45 +214,34 @@ def _sizes_and_marks(
     return sizes, marks
 
 
-def _walk(tree: Tree, fs: AbstractFileSystem) -> Iterator[tuple[str, Mapping[str, Any] | Reject]]:
+def _walk(tree: Tree, fs: LocalFileSystem) -> Iterator[tuple[str, Mapping[str, Any] | Reject]]:
     """Yields each path with its entry of the listing, or a reject for what cannot be listed."""
-    local = isinstance(fs, LocalFileSystem)
     visited: set[str] = set()
     waiting = [""]
     while waiting:
         folder = waiting.pop()
         where = tree.where(folder)
-        if local:
-            real = os.path.realpath(where)
-            if real in visited:
-                continue
-            visited.add(real)
+        real = os.path.realpath(where)
+        if real in visited:
+            continue
+        visited.add(real)
         try:
             entries = fs.ls(where, detail=True)
         except OSError as error:
             yield folder, _unreadable(tree.uri(folder), error)
             continue
         for entry in sorted(entries, key=lambda entry: str(entry["name"]), reverse=True):
-            name = str(entry["name"]).rstrip("/").rpartition("/")[2]
+            name = str(entry["name"]).rpartition("/")[2]
             path = f"{folder}/{name}".lstrip("/")
-            if not name or tree.where(path) == where:
-                # Object stores list a folder's own marker among its files.
-                continue
-            problem = _name_problem(path)
-            if problem:
-                printable = path.encode("utf-8", "backslashreplace").decode()
-                yield path, _unsupported(tree.uri(printable), f"{problem}; rename the file")
-            elif entry["type"] == "directory" or (
-                entry.get("islink") and fs.isdir(tree.where(path))
-            ):
+            link = bool(entry.get("islink"))
+            if refused := _refused(tree, path):
+                yield path, refused
+            elif entry["type"] == "directory" or (link and fs.isdir(tree.where(path))):
                 if path.count("/") < MAX_DEPTH:
                     waiting.append(path)
                 else:
-                    problem = f"over {MAX_DEPTH} folders deep; move it up"
-                    yield path, _unsupported(tree.uri(path), problem)
-            elif entry["type"] == "file" or (
-                entry.get("islink") and not (local and _is_special(tree.where(path)))
-            ):
+                    yield path, _too_deep(tree, path)
+            elif entry["type"] == "file" or (link and not _is_special(tree.where(path))):
                 yield path, entry
             else:
                 problem = "a device or pipe, not a file; remove it from the input"

@@ -91,15 +91,3 @@ def test_tasks_done_before_a_crash_are_not_repeated(lake: Lake, log: Path) -> No
     assert set(numbers(log)) == set(range(12)) - first | {incomplete}
     rows = Lake.open(lake.url).read("annotations")
     assert rows["t_ns"].to_pylist() == [value for value in range(12) if value % 5]
-
-
-def test_the_journal_of_a_committed_run_is_cleared_by_the_next_job(lake: Lake, log: Path) -> None:
-    """A job that outlives its client can write into it after the run has deleted it."""
-    run = annotate(lake, Annotate(str(log)), range(3), 3).run_id
-    late, other = (Path(lake.url, "work", name) for name in (run, "of-another-run"))
-    for folder in (late, other):
-        folder.mkdir(parents=True)
-        (folder / "a.done").write_bytes(b"{}")
-    annotate(Lake.open(lake.url), Annotate(str(log)), range(3, 6), 3)
-    assert not late.exists()
-    assert other.exists(), "a run that has not committed keeps its journal"

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from pipeline.graph.journal import PAGE_TASKS, Journal
+from pipeline.graph.journal import PAGE_TASKS, Journal, Left, clear_journals
 from pipeline.graph.stage import TaskResult
+from pipeline.lake.tables import Lake
 from schemas.errors import LakeError
 from schemas.ids import digest
 from schemas.records import AddFile, Count, Event
-from tests.pipeline.graph.annotate import Number
+from tests.pipeline.graph.annotate import Annotate, Number, annotate
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,3 +132,26 @@ def test_a_page_with_another_number_of_results_is_an_error(journal: Journal) -> 
     journal.roll_up("000000", 1)
     with pytest.raises(LakeError, match="holds the results of 1 pages, not 2"):
         journal.results(2)
+
+
+def test_the_journals_of_committed_runs_are_cleared(tmp_path: Path) -> None:
+    """A job that outlives its client can write into one after the run has deleted it."""
+    lake = Lake.create(str(tmp_path / "lake"))
+    run = annotate(lake, Annotate(str(tmp_path / "log")), range(3), 3).run_id
+    late, other = (Path(lake.url, "work", name) for name in (run, "of-another-run"))
+    for folder in (late, other):
+        folder.mkdir(parents=True)
+        (folder / "a.done").write_bytes(b"{}")
+    clear_journals(lake)
+    assert not late.exists()
+    assert other.exists(), "a run that has not committed keeps its journal"
+
+
+def test_a_journal_is_closed_with_what_the_commit_left(journal: Journal) -> None:
+    journal.plan([Number(1)])
+    assert journal.close() == Left()
+    journal.plan([Number(1)])
+    journal.leave(Left(dropped=2))
+    assert journal.close() == Left(dropped=2)
+    assert not Path(journal.folder).exists()
+    assert journal.close() == Left(), "another process may have closed it"

@@ -297,6 +297,8 @@ def test_a_process_that_was_stopped_in_a_commit_changes_nothing_when_it_goes_on(
     monkeypatch.setattr(intents, "put_commit", stop)
     commit(lake, run_row("slow"), adds)
     assert stopped_at == ["rejects"]
+    assert lake.read("rejects").num_rows == lake.number == 1
+    lake.refresh()
     assert lake.read("rejects").num_rows == lake.number == 11
     logs = (tmp_path / "tables" / "rejects" / "_delta_log").glob("*.json")
     lines = [line for log in logs for line in log.read_text().splitlines()]

@@ -85,7 +85,7 @@ def test_shards_must_be_those_of_the_plan(tmp_path: Path) -> None:
             str(tmp_path),
             "brakes",
             snapshot,
-            plan=chosen.plan,
+            plan=chosen.plan.document,
             samples=chosen.rows,
             labels=pa.table({"event_id": []}),
             shards={"train/000099.tar": ShardDigest(1, "", 0)},

@@ -85,7 +85,7 @@ def publish_all(lake: str, n: int = 60) -> Manifest:
         lake,
         "brakes",
         snapshot,
-        plan=chosen.plan,
+        plan=chosen.plan.document,
         samples=chosen.rows,
         labels=labels,
         shards=shards,
