@@ -23,7 +23,7 @@ import json
 import re
 import time
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
 
@@ -35,6 +35,7 @@ from pydantic import TypeAdapter
 from pipeline.lake.adds import Adds
 from pipeline.lake.delta_log import (
     CHECKPOINT_COMMITS,
+    Action,
     added,
     created,
     put_commit,
@@ -336,16 +337,9 @@ def _append(
     Returns:
         A version of the table that has the files, and whether it is the first that has them.
     """
-    at_ms = intent.finished_ns // 1_000_000
-    actions = transaction(APPLICATION, intent.number, at_ms)
-    actions += [added(add, at_ms) for add in chain(intent.adds.of_table(table), more)]
-    actions += [
-        removed(uri.rpartition("/")[2], at_ms) for name, uri in intent.removes if name == table
-    ]
     version = lake.versions.get(table, -1) + 1
     for _ in range(_ATTEMPTS):
-        first = [] if version else created(table, intent.run.run_id, at_ms)
-        if put_commit(lake.table_url(table), version, chain(first, actions)):
+        if put_commit(lake.table_url(table), version, _actions(table, intent, more, version)):
             return version, True
         # The version is taken: by an older fleetmill that began the run, by a change of the
         # schema, by another tool, or because this process was stopped while others went on.
@@ -359,6 +353,19 @@ def _append(
         f"table {table!r} of lake {lake.url} would not take the commit of run "
         f"{intent.run.run_id}: others commit to it all the time; run again"
     )
+
+
+def _actions(table: str, intent: Intent, more: Iterable[AddFile], version: int) -> Iterator[Action]:
+    """Yields what an intent does to a table: one at a time, since a large run has 100,000 files."""
+    at_ms = intent.finished_ns // 1_000_000
+    if not version:
+        yield from created(table, intent.run.run_id, at_ms)
+    yield from transaction(APPLICATION, intent.number, at_ms)
+    for add in chain(intent.adds.of_table(table), more):
+        yield added(add, at_ms)
+    for name, uri in intent.removes:
+        if name == table:
+            yield removed(uri.rpartition("/")[2], at_ms)
 
 
 def _has_landed(lake: Lake, delta: DeltaTable, application: str, version: int) -> bool:
