@@ -10,7 +10,6 @@ import atexit
 import contextlib
 import logging
 import os
-import re
 import resource
 import sys
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 
 from jobs.state import STATE
-from schemas.errors import FleetError, UsageError
+from schemas.errors import FleetError, UsageError, one_line
 from schemas.registry import Registry
 
 EXIT_FAILED = 1
@@ -123,11 +122,6 @@ def _provide_file_handles() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, FILES_WANTED), hard))
 
 
-def _one_line(text: str) -> str:
-    """Returns a message without line breaks, and without the colours that delta-rs adds."""
-    return " ".join(re.sub(r"\x1b\[\d*m", "", text).split())
-
-
 def _run(arguments: Sequence[str]) -> int:
     ours, beam = split_arguments(arguments)
     STATE.debug = "--debug" in ours
@@ -162,12 +156,12 @@ def _run(arguments: Sequence[str]) -> int:
             raise
         usage = not isinstance(error, FleetError) or isinstance(error, UsageError)
         text = error.format_message() if hasattr(error, "format_message") else str(error)
-        sys.stderr.write(f"fleetmill: {_one_line(text)}\n")
+        sys.stderr.write(f"fleetmill: {one_line(text)}\n")
         return EXIT_USAGE if usage else EXIT_FAILED
     except OSError as error:
         if STATE.debug:
             raise
-        sys.stderr.write(f"fleetmill: {_one_line(str(error))}; run the same command again\n")
+        sys.stderr.write(f"fleetmill: {one_line(str(error))}; run the same command again\n")
         return EXIT_FAILED
     except (KeyboardInterrupt, typer.Abort):
         sys.stderr.write("fleetmill: stopped; run the same command again to continue\n")

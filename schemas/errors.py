@@ -7,6 +7,8 @@ sends it back from a worker.
 
 from __future__ import annotations
 
+import re
+
 
 class FleetError(Exception):
     """The base class of every error that fleetmill raises on purpose."""
@@ -90,3 +92,12 @@ def is_final(reason: str) -> bool:
     (True, False)
     """
     return all(error.final for error in DataError.__subclasses__() if error.reason == reason)
+
+
+def one_line(said: object) -> str:
+    r"""Words an error, or a text, in one line, without the colours that delta-rs adds.
+
+    >>> one_line(ValueError("a\n  \x1b[31mb"))
+    'a b'
+    """
+    return " ".join(re.sub(r"\x1b\[\d*m", "", str(said)).split())

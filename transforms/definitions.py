@@ -32,7 +32,7 @@ from pydantic import (
     field_validator,
 )
 
-from schemas.errors import UsageError
+from schemas.errors import UsageError, one_line
 from transforms.storage import filesystem, get, names
 
 MAX_FILE_BYTES = 64 * 1024
@@ -213,7 +213,7 @@ class Definitions(Generic[D]):
             what = "file" if _path_of(url).endswith(_SUFFIX) else "folder"
             raise UsageError(f"{self.kind} {url}: no such {what}; correct the path") from error
         except Exception as error:  # each store's client has errors of its own
-            why = " ".join(str(error).split()) or type(error).__name__
+            why = one_line(error) or type(error).__name__
             raise UsageError(f"{self.kind} {url}: cannot be read: {why}") from error
 
 

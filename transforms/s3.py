@@ -21,7 +21,7 @@ from aiohttp import ClientPayloadError
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 from s3fs import S3FileSystem
 
-from schemas.errors import StoreError
+from schemas.errors import StoreError, one_line
 
 _ATTEMPTS = 6
 """Attempts of botocore at a request, with 15 s between all of them on average."""
@@ -112,7 +112,7 @@ def _worded(error: Exception, request: dict[str, Any]) -> Exception:
         return StoreError(
             f"{url}: there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         )
-    code, text = _code(error), " ".join(str(error).split())
+    code, text = _code(error), one_line(error)
     if code in _CURES:
         return StoreError(f"{url}: {_CURES[code]}")
     if isinstance(error, BotoCoreError | ValueError):  # a ValueError: the URL is none

@@ -22,7 +22,7 @@ from deltalake.exceptions import TableNotFoundError
 from pipeline.lake.runs import numbered
 from pipeline.lake.tables import NUMBER_CHARS, Lake
 from pipeline.snapshots.verify import listed, read_bytes
-from schemas.errors import LakeError
+from schemas.errors import LakeError, one_line
 from schemas.ids import ID_CHARS, canonical, digest
 from schemas.tables import TABLES
 from transforms.corpora.webdataset import rounded
@@ -174,7 +174,7 @@ def check_table(lake: Lake, table: str, facts: Facts, checked: Counter[str]) -> 
     try:
         problems = list(_read_log(lake, table, facts))
     except LakeError as error:
-        problems = [_one_line(error)]
+        problems = [one_line(error)]
     version = lake.versions.get(table)
     if problems or version is None:  # the lake is older than the table
         facts.damaged |= {table} if problems else set()
@@ -184,7 +184,7 @@ def check_table(lake: Lake, table: str, facts: Facts, checked: Counter[str]) -> 
         actions = pa.table(lake.delta(table, version).get_add_actions()).to_pylist()
     except (LakeError, TableNotFoundError) as error:
         facts.damaged.add(table)
-        yield _one_line(error)
+        yield one_line(error)
         return
     yield from _compare_log(table, facts.commits[table], version, actions)
     for action in sorted(actions, key=lambda action: str(action["path"])):
@@ -208,7 +208,7 @@ def _read_log(lake: Lake, table: str, facts: Facts) -> Iterator[str]:
                 known = metadata or known
         except LakeError as error:
             if name in listed(folder):  # else it was removed behind a checkpoint just now
-                yield _one_line(error)
+                yield one_line(error)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             yield f"{place}: is not a commit of Delta: {error!r}"
     versions = [commit.version for commit in facts.commits[table]]
@@ -289,10 +289,10 @@ def _check_file(
         rows = decode(content)
         TABLES[table].conform(rows)
     except LakeError as error:
-        yield _one_line(error)
+        yield one_line(error)
         return
     except (pa.ArrowException, OSError, ValueError) as error:
-        yield f"{place}: cannot be read as rows of {table}: {_one_line(error)}"
+        yield f"{place}: cannot be read as rows of {table}: {one_line(error)}"
         return
     checked["files"] += 1
     checked["bytes"] += len(content)
@@ -402,9 +402,14 @@ def _gather_key(table: str, path: str, rows: pa.Table, facts: Facts) -> Iterator
 def twice(table: str, rows: pa.Table) -> Iterator[str]:
     """Yields whether rows, which are the columns of a key, are there more than once."""
     counts = rows.group_by(rows.column_names).aggregate([([], "count_all")])
-    more = counts.filter(pc.greater(counts["count_all"], 1))
+    yield from _more_than_one(table, counts, "count_all")
+
+
+def _more_than_one(table: str, counts: pa.Table, count: str) -> Iterator[str]:
+    """Yields whether there are several of a key, given how many there are of each."""
+    more = counts.filter(pc.greater(counts[count], 1)).drop_columns([count])
     if more.num_rows:
-        first = {name: more[name][0].as_py() for name in rows.column_names}
+        first = more.slice(0, 1).to_pylist()[0]
         yield f"{table}: {more.num_rows} keys have more than one row; the first is {first}"
 
 
@@ -416,10 +421,7 @@ def check_keys(lake: Lake, facts: Facts) -> Iterator[str]:
         ranges = pa.concat_tables(facts.ranges[table])
         if not key.running:
             counts = ranges.group_by([*key.group]).aggregate([("count_all", "sum")])
-            more = counts.filter(pc.greater(counts["count_all_sum"], 1))
-            if more.num_rows:
-                first = {name: more[name][0].as_py() for name in key.group}
-                yield f"{table}: {more.num_rows} keys have more than one row; the first is {first}"
+            yield from _more_than_one(table, counts, "count_all_sum")
             continue
         if files := _overlapping(ranges, key):
             urls = [f"{lake.table_url(table)}/{path}" for path in files]
@@ -477,7 +479,3 @@ def _check_event(row: Mapping[str, Any]) -> Iterator[str]:
         yield f"{place}: its evidence is not that of a trigger: {error!r}"
     if not 0 <= row["start_ns"] <= row["anchor_ns"] <= row["end_ns"]:
         yield f"{place}: its anchor is outside it"
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

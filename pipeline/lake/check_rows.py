@@ -23,7 +23,7 @@ from pipeline.lake.check_files import LABELS, Facts, owner, row_hash
 from pipeline.lake.repair import JOB
 from pipeline.lake.tables import Lake
 from pipeline.snapshots.assembly import pack_url
-from schemas.errors import DataError, LakeError
+from schemas.errors import DataError, LakeError, one_line
 from schemas.ids import digest
 from schemas.times import GRID_NS, NS_PER_S
 from transforms.corpora.pack import END_OF_ARCHIVE, first_key, read_sample
@@ -198,7 +198,7 @@ def check_packs(lake: Lake, facts: Facts, checked: Counter[str]) -> Iterator[str
         try:
             yield from _check_pack(lake, uri, rows, _Told(facts, logs), checked)
         except (LakeError, OSError) as error:
-            yield f"{uri}: cannot be read: {' '.join(str(error).split())}"
+            yield f"{uri}: cannot be read: {one_line(error)}"
 
 
 def _check_pack(

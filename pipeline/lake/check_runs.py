@@ -21,7 +21,7 @@ from pipeline.lake.intents import (
 from pipeline.lake.repair import JOB, ONCE
 from pipeline.lake.tables import NUMBER_CHARS, Lake
 from pipeline.snapshots.verify import listed, read_bytes
-from schemas.errors import LakeError
+from schemas.errors import LakeError, one_line
 from schemas.ids import digest
 from schemas.tables import TABLES
 from transforms.storage import TEMPORARY
@@ -56,7 +56,7 @@ def check_runs(lake: Lake, facts: Facts) -> Iterator[str]:
             intents[intent.number] = intent
         except LakeError as error:
             damaged = True
-            yield " ".join(str(error).split())
+            yield one_line(error)
     queued = sorted(number for number in intents if number not in runs)
     if queued != [*range(len(runs) + 1, len(runs) + 1 + len(queued))] and not damaged:
         yield f"commits: the queued runs {queued} do not follow on run {len(runs)}"
@@ -147,7 +147,7 @@ def _check_queued(lake: Lake, intent: Intent) -> Iterator[str]:
         try:
             read_table_file(lake, add.table, add.path, add.size)
         except LakeError as error:
-            yield f"{place}: {' '.join(str(error).split())}"
+            yield f"{place}: {one_line(error)}"
 
 
 def _check_commits(

@@ -46,7 +46,7 @@ from pipeline.lake.evolution import upgrade
 from pipeline.lake.remote import ask
 from pipeline.lake.runs import find_run
 from pipeline.lake.tables import NUMBER_CHARS, Lake, Remove
-from schemas.errors import LakeError, StoreError
+from schemas.errors import LakeError, StoreError, one_line
 from schemas.ids import canonical
 from schemas.records import AddFile, Count
 from schemas.tables import FORMAT, TABLES
@@ -113,7 +113,7 @@ class Intent:
         except (ValueError, zlib.error) as error:
             raise LakeError(
                 f"commits/{number:0{NUMBER_CHARS}d}.json is not an intent: "
-                f"{' '.join(str(error).split())[:300]}; restore it from a backup, or delete it if "
+                f"{one_line(error)[:300]}; restore it from a backup, or delete it if "
                 "`fleetmill verify` names nothing else"
             ) from error
         return intent

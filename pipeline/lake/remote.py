@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from schemas.errors import StoreError
+from schemas.errors import StoreError, one_line
 from transforms.storage import is_local
 
 _WAITS_S = (0.2, 0.6, 1.8, 5.4)
@@ -71,5 +71,5 @@ def worded(text: str) -> str:
     'Denied: No.'
     """
     said = re.findall(r"<(?:Code|Message)>([^<]*)<", text)
-    plain = re.sub(r"\x1b\[\d*m|↳|<.*", "", text, flags=re.DOTALL)
-    return ": ".join(said) or " ".join(plain.split())
+    plain = re.sub(r"↳|<.*", "", text, flags=re.DOTALL)
+    return ": ".join(said) or one_line(plain)

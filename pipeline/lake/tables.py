@@ -28,7 +28,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from pipeline.lake.delta_log import FORMAT_KEY, created, put_commit
 from pipeline.lake.remote import ask, options
-from schemas.errors import LakeError, UsageError
+from schemas.errors import LakeError, UsageError, one_line
 from schemas.ids import ID_CHARS
 from schemas.records import AddFile
 from schemas.tables import FORMAT, TABLES
@@ -190,7 +190,7 @@ class Lake:
         except (DeltaError, OSError) as error:
             raise LakeError(
                 f"table {table!r} of lake {self.url} cannot be opened at version {version}: "
-                f"{' '.join(str(error).split())}"
+                f"{one_line(error)}"
             ) from error
 
     def files(self, table: str) -> list[str]:
@@ -263,9 +263,8 @@ class Lake:
         try:
             return read_files(files, spec.schema, columns, filter)
         except (pa.ArrowInvalid, OSError) as error:
-            one_line = " ".join(str(error).split())
             raise LakeError(
-                f"table {table!r} of lake {self.url} cannot be read: {one_line}; "
+                f"table {table!r} of lake {self.url} cannot be read: {one_line(error)}; "
                 "`fleetmill verify` lists what is damaged"
             ) from error
 

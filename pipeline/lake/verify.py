@@ -16,7 +16,7 @@ from pipeline.lake.check_runs import check_ledger, check_runs
 from pipeline.lake.tables import Lake
 from pipeline.snapshots.manifest import CORPUS_NAME, LATEST, MANIFEST, is_published
 from pipeline.snapshots.verify import check_corpus, check_snapshot, listed
-from schemas.errors import LakeError
+from schemas.errors import LakeError, one_line
 from schemas.tables import TABLES
 from transforms.storage import names, normal
 
@@ -64,7 +64,7 @@ def _lake(url: str, checked: Counter[str]) -> Iterator[str]:
     try:
         lake = Lake.open(url)
     except LakeError as error:
-        yield " ".join(str(error).split())
+        yield one_line(error)
         return
     facts = Facts()
     for table in TABLES:

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from pipeline.lake.tables import Lake
 from pipeline.snapshots.manifest import latest_snapshots
-from schemas.errors import LakeError, UsageError
+from schemas.errors import LakeError, UsageError, one_line
 from schemas.tables import TABLES
 from transforms.parquet import read_files
 from transforms.storage import check_own, is_local
@@ -56,7 +56,7 @@ def connect(
                 con.register(view, read_files(files, schemas.get(view)))
         except (duckdb.Error, pa.ArrowInvalid, OSError) as error:
             raise LakeError(
-                f"view {view!r} of {lake.url} cannot be opened: {' '.join(str(error).split())}; "
+                f"view {view!r} of {lake.url} cannot be opened: {one_line(error)}; "
                 "`fleetmill verify` lists what is damaged"
             ) from error
     paths = _literals(file for files in views.values() for file in files)
@@ -114,9 +114,9 @@ def query(lake: Lake, sql: str) -> pa.Table:
             )
         return con.sql(statements[0]).to_arrow_table()
     except duckdb.IOException as error:
-        raise LakeError(f"{lake.url}: {' '.join(str(error).split())}") from error
+        raise LakeError(f"{lake.url}: {one_line(error)}") from error
     except duckdb.Error as error:
-        raise UsageError(f"SQL: {' '.join(str(error).split())}") from error
+        raise UsageError(f"SQL: {one_line(error)}") from error
     finally:
         con.close()
 

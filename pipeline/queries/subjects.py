@@ -17,7 +17,7 @@ import pyarrow as pa
 from pipeline.lake.ledger import parted
 from pipeline.lake.tables import Lake
 from pipeline.queries.catalog import connect, named_tables
-from schemas.errors import LakeError
+from schemas.errors import LakeError, one_line
 from schemas.records import Count
 
 _STANDING = """
@@ -171,6 +171,6 @@ def _connect(lake: Lake, tables: Sequence[str]) -> Iterator[duckdb.DuckDBPyConne
             yield con
         except duckdb.Error as error:
             raise LakeError(
-                f"lake {lake.url} cannot be planned on: {' '.join(str(error).split())}; "
+                f"lake {lake.url} cannot be planned on: {one_line(error)}; "
                 "`fleetmill verify` lists what is damaged"
             ) from error

@@ -32,7 +32,7 @@ from pipeline.snapshots.manifest import (
     snapshot_url,
     split_totals,
 )
-from schemas.errors import LakeError
+from schemas.errors import LakeError, one_line
 from schemas.ids import Canonical, canonical
 from transforms.corpora import ShardDigest
 from transforms.parquet import encode
@@ -161,4 +161,4 @@ def card(
 
 def _cell(value: Canonical) -> str:
     text = value if isinstance(value, str) else canonical(value).decode()
-    return " ".join(text.replace("|", "\\|").replace("`", "'").split())
+    return one_line(text.replace("|", "\\|").replace("`", "'"))

@@ -29,7 +29,7 @@ from pipeline.snapshots.manifest import (
 )
 from pipeline.snapshots.publish import card
 from pipeline.topologies.planner import PLAN_FORMAT, RANGE_FIELDS
-from schemas.errors import DataError, LakeError
+from schemas.errors import DataError, LakeError, one_line
 from transforms.corpora.pack import END_OF_ARCHIVE, sample_key
 from transforms.parquet import decode
 from transforms.storage import TEMPORARY, check_own, filesystem, get, names
@@ -397,4 +397,4 @@ def _rows(url: str) -> pa.Table:
     try:
         return decode(read_bytes(url))
     except (pa.ArrowException, OSError) as error:
-        raise LakeError(f"{url} is not Parquet: {' '.join(str(error).split())}") from error
+        raise LakeError(f"{url} is not Parquet: {one_line(error)}") from error

@@ -16,7 +16,7 @@ from typing import Any
 
 import duckdb
 
-from schemas.errors import UsageError
+from schemas.errors import UsageError, one_line
 from transforms.triggers.spec import Trigger
 
 _CONFIG = {
@@ -76,7 +76,7 @@ class Source:
 
     def error(self, message: str) -> UsageError:
         """Returns the error for this expression, in one line."""
-        brief = " ".join(message.split())[:300]
+        brief = one_line(message)[:300]
         return UsageError(f"trigger {self.trigger.name!r}, {self.key}: {brief}")
 
 
