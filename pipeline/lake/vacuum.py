@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from pipeline.lake.intents import NUMBERS, pending, recover, stored
 from pipeline.lake.remote import ask
-from pipeline.lake.tables import Lake
+from pipeline.lake.tables import NUMBER_CHARS, Lake
 from pipeline.snapshots.manifest import MANIFEST
 from schemas.tables import TABLES
 from transforms.storage import TEMPORARY, delete, times
@@ -41,9 +41,7 @@ def vacuum(lake: Lake, hours: float, *, dry_run: bool = False) -> list[str]:
     now = time.time()
     deadline = _deadline(journals, now - hours * 3600, now - RUN_HOURS * 3600)
     unused = [f"work/{path}" for path, at in journals.items() if at < deadline]
-    unused += [
-        f"commits/{path}" for path, at in intents.items() if _is_old(lake, path, at, deadline)
-    ]
+    unused += [f"commits/{path}" for path in _old_intents(lake, intents, deadline)]
     kept = set(_removed_lately(lake, intents, deadline))
     queued = {(add.table, add.path) for intent in pending(lake) for add in intent.adds}
     for table in TABLES:
@@ -86,12 +84,21 @@ def _deadline(journals: Mapping[str, float], deadline: float, alive: float) -> f
     return min([deadline, *(starts[run_id] for run_id in lively)])
 
 
-def _is_old(lake: Lake, path: str, at: float, deadline: float) -> bool:
-    """Tells whether a file of `commits` can go: not the last number, by which the next is taken."""
-    number = NUMBERS.fullmatch(path)
-    if number is None:
-        return path.startswith(TEMPORARY) and at < deadline
-    return int(number[1]) < lake.number and at < deadline
+def _old_intents(lake: Lake, intents: Mapping[str, float], deadline: float) -> Iterator[str]:
+    """Yields the files of `commits` that can go.
+
+    Not the last number, by which the next is taken, and none before whose predecessors have
+    gone, whatever the clock said when they were written: that a number is there shows that
+    every later one that was taken is there too.
+    """
+    for path, at in sorted(intents.items()):
+        if NUMBERS.fullmatch(path) is None:
+            if path.startswith(TEMPORARY) and at < deadline:
+                yield path
+        elif int(path[:NUMBER_CHARS]) < lake.number and at < deadline:
+            yield path
+        else:
+            return
 
 
 def _removed_lately(

@@ -22,7 +22,8 @@ from pipeline.lake import intents, tables
 from pipeline.lake.adds import Adds
 from pipeline.lake.delta_log import Action, created, put_commit
 from pipeline.lake.intents import Intent, RunRow, commit, is_committed, pending, recover
-from pipeline.lake.tables import Lake
+from pipeline.lake.tables import Lake, Remove
+from pipeline.lake.vacuum import vacuum
 from schemas.errors import LakeError
 from schemas.ids import canonical
 from schemas.records import AddFile
@@ -35,7 +36,8 @@ from transforms.storage import names, put, put_new
 APPEND = """
 import sys
 from pipeline.lake.intents import RunRow, commit, recover
-from pipeline.lake.tables import Lake
+from pipeline.lake.tables import Lake, Remove
+from pipeline.lake.vacuum import vacuum
 from schemas.records import Count
 from schemas.tables import TABLES
 import pyarrow as pa
@@ -303,6 +305,32 @@ def test_a_process_that_was_stopped_in_a_commit_changes_nothing_when_it_goes_on(
     logs = (tmp_path / "tables" / "rejects" / "_delta_log").glob("*.json")
     lines = [line for log in logs for line in log.read_text().splitlines()]
     assert sum('{"add":' in line for line in lines) == 11
+
+
+@pytest.mark.parametrize("compacted", [False, True])
+def test_a_lake_that_was_pinned_long_ago_commits_after_the_last_run(
+    tmp_path: Path, compacted: bool
+) -> None:
+    """Whether the intents in between are still there or not."""
+    early = Lake.create(str(tmp_path))
+    commit(early, run_row("first"), early.write("rejects", rejects("first"), "u"))
+    other = Lake.open(early.url)
+    for number in range(3):
+        rows = other.write("rejects", rejects(str(number)), "u")
+        commit(other, run_row(f"r{number}"), rows)
+    if compacted:
+        assert len(vacuum(other, hours=-1)) == 3
+    seen: list[int] = []
+
+    def revise(lake: Lake) -> tuple[RunRow, list[AddFile], list[Remove]]:
+        seen.append(lake.read("rejects").num_rows)
+        return run_row("late"), lake.write("rejects", rejects("late"), "u"), []
+
+    assert commit(early, run_row("late"), revise=revise, new_at=1)
+    assert seen == [4], "revised on the lake as it stands"
+    assert early.number == 5
+    assert Lake.open(early.url).read("rejects").num_rows == 5
+    assert not commit(early, run_row("r1"), early.write("rejects", rejects("again"), "u"))
 
 
 def test_transactions_do_not_pile_up(tmp_path: Path) -> None:

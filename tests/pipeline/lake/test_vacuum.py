@@ -37,6 +37,18 @@ def test_vacuum_takes_only_what_nobody_names(tmp_path: Path) -> None:
     assert lake.read("runs").num_rows == 3
 
 
+def test_intents_go_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    """Whatever the clocks said: a process sees by its own number whether there are later ones."""
+    lake = Lake.create(str(tmp_path))
+    for number in range(1, 5):
+        commit(lake, run_row(f"r{number}"), lake.write("rejects", rejects(str(number)), "u"))
+    for number in (1, 3):
+        path = tmp_path / "commits" / f"{number:020d}.json"
+        at = path.stat().st_mtime - 100 * 3600
+        os.utime(path, (at, at))
+    assert vacuum(lake, hours=24) == ["commits/00000000000000000001.json"]
+
+
 def test_files_of_a_queued_run_and_packs_in_use_stay(tmp_path: Path) -> None:
     lake = Lake.create(str(tmp_path))
     for name in ("used", "queued", "unused"):
