@@ -23,6 +23,7 @@ from schemas.records import Event, Reject, VideoFile
 from schemas.signals import SIGNALS
 from schemas.tables import TABLES
 from schemas.times import NS_PER_S
+from transforms.budget import UNLIMITED, require
 from transforms.corpora import Sample
 from transforms.timing import step, timed
 from transforms.video.decode import Frame, decode_window
@@ -112,6 +113,7 @@ def label_event(  # noqa: PLR0917 - all are inputs of equal rank
     signals: pa.Table,
     detectors: Sequence[Detector],
     spec: LabelSpec,
+    memory_bytes: int = UNLIMITED,
 ) -> Labelled:
     """Labels one event.
 
@@ -122,6 +124,7 @@ def label_event(  # noqa: PLR0917 - all are inputs of equal rank
         signals: rows of `signals` of its log; those outside the event are ignored.
         detectors: the models; without any there are no boxes.
         spec: the configuration.
+        memory_bytes: what the pictures between two labelled ones may take.
 
     Raises:
         ValueError: the detectors are not those of `spec`, so its digest would be wrong.
@@ -141,6 +144,7 @@ def label_event(  # noqa: PLR0917 - all are inputs of equal rank
             continue
         decoded = timed("decode", decode_window(videos[camera], rows, event.span))
         try:
+            _check_memory(event, videos[camera], rows, spec, memory_bytes)
             seen = _label_camera(event, decoded, detectors, blurrer, spec)
         except DataError as error:
             uri = min(video.uri for video in videos[camera])
@@ -160,6 +164,31 @@ def label_event(  # noqa: PLR0917 - all are inputs of equal rank
         cameras=tuple(sorted(clips)),
         rejects=tuple(rejects),
         spec=spec,
+    )
+
+
+def _check_memory(
+    event: Event,
+    videos: Sequence[VideoFile],
+    frames: pa.Table,
+    spec: LabelSpec,
+    memory_bytes: int,
+) -> None:
+    """Checks that the pictures of one label interval, which blurring holds, are not too many.
+
+    Raises:
+        TooLargeError: they take more than `memory_bytes`.
+    """
+    t_ns = frames.column("t_ns").to_numpy()
+    t_ns = t_ns[(t_ns >= event.start_ns) & (t_ns < event.end_ns)]
+    intervals = (t_ns - event.start_ns) // int(NS_PER_S / spec.label_fps)
+    number = int(np.unique(intervals, return_counts=True)[1].max(initial=0))
+    width, height = max(video.width for video in videos), max(video.height for video in videos)
+    require(
+        min(video.uri for video in videos),
+        f"event {event.event_id}: {number:,} pictures of {width}x{height} in one label interval",
+        number * width * height * 3,
+        memory_bytes,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jobs.job import Job, StageRun
-from jobs.options import CAN_MAPS, INPUT_TIMEOUT, Flag
+from jobs.options import CAN_MAPS, INPUT_MEMORY, INPUT_TIMEOUT, Flag
 from pipeline.config import IngestConfig
 from pipeline.stages.ingest import plan_ingest, reading
 
@@ -30,6 +30,7 @@ INGEST = Job(
         CAN_MAPS,
         Flag("--channels"),
         INPUT_TIMEOUT,
+        INPUT_MEMORY,
     ),
     stages=(StageRun("ingest", plan_ingest),),
     create=True,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jobs.job import Job, StageRun
-from jobs.options import INPUT_TIMEOUT, MODELS, MODELS_DIR, Flag
+from jobs.options import INPUT_MEMORY, INPUT_TIMEOUT, MODELS, MODELS_DIR, Flag
 from pipeline.config import LabelConfig
 from pipeline.stages.label import plan_label
 from pipeline.stages.models import ready_models
@@ -31,6 +31,7 @@ LABEL = Job(
         Flag("--label-fps", "F", key="fps"),
         Flag("--privacy"),
         INPUT_TIMEOUT,
+        INPUT_MEMORY,
     ),
     stages=(StageRun("label", plan_label),),
     check=_check,

@@ -165,6 +165,7 @@ def _sentence(field: FieldInfo) -> str:
 
 
 INPUT_TIMEOUT = Flag("--input-timeout", "S", key="input_timeout_s")
+INPUT_MEMORY = Flag("--input-memory", "GB", key="input_memory_gb")
 CAN_MAPS = Flag("--can-maps", "DIR")
 TRIGGERS = Flag("--triggers", "DIR")
 MODELS = Flag("--models", "NAME")

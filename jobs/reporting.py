@@ -26,6 +26,7 @@ from pipeline.graph.balance import JobReport
 from schemas.records import Count
 
 EXIT_REJECTS = 3
+EXIT_BUG = 1
 
 _RATE_WINDOW_S = 600.0
 """The rate is the mean over so long: a task can take minutes, and tasks differ."""
@@ -243,7 +244,9 @@ def job_documents(reports: Sequence[JobReport]) -> list[dict[str, Any]]:
 
 
 def exit_code(reporter: Reporter, reports: Sequence[JobReport], limit: float) -> int:
-    """Returns 0, or 3 with a note that says where to look if too many inputs were rejected."""
+    """Returns 1 if a bug cost inputs, 3 with a note if too many were rejected, and 0 otherwise."""
+    if any(report.internal for report in reports):
+        return EXIT_BUG
     worst = max((report.rejected_fraction() for report in reports), default=0.0)
     if worst <= limit:
         return 0

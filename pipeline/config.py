@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from schemas.errors import UsageError
 from transforms.definitions import MAX_FILE_BYTES, choices, mistake, parse_toml
+from transforms.isolation import Limits
 from transforms.storage import get
 
 _MODELS = "a detector; default: yolox_nano, left out where its weights cannot be had"
@@ -38,6 +39,16 @@ class _Reading(JobConfig):
         gt=0,
         description="an input that takes longer counts as rejected; the next run tries it again",
     )
+    input_memory_gb: float = Field(
+        default=2.0,
+        ge=0,
+        description="an input that needs more memory, in GB, is rejected; 0 for no limit",
+    )
+
+    @property
+    def limits(self) -> Limits:
+        """What one input may take."""
+        return Limits(self.input_timeout_s, round(self.input_memory_gb * 1e9))
 
 
 class IngestConfig(_Reading):

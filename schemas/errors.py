@@ -9,6 +9,11 @@ from __future__ import annotations
 
 import re
 
+MAX_DETAIL_CHARS = 4000
+"""Characters of a message that are kept."""
+
+_UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
 
 class FleetError(Exception):
     """The base class of every error that fleetmill raises on purpose."""
@@ -85,6 +90,31 @@ class TimeLimitError(DataError):
     final = False
 
 
+class TooLargeError(DataError):
+    """The input needs more memory than an input may take."""
+
+    reason = "memory"
+
+
+class CrashedError(DataError):
+    """The process that worked on the input crashed in native code."""
+
+    reason = "crashed"
+
+
+class KilledError(DataError):
+    """The process that worked on the input was killed from outside, perhaps for want of memory."""
+
+    reason = "killed"
+    final = False
+
+
+class InternalError(DataError):
+    """Work on the input raised what is no error of the input: a bug of ours or of a plug-in."""
+
+    reason = "internal"
+
+
 def is_final(reason: str) -> bool:
     """Tells whether a reject of this reason stands, or the next run tries the input again.
 
@@ -92,6 +122,18 @@ def is_final(reason: str) -> bool:
     (True, False)
     """
     return all(error.final for error in DataError.__subclasses__() if error.reason == reason)
+
+
+def storable(text: str) -> str:
+    r"""Escapes what no table and no terminal takes: control characters, halves of surrogate pairs.
+
+    A long text is cut.
+
+    >>> storable("a\0b\ud800")
+    'a\\x00b\\ud800'
+    """
+    fit = _UNFIT.sub(lambda found: ascii(found[0])[1:-1], text)
+    return fit if len(fit) <= MAX_DETAIL_CHARS else f"{fit[:MAX_DETAIL_CHARS]}..."
 
 
 def one_line(said: object) -> str:

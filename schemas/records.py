@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from schemas.errors import DataError, is_final
+from schemas.errors import DataError, InternalError, is_final, storable
 from schemas.ids import digest
 from schemas.times import Span
 
@@ -82,10 +82,15 @@ class Reject:
         """Whether the reject stands; otherwise the next run tries the input again."""
         return is_final(self.reason)
 
+    @property
+    def internal(self) -> bool:
+        """Whether a bug is at fault, and not the input."""
+        return self.reason == InternalError.reason
+
     @classmethod
     def of(cls, error: DataError, *, uri: str, stage: str, subject: str = "") -> Reject:
-        """Converts a DataError to a reject."""
-        return cls(uri, stage, error.reason, str(error), subject)
+        """Converts a DataError to a reject, whose texts can be stored whatever the input said."""
+        return cls(storable(uri), stage, error.reason, storable(str(error)), subject)
 
 
 def split_rejects(rejects: Iterable[Reject]) -> tuple[list[Reject], list[Reject]]:

@@ -52,6 +52,15 @@ def grid(duration_ns: int) -> IntArray:
     return np.arange(0, max(duration_ns, 0), GRID_NS, dtype=np.int64)
 
 
+def grid_rows(duration_ns: int) -> int:
+    """Returns the number of the grid's instants in a log, without making them.
+
+    >>> grid_rows(45_000_000)
+    3
+    """
+    return -(-max(duration_ns, 0) // GRID_NS)
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Span:
     """A half-open span [start_ns, end_ns) of a log's time."""

@@ -13,7 +13,7 @@ every step is the step OTHER. Outside a recording `step` does nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TypeVar
@@ -40,14 +40,26 @@ class StepTimes:
         self._current, self._since_ns = name, now_ns
         return before
 
+    def charge(self, spent_ns: Mapping[str, int]) -> None:
+        """Moves time from the step that runs to others, as another process measured it."""
+        self.switch(self._current)
+        for name, ns in spent_ns.items():
+            if name != OTHER:
+                self._ns[name] = self._ns.get(name, 0) + ns
+                self._ns[self._current] -= ns
+
+    def nanoseconds(self) -> dict[str, int]:
+        """Returns nanoseconds by step."""
+        self.switch(self._current)
+        return dict(self._ns)
+
     def milliseconds(self) -> dict[str, int]:
         """Returns whole milliseconds by step, which add up to those of the whole.
 
         Rounded down, and up where most is left over: steps of a fraction of a millisecond
         must not vanish from the sum.
         """
-        self.switch(self._current)
-        return round_to_sum({name: ns / 1_000_000 for name, ns in self._ns.items()})
+        return round_to_sum({name: ns / 1_000_000 for name, ns in self.nanoseconds().items()})
 
 
 def round_to_sum(values: dict[str, float]) -> dict[str, int]:
@@ -90,6 +102,13 @@ def step(name: str) -> Iterator[None]:
         yield
     finally:
         times.switch(before)
+
+
+def charge(spent_ns: Mapping[str, int]) -> None:
+    """Charges time of this step to the steps of another process, if a recording is under way."""
+    times = _times.get()
+    if times is not None:
+        times.charge(spent_ns)
 
 
 def timed(name: str, values: Iterable[T]) -> Iterator[T]:

@@ -14,7 +14,8 @@ from schemas.records import Count
 class JobReport:
     """The result of a job: its balance, Beam's metrics, and notes for the user.
 
-    `dropped` is the number of its tasks that another run overtook.
+    `dropped` is the number of its tasks that another run overtook, `internal` that of inputs that
+    were rejected because of a bug.
     """
 
     job: str
@@ -26,6 +27,7 @@ class JobReport:
     detail: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     dropped: int = 0
+    internal: int = 0
 
     def rejected_fraction(self) -> float:
         """Returns the largest fraction of rejects among the lines of the balance."""

@@ -11,7 +11,7 @@ from copy import copy
 from dataclasses import dataclass, replace
 from itertools import chain
 
-from pipeline.graph.journal import Journal, Left
+from pipeline.graph.journal import Journal, Left, Messages
 from pipeline.graph.stage import TaskResult, reject_rows
 from pipeline.lake.intents import RunRow, commit
 from pipeline.lake.ledger import landed_since, parted
@@ -49,7 +49,7 @@ class Commit:
 
         def revise(lake: Lake) -> tuple[RunRow, Iterable[AddFile], Sequence[Remove]]:
             overtaken = self._overtaken(lake, results)
-            left = Left(dropped=len(overtaken))
+            retried, internal = Messages(), Messages()
             rejects = self._new_rejects(lake)
             removes: list[Remove] = []
             counts = list(self.run.counts)
@@ -61,9 +61,10 @@ class Commit:
                 else:
                     own = list(result.counts)
                     removes += result.removes
-                    left = left.with_retried(result.retried)
+                    retried += result.retried
+                    internal += result.internal
                 counts = add_counts([*counts, *own])
-            Journal(self.lake.url, self.run.run_id).leave(left)
+            Journal(self.lake.url, self.run.run_id).leave(Left(len(overtaken), retried, internal))
             if not (done or rejects):  # nothing was done, so there is no run
                 return replace(self.run, counts=()), [], []
             kept = (result for result in results if result.key not in overtaken)

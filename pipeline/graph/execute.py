@@ -17,7 +17,7 @@ from apache_beam.pvalue import PCollection
 
 from pipeline.graph.balance import JobReport, check_balance
 from pipeline.graph.commit import Commit
-from pipeline.graph.journal import Journal, Left
+from pipeline.graph.journal import Journal, Left, Messages
 from pipeline.graph.runner import Metrics, metrics, pipeline_options, run_to_end
 from pipeline.graph.stage import Stage, Task
 from pipeline.graph.transforms import CommitRun, Finish, ListTasks, RunStage
@@ -174,6 +174,7 @@ def execute(
         for folder in work.scratch:
             remove(folder)
     check_balance(job, counts, work.expected)
+    internal = left.internal + [reject.detail for reject in rejects if reject.internal]
     return JobReport(
         job=job,
         run_id=run.run_id,
@@ -183,11 +184,13 @@ def execute(
         notes=(
             *work.notes,
             *_overtaken(work, counted, left.dropped),
-            *_retried(left.with_retried([reject.detail for reject in retried])),
+            *_retried(left.retried + [reject.detail for reject in retried]),
+            *_internal(internal),
         ),
         detail=work.detail,
         metrics=counted,
         dropped=left.dropped,
+        internal=internal.number,
     )
 
 
@@ -218,12 +221,21 @@ def _overtaken(work: Work, counted: Metrics, dropped: int) -> list[str]:
     return []
 
 
-def _retried(left: Left) -> list[str]:
+def _retried(messages: Messages) -> list[str]:
     """Says what could not be read."""
-    if not left.retried:
+    if not messages.number:
         return []
-    note = f"{left.retried} inputs could not be read, and the next run tries them again; they are "
-    return [f"{note}not in the table rejects. The first: {left.first}"]
+    note = f"{messages.number} inputs could not be read, and the next run tries them again; they "
+    return [f"{note}are not in the table rejects. The first: {messages.first}"]
+
+
+def _internal(messages: Messages) -> list[str]:
+    """Says which inputs met a bug."""
+    if not messages.number:
+        return []
+    note = f"A BUG in fleetmill or a plug-in cost {messages.number} inputs; everything else was "
+    note += "processed. They are in the table rejects, with the reason internal: please report it. "
+    return [f"{note}The first: {messages.first}"]
 
 
 def _committed_counts(lake: Lake, run_id: str) -> tuple[Count, ...]:

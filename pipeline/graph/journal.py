@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import contextlib
 import gzip
-import json
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -54,20 +53,28 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
-    """What a commit leaves for the next run.
+class Messages:
+    """How many messages there were, and the first of them."""
 
-    `dropped` is the number of tasks that another run overtook, `retried` that of rejects for
-    which the environment is at fault, and `first` the message of the first of these.
+    number: int = 0
+    first: str = ""
+
+    def __add__(self, messages: Sequence[str]) -> Messages:
+        """Adds messages."""
+        return Messages(self.number + len(messages), self.first or "".join(messages[:1]))
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What a commit leaves for the next run, and for the report of this one.
+
+    `dropped` is the number of tasks that another run overtook, `retried` are the messages of
+    rejects for which the environment is at fault, `internal` those for which a bug is.
     """
 
     dropped: int = 0
-    retried: int = 0
-    first: str = ""
-
-    def with_retried(self, messages: Sequence[str]) -> Left:
-        """Adds rejects."""
-        return Left(self.dropped, self.retried + len(messages), self.first or "".join(messages[:1]))
+    retried: Messages = Messages()
+    internal: Messages = Messages()
 
 
 _RESULT = TypeAdapter(TaskResult)
@@ -209,7 +216,7 @@ class Journal:
         left = Left()
         if LEFT in names(self.folder):
             with contextlib.suppress(FileNotFoundError):  # another process closed it just now
-                left = Left(**json.loads(self._read(LEFT)))
+                left = TypeAdapter(Left).validate_json(self._read(LEFT))
         remove(self.folder)
         return left
 

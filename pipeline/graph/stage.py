@@ -59,7 +59,8 @@ class TaskResult:
     """What the last step reads of a task: names of files, counts and `detail`.
 
     `next` is the journal's page of the follow-up tasks, "" if there are none; `retried` are the
-    messages of rejects that do not stand, because the next run tries their inputs again.
+    messages of rejects that do not stand, because the next run tries their inputs again, and
+    `internal` those of rejects for which a bug is at fault.
     """
 
     key: str
@@ -70,6 +71,7 @@ class TaskResult:
     detail: dict[str, Any]
     removes: tuple[Remove, ...] = ()
     retried: tuple[str, ...] = ()
+    internal: tuple[str, ...] = ()
 
     def files(self) -> Iterator[tuple[str, int]]:
         """Yields the path below the lake and the size in bytes of every file of the task."""
@@ -134,6 +136,7 @@ def write_output(
         output.detail,
         tuple(output.removes),
         tuple(reject.detail for reject in retried),
+        tuple(reject.detail for reject in output.rejects if reject.internal),
     )
 
 

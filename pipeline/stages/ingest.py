@@ -14,23 +14,21 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from pipeline.config import IngestConfig
-from pipeline.graph.deadline import within
 from pipeline.graph.execute import Work
 from pipeline.graph.stage import Output, Stage
 from pipeline.lake.ledger import Done, stage_digest
 from pipeline.lake.tables import Lake
 from pipeline.queries.subjects import recognised, standing
-from pipeline.stages.recording_rows import recording_rows
+from pipeline.stages.recording_rows import LogRows, read_log
 from schemas.errors import DataError, UsageError
 from schemas.ids import digest
-from schemas.recording import Recording
 from schemas.records import Count, LogRef, Outcome, Reject
 from transforms.can.dbc import Database
 from transforms.can.maps import car_map, load_can_maps
+from transforms.isolation import Call, Limits, isolated
 from transforms.readers import FORMATS, ReadOptions
 from transforms.readers.discover import discover
 from transforms.storage import get
-from transforms.timing import step
 
 VERSION = 1
 """Version; raised when the same recording gives different rows."""
@@ -54,7 +52,7 @@ class IngestStage(Stage):
 
     options: ReadOptions
     digests: dict[str, str]
-    timeout_s: float
+    limits: Limits
     name: str = "ingest"
     task: ClassVar[type] = IngestTask
     once: ClassVar[bool] = True
@@ -64,33 +62,31 @@ class IngestStage(Stage):
         output = Output()
         parts: dict[str, list[pa.Table]] = {}
         for log in task.logs:
-            recording = self._read(log, output)
-            if recording is None:
+            read = self._read(log, output)
+            if read is None:
                 continue
-            for table, rows in recording_rows(recording).items():
+            for table, rows in read.tables.items():
                 parts.setdefault(table, []).append(rows)
-            output.rejects.extend(recording.rejects)
+            output.rejects.extend(read.rejects)
             self._done(log, "kept", output)
             output.counts.append(Count(self.name, "logs", kept=1))
-            output.counts.extend(recording.counts)
+            output.counts.extend(read.counts)
         output.tables = {table: pa.concat_tables(rows) for table, rows in parts.items()}
         return output
 
-    def _read(self, log: LogRef, output: Output) -> Recording | None:
+    def _read(self, log: LogRef, output: Output) -> LogRows | None:
         """Reads a log; if it cannot be used, adds a reject to `output` and returns None."""
-        read = partial(FORMATS.load(log.format)().read, log, self.options)
         try:
-            with step("read"):
-                recording: Recording = within(self.timeout_s, read, log.uri)
+            read = isolated(Call(read_log, (log, self.options)), self.limits, log.uri)
         except DataError as error:
             reject = Reject.of(error, uri=log.uri, stage=self.name, subject=log.log_id)
             self._reject(log, (reject,), output)
             return None
-        if not all(reject.final for reject in recording.rejects):
+        if not all(reject.final for reject in read.rejects):
             # A part was not readable: the next run reads the log as a whole.
-            self._reject(log, recording.rejects, output)
+            self._reject(log, read.rejects, output)
             return None
-        return recording
+        return read
 
     def _reject(self, log: LogRef, rejects: Sequence[Reject], output: Output) -> None:
         """Rejects a log; if the environment is at fault, the next run tries it again."""
@@ -151,7 +147,12 @@ def reading(config: IngestConfig) -> Reading:
     }
     maps = load_can_maps(config.can_maps)
     database = Database.load(config.dbc)
-    options = ReadOptions(dbc=tuple(config.dbc), can_maps=maps, native=config.channels)
+    options = ReadOptions(
+        dbc=tuple(config.dbc),
+        can_maps=maps,
+        native=config.channels,
+        memory_bytes=config.limits.memory_bytes,
+    )
     if not config.can_maps:
         return Reading(options, identity)
     if not config.dbc:
@@ -199,7 +200,7 @@ def plan_ingest(lake: Lake, config: IngestConfig) -> Work:
         "are not read again; to do so, ingest them into a new lake"
     )
     return Work(
-        stage=IngestStage(how.options, digests, config.input_timeout_s),
+        stage=IngestStage(how.options, digests, config.limits),
         tasks=tasks,
         expected={("ingest", "logs"): len(logs)},
         known=(*found.counts, stand.known("ingest", "logs")),

@@ -7,24 +7,23 @@ an ordinary tar; the table `samples` holds the byte range of each.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from typing import ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from auto_label.label import Labelled, LabelSpec, label_event, sample_members
-from auto_label.models import Detector, ModelSpec
+from auto_label.label import Labelled, LabelSpec
+from auto_label.models import ModelSpec
 from pipeline.config import LabelConfig
-from pipeline.graph.deadline import within
 from pipeline.graph.execute import Work
+from pipeline.graph.runner import is_driver
 from pipeline.graph.stage import Output, Stage
 from pipeline.lake.ledger import Done
 from pipeline.lake.locate import Places, locate, rows_of
 from pipeline.lake.tables import Lake
 from pipeline.queries.subjects import standing
-from pipeline.stages.detectors import open_detectors
+from pipeline.stages.looking import LogRows, Models, label_call
 from pipeline.stages.models import ready_models
 from schemas.errors import DataError
 from schemas.ids import digest
@@ -32,6 +31,7 @@ from schemas.records import Count, Event, Reject, VideoFile
 from schemas.tables import TABLES
 from transforms.corpora import CORPORA, Sample
 from transforms.corpora.pack import PackRange, PackWriter
+from transforms.isolation import Limits, isolated
 from transforms.storage import replacing
 from transforms.timing import step
 
@@ -63,21 +63,16 @@ class LabelStage(Stage):
     lake_url: str
     spec: LabelSpec
     models: tuple[ModelSpec, ...]
-    timeout_s: float
+    limits: Limits
     name: str = "label"
     task: ClassVar[type] = LabelTask
     resources: ClassVar[Mapping[str, str]] = RESOURCES
-    _detectors: list[Detector] = field(default_factory=list)
-
-    def open(self) -> None:
-        """Loads the models."""
-        self._detectors = open_detectors(self.models)
 
     def process(self, task: LabelTask) -> Output:
         """Labels the task's events one after the other into one pack."""
         output = Output()
         parts: dict[str, list[pa.Table]] = {}
-        log = _LogRows(task)
+        log = _TaskRows(task)
         corpus = CORPORA.load("webdataset")()
         pack_uri = f"packs/{task.key}.tar"
         with replacing(f"{self.lake_url}/{pack_uri}") as out:
@@ -103,15 +98,14 @@ class LabelStage(Stage):
         output.tables = {table: pa.concat_tables(rows) for table, rows in parts.items()}
         return output
 
-    def _label(self, event: Event, log: _LogRows, output: Output) -> tuple[Labelled, Sample] | None:
+    def _label(
+        self, event: Event, log: _TaskRows, output: Output
+    ) -> tuple[Labelled, Sample] | None:
         """Labels one event; if that fails, adds its rejects to `output` and returns None."""
-        signals, joints = log.during("signals", event), log.during("joints", event)
-        look = partial(
-            label_event, event, log.videos, log.frames, signals, self._detectors, self.spec
-        )
+        models = Models(self.models, shared=not is_driver())
+        call = label_call(event, log.of(event), models, self.spec, self.limits.memory_bytes)
         try:
-            labelled = within(self.timeout_s, look, f"{log.uri}: event {event.event_id}")
-            sample = sample_members(event, log.row, labelled, signals, joints)
+            labelled, sample = isolated(call, self.limits, f"{log.uri}: event {event.event_id}")
         except DataError as error:
             reject = Reject.of(error, uri=log.uri, stage=self.name, subject=event.event_id)
             self._reject(event, (reject,), output)
@@ -149,7 +143,7 @@ class LabelStage(Stage):
         return pa.Table.from_pylist([row], schema=TABLES["samples"].schema)
 
 
-class _LogRows:
+class _TaskRows:
     """The rows of a task's log, read once per task."""
 
     def __init__(self, task: LabelTask) -> None:
@@ -161,8 +155,12 @@ class _LogRows:
         # All frames, because a window is decoded from the keyframe before it.
         self.frames = self._read("frames")
 
-    def during(self, table: str, event: Event) -> pa.Table:
-        """Reads the rows of an event's window."""
+    def of(self, event: Event) -> LogRows:
+        """Returns what labelling an event needs."""
+        signals, joints = self._during("signals", event), self._during("joints", event)
+        return LogRows(self.row, self.videos, self.frames, signals, joints)
+
+    def _during(self, table: str, event: Event) -> pa.Table:
         t_ns = pc.field("t_ns")
         return self._read(table, (t_ns >= event.start_ns) & (t_ns < event.end_ns))
 
@@ -200,7 +198,7 @@ def plan_label(lake: Lake, config: LabelConfig) -> Work:
         fresh.setdefault(event.log_id, []).append(event)
     places = locate(lake, _SOURCES, list(fresh))
     return Work(
-        stage=LabelStage(lake.url, spec, models, config.input_timeout_s),
+        stage=LabelStage(lake.url, spec, models, config.limits),
         tasks=list(_tasks(fresh, spec, places)),
         expected={("label", "events"): found.total},
         known=(found.known("label", "events"),),

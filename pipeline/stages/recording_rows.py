@@ -6,7 +6,7 @@ file per table.
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,36 @@ import pyarrow as pa
 
 from schemas.arrays import Float32Array
 from schemas.recording import Joints, Recording, Video
+from schemas.records import Count, LogRef, Reject
 from schemas.tables import TABLES
-from schemas.times import NS_PER_S
+from schemas.times import NS_PER_S, grid_rows
 from transforms.align import align
+from transforms.budget import require
+from transforms.readers import FORMATS, ReadOptions
+from transforms.readers.checks import check_recording
 from transforms.timing import step
+
+
+@dataclass(frozen=True, slots=True)
+class LogRows:
+    """One log's rows by table, with the rejects and counts of its parts."""
+
+    tables: dict[str, pa.Table]
+    rejects: tuple[Reject, ...]
+    counts: tuple[Count, ...]
+
+
+def read_log(log: LogRef, options: ReadOptions) -> LogRows:
+    """Reads a log and makes its rows.
+
+    Raises:
+        DataError: the log cannot be used.
+    """
+    with step("read"):
+        recording = FORMATS.load(log.format)().read(log, options)
+        check_recording(recording)
+        _check_size(recording, options.memory_bytes)
+    return LogRows(recording_rows(recording), recording.rejects, recording.counts)
 
 
 def recording_rows(recording: Recording) -> dict[str, pa.Table]:
@@ -39,6 +65,26 @@ def recording_rows(recording: Recording) -> dict[str, pa.Table]:
         rows = [{"log_id": log_id, **asdict(one)} for one in recording.annotations]
         tables["annotations"] = _rows("annotations", rows)
     return {name: TABLES[name].conform(rows) for name, rows in tables.items()}
+
+
+def _check_size(recording: Recording, allowed_bytes: int) -> None:
+    """Checks the memory of a recording's rows: signals have one each 20 ms, however few they are.
+
+    Raises:
+        TooLargeError: they take more than an input may.
+    """
+    rows = {"frames": sum(len(video.t_ns) for video in recording.videos)}
+    rows["signals"] = grid_rows(recording.duration_ns) if recording.signals else 0
+    rows["channels"] = sum(len(channel.t_ns) for channel in recording.native)
+    needed = sum(count * _row_bytes(table) for table, count in rows.items())
+    said = ", ".join(f"{count:,} rows of {table}" for table, count in rows.items() if count)
+    require(recording.log.uri, said, needed, allowed_bytes)
+
+
+def _row_bytes(table: str) -> int:
+    """Returns the size of a row in memory: 16 bytes a text, 8 bytes a number, at most."""
+    types = [field.type for field in TABLES[table].schema]
+    return sum(8 if pa.types.is_primitive(one) else 16 for one in types)
 
 
 def _rows(table: str, rows: list[dict[str, Any]]) -> pa.Table:

@@ -6,31 +6,30 @@ Only keyframes are decoded: at one per second that is a few percent of a full de
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from typing import ClassVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from auto_label import scene
-from auto_label.models import Detector, ModelSpec
+from auto_label.models import ModelSpec
 from pipeline.config import SweepConfig
-from pipeline.graph.deadline import within
 from pipeline.graph.execute import Work
+from pipeline.graph.runner import is_driver
 from pipeline.graph.stage import Output, Stage
 from pipeline.lake.ledger import Done, stage_digest
 from pipeline.lake.locate import locate, rows_of
 from pipeline.lake.tables import Lake
 from pipeline.queries.subjects import standing
-from pipeline.stages.detectors import open_detectors
 from pipeline.stages.label import RESOURCES, video_files
+from pipeline.stages.looking import Models, sweep_call
 from pipeline.stages.models import ready_models
 from schemas.errors import DataError
 from schemas.ids import digest
 from schemas.records import Count, Outcome, Reject, VideoFile
 from schemas.tables import TABLES
-from transforms.timing import timed
-from transforms.video.decode import decode_keyframes
+from transforms.isolation import Limits, isolated
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +48,11 @@ class SweepStage(Stage):
     fps: float
     models: tuple[ModelSpec, ...]
     digest: str
-    timeout_s: float
+    limits: Limits
     name: str = "sweep"
     task: ClassVar[type] = SweepTask
     resources: ClassVar[Mapping[str, str]] = RESOURCES
     once: ClassVar[bool] = True
-    _detectors: list[Detector] = field(default_factory=list)
-
-    def open(self) -> None:
-        """Loads the models."""
-        self._detectors = open_detectors(self.models)
 
     def process(self, task: SweepTask) -> Output:
         """Sweeps one log, camera by camera; a file that does not decode is a reject.
@@ -66,6 +60,7 @@ class SweepStage(Stage):
         If one takes too long or cannot be read, nothing of the log is kept, and the next run
         sweeps it again.
         """
+        models = Models(self.models, shared=not is_driver())
         output = Output()
         files = dict(task.files)
         videos = video_files(rows_of("videos", files["videos"], [task.log_id]))
@@ -73,9 +68,9 @@ class SweepStage(Stage):
         parts: list[pa.Table] = []
         for camera, spans in videos.items():
             for video in spans:
-                look = partial(self._look, video, frames)
+                look = sweep_call(video, _frames_of(frames, video), self.fps, models)
                 try:
-                    rows = within(self.timeout_s, look, video.uri)
+                    rows = isolated(look, self.limits, video.uri)
                 except DataError as error:
                     reject = Reject.of(error, uri=video.uri, stage=self.name, subject=task.log_id)
                     if not error.final:
@@ -100,9 +95,9 @@ class SweepStage(Stage):
         ]
         return output
 
-    def _look(self, video: VideoFile, frames: pa.Table) -> pa.Table:
-        decoded = timed("decode", decode_keyframes(video, frames, self.fps))
-        return scene.sweep_frames(decoded, self._detectors)
+
+def _frames_of(frames: pa.Table, video: VideoFile) -> pa.Table:
+    return frames.filter(pc.field("uri") == video.uri)
 
 
 def plan_sweep(lake: Lake, config: SweepConfig) -> Work:
@@ -126,7 +121,7 @@ def plan_sweep(lake: Lake, config: SweepConfig) -> Work:
         for log_id in logs.new
     ]
     return Work(
-        stage=SweepStage(config.fps, models, key, config.input_timeout_s),
+        stage=SweepStage(config.fps, models, key, config.limits),
         tasks=tasks,
         expected={("sweep", "logs"): logs.total},
         known=(logs.known("sweep", "logs"),),

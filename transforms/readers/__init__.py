@@ -16,6 +16,7 @@ from schemas.errors import UnreadableError
 from schemas.recording import Recording
 from schemas.records import LogRef
 from schemas.registry import Registry
+from transforms.budget import UNLIMITED
 
 if TYPE_CHECKING:  # at run time this would import cantools for every format
     from transforms.can.maps import CarMap
@@ -57,11 +58,13 @@ class ReadOptions:
         dbc: URIs of CAN databases.
         can_maps: CAN maps of the user's, besides ours.
         native: keep native samples.
+        memory_bytes: what reading a log may take; 0 for any amount.
     """
 
     dbc: tuple[str, ...] = ()
     can_maps: tuple[CarMap, ...] = ()
     native: bool = False
+    memory_bytes: int = UNLIMITED
 
 
 @dataclass(frozen=True, slots=True)
