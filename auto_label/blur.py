@@ -16,12 +16,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
-from schemas.arrays import FloatArray, Image
+from schemas.arrays import BoolArray, FloatArray, Image
 from schemas.errors import FleetError
 from transforms.video.decode import Frame
 
-VERSION = 1
+VERSION = 2
 """Increases when the same images are blurred differently."""
 
 
@@ -55,6 +57,9 @@ _VEHICLES = 4
 _VEHICLE_WIDTH = 256
 _CELLS = 6
 """Cells along the longer side of a blurred region: too few to recognise a face."""
+_MAX_HULLS = 64
+"""Pairs of regions that get a hull each. In a crowd, where every region is near every other one,
+there would be thousands, and each takes a millisecond a frame: there a group gets one."""
 _BETWEEN = 1.0
 """Regions of successive label frames belong together if their gap is below this many sizes."""
 
@@ -251,5 +256,30 @@ def _join(before: FloatArray, after: FloatArray) -> FloatArray:
     gap = np.maximum(before[:, None, :2], after[:, :2]) - np.minimum(ends[0][:, None], ends[1])
     size = np.maximum(before[:, None, 2:], after[:, 2:]).max(axis=2)
     near = gap.max(axis=2) <= _BETWEEN * size
+    if np.count_nonzero(near) > _MAX_HULLS:
+        low, high, near = _grouped(low, high, near)
     hulls = np.concatenate([low, high - low], axis=2)[near]
     return np.concatenate([before, after, hulls])
+
+
+def _grouped(
+    low: FloatArray, high: FloatArray, near: BoolArray
+) -> tuple[FloatArray, FloatArray, BoolArray]:
+    """Joins the hulls of near pairs that are linked by others to one hull a group.
+
+    Args:
+        low: float64[n, m, 2] top left corners of the pairs' hulls.
+        high: float64[n, m, 2] bottom right corners.
+        near: bool[n, m], the pairs that are near.
+
+    Returns:
+        The same for the groups, [1, groups].
+    """
+    rows, columns = np.nonzero(near)
+    nodes = sum(near.shape)
+    edges = coo_array((np.ones(len(rows)), (rows, columns + near.shape[0])), (nodes, nodes))
+    number, group_of = connected_components(edges, directed=False)
+    lowest, highest = np.full((number, 2), np.inf), np.full((number, 2), -np.inf)
+    np.minimum.at(lowest, group_of[rows], low[rows, columns])
+    np.maximum.at(highest, group_of[rows], high[rows, columns])
+    return lowest[None], highest[None], np.asarray(np.isfinite(lowest[None]).all(axis=2), np.bool_)

@@ -62,6 +62,10 @@ class LinkSpec:
     speed_frac: float = 1.0
 
 
+MAX_DETECTIONS = 300
+"""Detections of a frame that are linked, the best ones: more take cubic time to match."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tracked:
     """Boxes of tracks, ordered by track_id, then t_ns.
@@ -177,6 +181,7 @@ class _Forward:
         self._drop_lost(now)
         mean, cov = predict(self._mean, self._cov, dt, self._noise)
         step = _Step(self._ids, mean, cov, mean, cov, dt)
+        seen = seen.best(MAX_DETECTIONS)
         kept = nms(seen.xywh, seen.score, self._kin[seen.class_index], self._spec.same_object)
         xywh, score = seen.xywh[kept], seen.score[kept]
         class_index = seen.class_index[kept]

@@ -100,6 +100,13 @@ class Detections:
         keep = np.isin(self.class_index, wanted)
         return Detections(self.xywh[keep], self.score[keep], self.class_index[keep], self.classes)
 
+    def best(self, number: int) -> Detections:
+        """Returns at most so many detections, those of the highest scores; they stay in order."""
+        if len(self) <= number:
+            return self
+        keep = np.sort(np.argsort(-self.score, kind="stable")[:number])
+        return Detections(self.xywh[keep], self.score[keep], self.class_index[keep], self.classes)
+
 
 class Detector(Protocol):
     """A model that is ready to detect objects."""

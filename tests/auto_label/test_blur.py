@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from auto_label.blur import Blurrer, BlurStream, blur
+from auto_label.blur import Blurrer, BlurStream, _join, blur
 from schemas.arrays import BoolArray, FloatArray, Image
 from schemas.errors import FleetError
 from transforms.video.decode import Frame
@@ -216,3 +216,25 @@ def test_real_frames_keep_their_road(data: Path, blurrer: Blurrer) -> None:
     regions = blurrer.regions(image.astype(np.uint8), NONE)
     area = (regions[:, 2] * regions[:, 3]).sum() / (image.shape[0] * image.shape[1])
     assert area < 0.05
+
+
+def test_a_crowd_gets_hulls_that_cover_every_pair_but_few() -> None:
+    """Whoever walks from a region to a near one is covered on the way."""
+    dice = np.random.default_rng(3)
+    before = np.concatenate([dice.uniform(0, 300, (76, 2)), dice.uniform(30, 60, (76, 2))], axis=1)
+    step = np.array([5.0, 3.0, 0.0, 0.0])
+    after, far = before + step, np.array([[5000.0, 5000.0, 40.0, 40.0]])
+    joined = _join(np.concatenate([before, far]), np.concatenate([after, far + step]))
+    hulls = joined[2 * 77 :]
+    assert len(hulls) == 2, "the crowd, and the one far away"
+    for one, other in zip(before, after, strict=True):
+        low = np.minimum(one[:2], other[:2])
+        high = np.maximum(one[:2] + one[2:], other[:2] + other[2:])
+        inside = (hulls[:, :2] <= low) & (hulls[:, :2] + hulls[:, 2:] >= high)
+        assert inside.all(axis=1).any()
+    assert (hulls[:, 2:].max(axis=1) < 500).all(), "nothing far away is joined"
+
+
+def test_pairs_of_few_regions_have_a_hull_each() -> None:
+    before = np.array([[0.0, 0.0, 10.0, 10.0], [12.0, 0.0, 10.0, 10.0]])
+    assert len(_join(before, before + 1.0)) == 2 + 2 + 4

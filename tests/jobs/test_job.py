@@ -19,11 +19,27 @@ from schemas.errors import UsageError
 from tests.jobs.conftest import Chain
 
 EVERY_JOB = {"--lake", "--max-reject-fraction", "--config", "--json", "--help"}
+LIMITS = {"--input-timeout", "--input-memory"}
 SETS = {
-    "ingest": {"--input", "--format", "--dbc", "--can-maps", "--channels", "--input-timeout"},
-    "sweep": {"--fps", "--models", "--models-dir", "--input-timeout"},
+    "ingest": {
+        "--input",
+        "--format",
+        "--dbc",
+        "--can-maps",
+        "--channels",
+        "--input-timeout",
+        "--input-memory",
+    },
+    "sweep": {"--fps", "--models", "--models-dir", *LIMITS},
     "mine": {"--triggers", "--only"},
-    "label": {"--models", "--models-dir", "--label-fps", "--privacy", "--input-timeout"},
+    "label": {
+        "--models",
+        "--models-dir",
+        "--label-fps",
+        "--privacy",
+        "--input-timeout",
+        "--input-memory",
+    },
     "corpus": {"name", "--topology", "--topologies", "--where", "--payload", "--val-fraction"}
     | {"--privacy"},
 }

@@ -221,6 +221,7 @@ def test_sweep_and_corpus_run_on_request() -> None:
 
 def test_a_flag_sets_its_key_in_every_job_that_has_it() -> None:
     flags = {"models": ["m"], "label_fps": 3.0, "sweep_fps": 0.5, "input_timeout": 9.0}
+    flags |= {"input_memory": 0.5}
     tables: dict[str, dict[str, Any]] = {
         "label": {"crf": 30, "fps": 2.0},
         "sweep": {"models": ["n"]},
@@ -231,6 +232,8 @@ def test_a_flag_sets_its_key_in_every_job_that_has_it() -> None:
     assert (chosen["sweep"].fps, chosen["label"].fps, chosen["label"].crf) == (0.5, 3.0, 30)
     timeouts = {chosen[name].input_timeout_s for name in ("ingest", "sweep", "label")}
     assert timeouts == {9.0}
+    limits = {chosen[name].limits.memory_bytes for name in ("ingest", "sweep", "label")}
+    assert limits == {500_000_000}
     assert (chosen["corpus"].name, chosen["corpus"].salt) == ("c", "s")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -29,6 +29,7 @@ from schemas.errors import (
 from schemas.recording import Channel, Joints, Recording, Video
 from schemas.records import Count, LogRef, Member, Reject
 from schemas.times import NS_PER_S
+from transforms.budget import require
 from transforms.readers import Claim, ReadOptions, Tree
 from transforms.storage import filesystem
 from transforms.video.demux import index_video
@@ -45,6 +46,8 @@ MAX_META_BYTES = 16 << 20
 MAX_ROWS = 1 << 24
 MAX_VALUES = 1 << 28
 MAX_SECONDS = 1e7
+_VALUE_BYTES = 20
+"""Memory for a value: as it is read, as it is converted, and in the row of the lake."""
 MAX_FPS = 10_000
 LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 
@@ -207,10 +210,24 @@ def _table(uri: str, options: ReadOptions) -> pa.Table:
                 if field.name in {"timestamp", STATE, VELOCITY, ACTION}
                 or (options.native and _is_number(field.type))
             ]
+            values = _values(parquet.metadata, columns)
+            needed = values * _VALUE_BYTES + parquet.metadata.serialized_size
+            require(uri, f"{rows:,} rows with {values:,} values", needed, options.memory_bytes)
             # In this thread: Arrow's own must not own a Python file while the interpreter ends.
             return parquet.read(columns=columns, use_threads=False)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise CorruptError(f"{uri}: cannot be read as Parquet ({error}); copy it again") from error
+
+
+def _values(metadata: pq.FileMetaData, columns: Sequence[str]) -> int:
+    """Counts the values of columns, those in lists one by one, as the file's footer says."""
+    groups = (metadata.row_group(group) for group in range(metadata.num_row_groups))
+    chunks = (group.column(number) for group in groups for number in range(group.num_columns))
+    return sum(
+        chunk.num_values
+        for chunk in chunks
+        if any(f"{chunk.path_in_schema}.".startswith(f"{name}.") for name in columns)
+    )
 
 
 def _is_number(type_: pa.DataType) -> bool:
