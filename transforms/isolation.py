@@ -288,7 +288,7 @@ def serve(handle: int) -> None:
         try:
             content = pickle.dumps(answer, pickle.HIGHEST_PROTOCOL)
         except Exception as error:  # noqa: BLE001 - whatever a result's pickling raises
-            content = pickle.dumps(_Answer(None, _described(error), {}))
+            content = pickle.dumps(_Answer(None, described(error), {}))
         connection.send_bytes(content)
 
 
@@ -309,11 +309,11 @@ def _answer(call: Call[Any], limits: Limits, connection: Connection) -> _Answer:
         except FleetError as raised:
             error = raised
         except Exception as raised:  # noqa: BLE001 - whatever a plug-in raises
-            error = _described(raised)
+            error = described(raised)
         return _Answer(value, error, times.nanoseconds())
 
 
-def _described(error: Exception) -> str:
+def described(error: Exception) -> str:
     """Names an error that is none of the input, and where it was raised."""
     place = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{Path(place.filename).name}:{place.lineno}"

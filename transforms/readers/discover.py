@@ -15,6 +15,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from schemas.errors import (
     DataError,
+    InternalError,
     UnreadableError,
     UnrecognisedError,
     UnsupportedError,
@@ -22,6 +23,7 @@ from schemas.errors import (
 )
 from schemas.ids import digest
 from schemas.records import Count, LogRef, Member, Reject
+from transforms.isolation import described
 from transforms.readers import (
     FORMATS,
     HEAD_BYTES,
@@ -284,7 +286,11 @@ def _claim_logs(
     rejects: list[Reject] = []
     with ThreadPoolExecutor(THREADS) as pool:
         for reader in readers:
-            claims = reader.claim(tree)
+            try:
+                claims = reader.claim(tree)
+            except Exception as error:  # noqa: BLE001 - a bug of one format costs its logs alone
+                rejects.append(_bug(reader, tree, error))
+                continue
             listings = [_listing(reader.name, tree, claim) for claim in claims]
             known = recognise([listing for listing in listings if listing])
             new: list[tuple[Claim, str]] = []
@@ -334,6 +340,13 @@ def _edges(tree: Tree, path: str) -> str | DataError:
             f"{tree.uri(path)}: cannot be read ({error.strerror or error}); check its permissions"
         )
     return edges.hexdigest()
+
+
+def _bug(reader: Reader, tree: Tree, error: Exception) -> Reject:
+    """Returns the reject of an input in which a format could not look for logs."""
+    uri = tree.uri("")
+    said = f"{uri}: the format {reader.name} cannot look for logs in it: {described(error)}"
+    return Reject.of(InternalError(said), uri=uri, stage="discover")
 
 
 def _listing(format_: str, tree: Tree, claim: Claim) -> str:

@@ -30,7 +30,7 @@ from schemas.errors import CorruptError, UnreadableError, UnsupportedError
 from schemas.records import VideoFile
 from schemas.times import NS_PER_S, Span
 from transforms.storage import filesystem
-from transforms.video.demux import FORMAT_WHITELIST
+from transforms.video.demux import FORMAT_WHITELIST, demuxed
 
 MAX_PIXELS = 1 << 26
 """Limit on the size of a picture (8192 x 8192): a forged size must not exhaust the memory."""
@@ -159,7 +159,7 @@ def _decode_runs(
             if container.format.name in _ELEMENTARY:
                 packets = _read_packets(video, index, run)
             else:
-                packets = _demux_packets(container, stream, index, run)
+                packets = _demux_packets(container, stream, video.uri, index, run)
             times = dict(zip(index.pts[run].tolist(), index.t_ns[run].tolist(), strict=True))
             ahead: deque[tuple[int, Future[Image]]] = deque()
             for picture in _pictures(context, packets, set(times)):
@@ -218,8 +218,12 @@ def _video_stream(container: Any, video: VideoFile, threads: int) -> Any:
     return stream
 
 
+_EARLIEST = -(1 << 62)
+"""The earliest place to seek to: FFmpeg's are int64."""
+
+
 def _demux_packets(
-    container: Any, stream: Any, index: _Index, run: NDArray[np.intp]
+    container: Any, stream: Any, uri: str, index: _Index, run: NDArray[np.intp]
 ) -> Iterator[Any]:
     """Yields packets in decode order, from the last keyframe before the run to its end.
 
@@ -228,10 +232,10 @@ def _demux_packets(
     """
     first, last = int(index.pts[run[0]]), int(index.pts[run[-1]])
     keys = index.pts[index.is_keyframe & (index.pts <= first)]
-    before_all = int(index.pts[0]) - round(10 / stream.time_base)
+    before_all = max(int(index.pts[0]) - round(10 / stream.time_base), _EARLIEST)
     for start in [*keys[:-4:-1].tolist(), before_all]:
         container.seek(start, stream=stream)
-        packets = _demux(container, stream)
+        packets = _demux(container, stream, uri)
         packet = next((packet for packet in packets if packet.is_keyframe), None)
         if packet is not None and (packet.pts <= first or start == before_all):
             yield packet
@@ -240,10 +244,10 @@ def _demux_packets(
             return
 
 
-def _demux(container: Any, stream: Any) -> Iterator[Any]:
+def _demux(container: Any, stream: Any, uri: str) -> Iterator[Any]:
     """Yields packets up to the first unreadable position, as in a truncated file."""
     try:
-        for packet in container.demux(stream):
+        for packet in demuxed(container, stream, uri):
             if packet.pts is not None:
                 yield packet
     except (av.error.InvalidDataError, av.error.EOFError):

@@ -6,6 +6,7 @@ demuxing every packet with libavformat.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, BinaryIO
@@ -19,6 +20,7 @@ from schemas.errors import (
     EmptyError,
     UnreadableError,
     UnsupportedError,
+    one_line,
 )
 from schemas.recording import Video
 from schemas.times import NS_PER_MS, NS_PER_S
@@ -209,11 +211,29 @@ def _demux(file: BinaryIO, uri: str, raw: tuple[str, float] | None) -> _Stream:
         ) from error
 
 
+def demuxed(container: Any, stream: Any, uri: str) -> Iterator[Any]:
+    """Yields the packets of a stream, and the empty ones that flush a decoder at its end.
+
+    Raises:
+        CorruptError: PyAV cannot tell what a packet belongs to. A file whose streams change in
+            the middle, as a cut MPEG-TS does, makes it raise errors of Python.
+    """
+    try:
+        yield from container.demux(stream)
+    except av.FFmpegError:
+        raise
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise CorruptError(
+            f"{uri}: its packets cannot be told apart ({type(error).__name__}: {one_line(error)}); "
+            "remux it with ffmpeg -c copy"
+        ) from error
+
+
 def _read_packets(
     container: Any, stream: Any, uri: str
 ) -> list[tuple[int | None, int, int, bool, bool]]:
     packets = []
-    for packet in container.demux(stream):
+    for packet in demuxed(container, stream, uri):
         if packet.size:
             packets.append(
                 (packet.pts, packet.pos or 0, packet.size, packet.is_keyframe, packet.is_discard)
