@@ -14,6 +14,7 @@ from pipeline.graph.stage import write_output
 from pipeline.lake.tables import Lake
 from pipeline.stages.ingest import plan_ingest
 from synth.fleet import FleetSpec, write_fleet
+from transforms.isolation import Call, Limits, isolated
 
 MINUTES = 20.0
 
@@ -29,16 +30,21 @@ def measure() -> Iterator[Measure]:
         rates = []
         for repeat in range(3):
             lake = Lake.create(f"{folder}/lake-{repeat}")
-            start = process_time()
+            start = _spent_s()
             work = plan_ingest(lake, IngestConfig(input=(str(fleet),)))
             for task in work.tasks:
                 write_output(lake, "r", "ingest", task.key, work.stage.process(task))
-            rates.append(MINUTES * 60 / (process_time() - start))
+            rates.append(MINUTES * 60 / (_spent_s() - start))
     yield Measure(
         name="ingest",
         ours=sorted(rates)[1],
         peer=1.0,
         peer_name="real time",
         unit="driven s per core-second",
-        detail=f"{MINUTES:g} minutes, 4 cameras, one process, one core",
+        detail=f"{MINUTES:g} minutes, 4 cameras, one worker and its child process, one core",
     )
+
+
+def _spent_s() -> float:
+    """Returns the CPU time of this process and of the child process that reads the logs."""
+    return process_time() + isolated(Call(process_time, ()), Limits(), "benchmark")

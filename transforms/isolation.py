@@ -13,21 +13,23 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import mmap
 import os
 import pickle
 import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from multiprocessing import Pipe
+from multiprocessing import Pipe, reduction
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, BinaryIO, Generic, TypeVar
 
 from schemas.errors import (
     CrashedError,
@@ -52,6 +54,9 @@ _LOOK_S = 0.02
 """Time between looks at the memory of a child: some 100 MB can be filled meanwhile."""
 
 _PREPARED = b"prepared"
+_ALIGNED = 64
+"""Buffers begin at multiples of so many bytes, as Arrow wants them."""
+
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _WATCHES = sys.platform.startswith("linux")
 
@@ -201,13 +206,13 @@ class _Child:
         """
         over = time.monotonic() + limits.seconds
         try:
-            self._connection.send_bytes(pickle.dumps((call, limits), pickle.HIGHEST_PROTOCOL))
+            _send(self._connection, _pack((call, limits)))
             self._await(over, None)
             assert self._connection.recv_bytes() == _PREPARED
             allowed = limits.memory_bytes
             watched = _WATCHES and allowed != UNLIMITED
             self._await(over, self._memory_bytes() + allowed if watched else None)
-            answer: _Answer = pickle.loads(self._connection.recv_bytes())  # noqa: S301 - our child
+            answer: _Answer = _receive(self._connection)
         except OSError as error:
             raise EOFError from error
         return answer
@@ -271,6 +276,57 @@ def close_idle() -> None:
             _idle.pop().kill()
 
 
+Packed = tuple[bytes, list[memoryview]]
+"""What is sent: a pickled object, and the buffers of its tables and arrays."""
+
+
+def _pack(value: object) -> Packed:
+    buffers: list[pickle.PickleBuffer] = []
+    content = pickle.dumps(value, pickle.HIGHEST_PROTOCOL, buffer_callback=buffers.append)
+    return content, [buffer.raw() for buffer in buffers]
+
+
+def _send(connection: Connection, packed: Packed) -> None:
+    """Sends an object; its buffers go through shared memory, and are copied once."""
+    content, views = packed
+    connection.send_bytes(content)
+    connection.send_bytes(pickle.dumps([view.nbytes for view in views]))
+    if not any(view.nbytes for view in views):
+        return
+    with _shared_memory() as shared:
+        for view in views:
+            shared.write(view)
+            shared.write(bytes(-view.nbytes % _ALIGNED))
+        shared.flush()
+        reduction.send_handle(connection, shared.fileno(), 0)
+
+
+def _receive(connection: Connection) -> Any:
+    """Receives what `_send` sent."""
+    content = connection.recv_bytes()
+    sizes: list[int] = pickle.loads(connection.recv_bytes())  # noqa: S301 - our own process
+    memory = memoryview(b"")
+    if any(sizes):
+        handle = reduction.recv_handle(connection)
+        try:
+            # The object keeps it as long as it needs it.
+            memory = memoryview(mmap.mmap(handle, 0, access=mmap.ACCESS_READ))
+        finally:
+            os.close(handle)
+    buffers, at = [], 0
+    for size in sizes:
+        buffers.append(memory[at : at + size])
+        at += size + -size % _ALIGNED
+    return pickle.loads(content, buffers=buffers)  # noqa: S301 - our own process
+
+
+def _shared_memory() -> BinaryIO:
+    """Opens a file without a name, in memory where the system has such files."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("fleetmill"), "wb")
+    return tempfile.TemporaryFile()
+
+
 def serve(handle: int) -> None:
     """Answers calls until the parent is gone: what a child process does."""
     connection = Connection(handle)
@@ -278,7 +334,7 @@ def serve(handle: int) -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     while True:
         try:
-            call, limits = pickle.loads(connection.recv_bytes())  # noqa: S301 - our parent
+            call, limits = _receive(connection)
         except EOFError:
             return
         # The kernel ends an orphan, whatever it is at.
@@ -286,10 +342,10 @@ def serve(handle: int) -> None:
         answer = _answer(call, limits, connection)
         signal.setitimer(signal.ITIMER_REAL, 0)
         try:
-            content = pickle.dumps(answer, pickle.HIGHEST_PROTOCOL)
+            packed = _pack(answer)
         except Exception as error:  # noqa: BLE001 - whatever a result's pickling raises
-            content = pickle.dumps(_Answer(None, described(error), {}))
-        connection.send_bytes(content)
+            packed = _pack(_Answer(None, described(error), {}))
+        _send(connection, packed)
 
 
 def _answer(call: Call[Any], limits: Limits, connection: Connection) -> _Answer:

@@ -11,6 +11,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -214,3 +215,19 @@ def test_children_end_with_their_parent(then: str) -> None:
         if "sleep" in then:
             parent.kill()
     wait_for(lambda: not Path(f"/proc/{child}").exists(), "the child's end")
+
+
+def same(value: object) -> object:
+    return value
+
+
+@pytest.mark.parametrize("rows", [0, 1, 3, 1_000_000])
+def test_tables_and_arrays_come_through_in_both_directions(rows: int) -> None:
+    table = pa.table({"n": np.arange(rows), "s": pa.array(["x", None, "abc"] * rows)[:rows]})
+    arrays: tuple[Any, ...] = (np.arange(rows), np.full((rows, 3), 2.5), b"z" * rows)
+    first, second = call(same, (table, arrays)), call(same, (table, arrays))
+    for found in (first, second):
+        assert isinstance(found, tuple)
+        assert found[0].equals(table)
+        found[0].validate(full=True)
+        assert all(np.array_equal(one, other) for one, other in zip(found[1], arrays, strict=True))
