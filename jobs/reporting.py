@@ -235,6 +235,7 @@ def job_documents(reports: Sequence[JobReport]) -> list[dict[str, Any]]:
             "seconds": round(report.seconds, 3),
             "counts": [dict(zip(BALANCE, row, strict=True)) for row in balance_rows(report.counts)],
             "notes": list(report.notes),
+            "internal": report.internal,
             "time": step_seconds(report.metrics),
             "metrics": dict(report.metrics),
             **report.detail,

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from jobs.reporting import Reporter, exit_code, job_documents
+from pipeline.graph.stage import Output
 from pipeline.lake.tables import Lake
-from schemas.errors import FleetError, LakeError
-from schemas.records import Count
+from schemas.errors import FleetError, InternalError, LakeError
+from schemas.records import Count, Reject
 from tests.pipeline.graph.annotate import Annotate, Number, annotate, numbers
 
 
@@ -91,3 +93,29 @@ def test_tasks_done_before_a_crash_are_not_repeated(lake: Lake, log: Path) -> No
     assert set(numbers(log)) == set(range(12)) - first | {incomplete}
     rows = Lake.open(lake.url).read("annotations")
     assert rows["t_ns"].to_pylist() == [value for value in range(12) if value % 5]
+
+
+class Buggy(Annotate):
+    """A stage whose reader has a bug at every third number."""
+
+    def process(self, task: Number) -> Output:
+        """Turns what is raised into a reject."""
+        output = super().process(task)
+        error = InternalError(f"number {task.value}: KeyError at reader.py:7: 'x'")
+        if task.value % 3 == 0:
+            output.rejects = [Reject.of(error, uri=f"number {task.value}", stage=self.name)]
+        return output
+
+
+def test_a_bug_costs_its_own_inputs_and_is_loud(lake: Lake, log: Path) -> None:
+    report = annotate(lake, Buggy(str(log)), range(6), 6)
+    assert report.internal == 2
+    assert "A BUG" in report.notes[-1]
+    assert "number 0: KeyError at reader.py:7" in report.notes[-1]
+    after = Lake.open(lake.url)
+    reasons = after.read("rejects")["reason"].to_pylist()
+    assert reasons.count("internal") == 2
+    assert after.read("annotations").num_rows > 0, "the others come through"
+    assert exit_code(Reporter(as_json=True), [report], 1.0) == 1
+    (document,) = job_documents([report])
+    assert document["internal"] == 2
