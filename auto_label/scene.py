@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pyarrow as pa
 
-from auto_label.models import Detections, Detector
+from auto_label.models import Detections, Detector, look
 from schemas.tables import TABLES
 from transforms.scene import brightness, sharpness
 from transforms.timing import step
@@ -48,7 +48,7 @@ def sweep_frames(frames: Iterable[Frame], detectors: Sequence[Detector]) -> pa.T
             row |= {"brightness": brightness(frame.image), "sharpness": sharpness(frame.image)}
         for detector in detectors[:1]:
             with step("detect"):
-                (seen,) = detector.detect([frame.image])
+                seen = look(detector, frame.image, frame.t_ns)
             row |= _counts(seen, frame.image.shape[1], frame.image.shape[0])
             row |= {"source": detector.spec.name, "source_version": detector.spec.version}
         rows.append(row)

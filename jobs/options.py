@@ -7,6 +7,7 @@ are those of the key, so they are stated once, in pipeline.config.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import NoneType, UnionType
@@ -19,6 +20,13 @@ from pydantic.fields import FieldInfo
 from pipeline.config import CorpusConfig, IngestConfig, LabelConfig, MineConfig
 
 MAX_REJECTS = 0.05
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise typer.BadParameter(f"{value} must be a finite number")
+    return value
+
 
 LakeUrl = Annotated[
     str, typer.Option("--lake", metavar="URL", help="The lake: a folder or an fsspec URL.")
@@ -38,6 +46,7 @@ MaxRejects = Annotated[
         "--max-reject-fraction",
         metavar="F",
         help="Exit with 3 if more than this fraction of a stage's inputs is rejected.",
+        callback=_finite,
     ),
 ]
 

@@ -18,9 +18,9 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from schemas.errors import UsageError
-from transforms.definitions import MAX_FILE_BYTES, choices, mistake, parse_toml
+from transforms.definitions import choices, mistake
 from transforms.isolation import Limits
-from transforms.storage import get
+from transforms.toml import load_toml, quoted
 
 _MODELS = "a detector; default: yolox_nano, left out where its weights cannot be had"
 
@@ -28,7 +28,7 @@ _MODELS = "a detector; default: yolox_nano, left out where its weights cannot be
 class JobConfig(BaseModel):
     """What the configurations of all jobs share."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class _Reading(JobConfig):
@@ -37,11 +37,13 @@ class _Reading(JobConfig):
     input_timeout_s: float = Field(
         default=900.0,
         gt=0,
+        le=1_000_000,
         description="an input that takes longer counts as rejected; the next run tries it again",
     )
     input_memory_gb: float = Field(
         default=2.0,
         ge=0,
+        le=1_000_000,
         description="an input that needs more memory, in GB, is rejected; 0 for no limit",
     )
 
@@ -64,7 +66,7 @@ class IngestConfig(_Reading):
 class SweepConfig(_Reading):
     """Which keyframes the sweep looks at, and with which models."""
 
-    fps: float = Field(default=1.0, gt=0, description="keyframes a second, at most")
+    fps: float = Field(default=1.0, gt=0, le=1000, description="keyframes a second, at most")
     models: tuple[str, ...] | None = Field(default=None, description=_MODELS)
     models_dir: tuple[str, ...] = Field(default=(), description="a folder of model .toml files")
 
@@ -111,7 +113,10 @@ class CompactConfig(JobConfig):
     """How long compaction keeps what it replaces."""
 
     keep_hours: float = Field(
-        default=24.0, ge=0, description="delete what nothing has needed for this many hours"
+        default=24.0,
+        ge=0,
+        le=1_000_000,
+        description="delete what nothing has needed for this many hours",
     )
 
 
@@ -135,13 +140,10 @@ def read_file(uri: str | None) -> dict[str, dict[str, Any]]:
     """
     if uri is None:
         return {}
-    try:
-        tables = parse_toml(get(uri, 0, MAX_FILE_BYTES + 1))
-    except (OSError, ValueError, ImportError) as error:
-        raise UsageError(f"--config {uri}: {error}") from error
+    tables = load_toml("--config", uri)
     for name, table in tables.items():
         if name not in SECTIONS or not isinstance(table, dict):
-            raise UsageError(f"--config {uri}: unknown table [{name}]; {choices(SECTIONS)}")
+            raise UsageError(f"--config {uri}: unknown table [{quoted(name)}]; {choices(SECTIONS)}")
     return tables
 
 

@@ -11,6 +11,7 @@ import re
 
 MAX_DETAIL_CHARS = 4000
 """Characters of a message that are kept."""
+_EXCERPT_CHARS = 200
 
 _UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
@@ -115,6 +116,12 @@ class InternalError(DataError):
     reason = "internal"
 
 
+class ModelError(DataError):
+    """A model fails on a picture, or answers what cannot be."""
+
+    reason = "model"
+
+
 def is_final(reason: str) -> bool:
     """Tells whether a reject of this reason stands, or the next run tries the input again.
 
@@ -143,3 +150,13 @@ def one_line(said: object) -> str:
     'a b'
     """
     return " ".join(re.sub(r"\x1b\[\d*m", "", str(said)).split())
+
+
+def excerpt(said: object) -> str:
+    r"""Words what a stranger's file made a library say: the start of it, in one printable line.
+
+    >>> excerpt("a\n \x00b"), len(excerpt("a" * 999))
+    ('a ?b', 203)
+    """
+    line = "".join(letter if letter.isprintable() else "?" for letter in one_line(said))
+    return line if len(line) <= _EXCERPT_CHARS else f"{line[:_EXCERPT_CHARS]}..."

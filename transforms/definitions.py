@@ -17,10 +17,8 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Annotated, Any, Generic, Self, TypeVar, get_args
 
 from pydantic import (
@@ -33,10 +31,11 @@ from pydantic import (
 )
 
 from schemas.errors import UsageError, one_line
-from transforms.storage import filesystem, get, names
+from transforms.storage import filesystem, names
+from transforms.toml import load_toml
 
-MAX_FILE_BYTES = 64 * 1024
-"""A definition is a page or two; parsing one costs no more than this many bytes do."""
+MAX_FILES = 1000
+"""The most definitions of a folder."""
 
 STRICT = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 """Unknown keys, other types, NaN and infinity are mistakes; a whole number may be a float."""
@@ -122,7 +121,6 @@ class Definition(BaseModel):
 
 
 D = TypeVar("D", bound=Definition)
-R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,31 +188,34 @@ class Definitions(Generic[D]):
 
     def _files(self, folders: Sequence[str]) -> dict[str, str]:
         """Maps names to URLs; of two folders that have a name the later one counts."""
-        listed = (self._reach(folder, partial(_listed, folder)) for folder in folders)
-        return {_stem(url): url for urls in listed for url in urls}
+        found: dict[str, str] = {}
+        for folder in folders:
+            urls = self._listed(folder)
+            if len(urls) > MAX_FILES:
+                raise UsageError(
+                    f"{self.kind} {folder}: {len(urls)} .toml files, and at most {MAX_FILES} are "
+                    "read; name a folder with fewer"
+                )
+            found |= {_stem(url): url for url in urls}
+        return found
 
     def _read(self, url: str) -> D:
-        raw = self._reach(url, partial(get, url, 0, MAX_FILE_BYTES + 1))
-        try:
-            table = parse_toml(raw)
-        except ValueError as error:
-            raise UsageError(f"{self.kind} {url}: {error}") from error
+        table = load_toml(self.kind, url)
         model = self.model.model_of(table)
         try:
             return model.model_validate(table, context={"stem": _stem(url)})
         except ValidationError as error:
             raise UsageError(f"{self.kind} {url}: {mistake(error, model)}") from error
 
-    def _reach(self, url: str, read: Callable[[], R]) -> R:
-        """Reads from a store, and words its failure."""
+    def _listed(self, folder: str) -> list[str]:
+        """Lists the URLs of a folder's files, and words the failure of its store."""
         try:
-            return read()
+            return _listed(folder)
         except FileNotFoundError as error:
-            what = "file" if _path_of(url).endswith(_SUFFIX) else "folder"
-            raise UsageError(f"{self.kind} {url}: no such {what}; correct the path") from error
+            raise UsageError(f"{self.kind} {folder}: no such folder; correct the path") from error
         except Exception as error:  # each store's client has errors of its own
             why = one_line(error) or type(error).__name__
-            raise UsageError(f"{self.kind} {url}: cannot be read: {why}") from error
+            raise UsageError(f"{self.kind} {folder}: cannot be read: {why}") from error
 
 
 def _path_of(url: str) -> str:
@@ -242,25 +243,6 @@ def _listed(folder: str) -> list[str]:
         # Editors keep their own copies of a file under names with a dot in front.
         if name.endswith(_SUFFIX) and not name.startswith(".")
     ]
-
-
-def parse_toml(raw: bytes) -> dict[str, Any]:
-    """Parses the bytes of a configuration file, which may come from anyone.
-
-    Raises:
-        ValueError: it is too long, not UTF-8 or not TOML; the message is the end of a line.
-    """
-    if len(raw) > MAX_FILE_BYTES:
-        raise ValueError(f"longer than {MAX_FILE_BYTES} bytes; give a shorter file")
-    try:
-        return tomllib.loads(raw.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        byte = f"byte {error.start} is 0x{raw[error.start]:02x}"
-        raise ValueError(f"not UTF-8: {byte}; save it as UTF-8") from error
-    except RecursionError as error:
-        raise ValueError("not TOML: nested too deeply") from error
-    except ValueError as error:
-        raise ValueError(f"not TOML: {error}") from error
 
 
 def mistake(error: ValidationError, model: type[BaseModel]) -> str:
@@ -352,8 +334,12 @@ def _key(location: Sequence[int | str]) -> str:
     >>> _key(("row", 2, "names", "4", "[key]"))
     'row[2].names.4'
     """
-    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    parts = (f"[{part}]" if isinstance(part, int) else f".{_printable(part)}" for part in location)
     return "".join(part for part in parts if part != ".[key]").lstrip(".")
+
+
+def _printable(key: str) -> str:
+    return key if key.isprintable() else json.dumps(key)
 
 
 def _keys(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:

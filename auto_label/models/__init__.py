@@ -26,6 +26,7 @@ from pydantic import create_model, field_validator
 
 from auto_label.packages import PREFIX, WheelFile
 from schemas.arrays import FloatArray, Image, IntArray
+from schemas.errors import ModelError, TimeLimitError
 from schemas.ids import digest
 from schemas.registry import Registry
 from transforms.definitions import Definition, Definitions, Text, matching, one_of
@@ -119,6 +120,20 @@ class Detector(Protocol):
     def detect(self, images: Sequence[Image]) -> list[Detections]:
         """Finds objects on BGR images uint8[h, w, 3] of any size, one result an image."""
         ...
+
+
+def look(detector: Detector, image: Image, t_ns: int) -> Detections:
+    """Finds objects on one picture.
+
+    Raises:
+        DataError: the model fails on it, answers what cannot be, or takes too long; the
+            message names the picture by its time.
+    """
+    try:
+        (seen,) = detector.detect([image])
+    except (ModelError, TimeLimitError) as error:
+        raise type(error)(f"picture at {t_ns} ns: {error}") from error
+    return seen
 
 
 class ModelFamily(Protocol):

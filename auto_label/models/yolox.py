@@ -23,23 +23,23 @@ from typing import Annotated, ClassVar
 
 import cv2
 import numpy as np
-import onnxruntime
-from onnxruntime.capi import onnxruntime_pybind11_state as errors
 from pydantic import Field
 
 from auto_label.models import Detections, ModelSpec
+from auto_label.models.network import Network
 from auto_label.overlap import nms
 from schemas.arrays import Float32Array, FloatArray, Image
-from schemas.errors import FleetError
+from schemas.errors import ModelError
 from transforms.definitions import Text
 
-_BAD_MODEL = (errors.InvalidProtobuf, errors.InvalidArgument, errors.InvalidGraph, errors.Fail)
 _STRIDES = (8, 16, 32)
 _FILL = 114
 _MAX_CANDIDATES = 1000
 """The best cells that go to suppression, which is quadratic; a busy street has about 300."""
 _MAX_LOG_SIZE = 8.0
 """exp(8) * 32 is 95,000 px, beyond any image: a wild output must not overflow."""
+_TOLERANCE = 1e-3
+"""A rounded sigmoid may be a little outside of 0 to 1."""
 
 
 Side = Annotated[int, Field(ge=32, le=4096)]
@@ -72,34 +72,29 @@ class Yolox:
 
     def __init__(self, spec: YoloxSpec, weights: Path, threads: int = 1) -> None:
         self.spec = spec
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
         cells = len(_cells(spec.width, spec.height)[0])
-        try:
-            self._net = onnxruntime.InferenceSession(
-                str(weights), options, providers=["CPUExecutionProvider"]
-            )
-        except _BAD_MODEL as error:
-            raise FleetError(f"model {spec.name}: {weights} is not an ONNX model") from error
-        self._input = self._net.get_inputs()[0].name
-        found = [list(self._net.get_inputs()[0].shape), list(self._net.get_outputs()[0].shape)]
-        wanted = [[1, 3, spec.height, spec.width], [1, cells, 5 + len(spec.classes)]]
-        if found != wanted:
-            raise FleetError(
-                f"model {spec.name}: {weights} maps {found[0]} to {found[1]}, but its .toml "
-                f"asks for {wanted[0]} to {wanted[1]}; correct width, height or classes"
-            )
+        takes, gives = (1, 3, spec.height, spec.width), (1, cells, 5 + len(spec.classes))
+        self._net = Network(spec.name, weights, takes, gives, threads)
 
     def detect(self, images: Sequence[Image]) -> list[Detections]:
-        """Finds objects on BGR images uint8[h, w, 3], one at a time."""
+        """Finds objects on BGR images uint8[h, w, 3], one at a time.
+
+        Raises:
+            DataError: the network fails on an image or takes too long, or its scores are not
+                from 0 to 1.
+        """
         return [self._detect(image) for image in images]
 
     def _detect(self, image: Image) -> Detections:
         tensor, scale = letterbox(image, self.spec.width, self.spec.height)
-        (output,) = self._net.run(None, {self._input: tensor})
-        return decode(output[0], self.spec, scale, (image.shape[1], image.shape[0]))
+        output = self._net.run(tensor)[0]
+        least, most = output[:, 4:].min(), output[:, 4:].max()
+        if least < -_TOLERANCE or most > 1 + _TOLERANCE:
+            raise ModelError(
+                f"model {self.spec.name}: its scores are from {least:g} to {most:g}, and must be "
+                "from 0 to 1; export the network with its sigmoids"
+            )
+        return decode(output, self.spec, scale, (image.shape[1], image.shape[0]))
 
 
 def decode(
@@ -118,7 +113,7 @@ def decode(
     likely = np.flatnonzero(output[:, 4] >= spec.score_threshold)
     cells = output[likely].astype(np.float64)
     class_index = cells[:, 5:].argmax(axis=1)
-    score = cells[:, 4] * cells[np.arange(len(cells)), 5 + class_index]
+    score = np.minimum(cells[:, 4] * cells[np.arange(len(cells)), 5 + class_index], 1.0)
     best = np.argsort(-score, kind="stable")[:_MAX_CANDIDATES]
     best = best[score[best] >= spec.score_threshold]
     cells, likely = cells[best], likely[best]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from auto_label.models import ModelSpec, load_models
+from auto_label.models.trial import try_out
 from auto_label.weights import available_models, fetch
 from schemas.errors import FleetError, UsageError
 
@@ -15,7 +16,7 @@ DEFAULT_MODELS = ("yolox_nano",)
 def ready_models(
     names: Sequence[str] | None, dirs: Sequence[str]
 ) -> tuple[tuple[ModelSpec, ...], tuple[str, ...]]:
-    """Loads models and fetches their weights.
+    """Loads models, fetches their weights, and tries each model out.
 
     Args:
         names: the models; None takes the default ones whose weights can be fetched.
@@ -26,16 +27,19 @@ def ready_models(
 
     Raises:
         UsageError: a name is unknown, a file is invalid, or the weights of a named model
-            cannot be fetched.
-        FleetError: the weights of a default model have another hash than it names.
+            cannot be fetched, opened or run.
+        FleetError: the weights of a default model have another hash than it names, or
+            cannot be opened or run.
     """
     if names is None:
         ready, missing = available_models(load_models(DEFAULT_MODELS, dirs))
+        for model in ready:
+            try_out(model, fetch(model))
         return ready, tuple(f"{why}; going on without this model" for why in missing)
     models = load_models(names, dirs)
     for model in models:
         try:
-            fetch(model)
+            try_out(model, fetch(model))
         except UsageError:
             raise
         except FleetError as error:

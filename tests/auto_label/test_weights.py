@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import pickle
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +17,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from auto_label import weights
 from auto_label.models import ModelSpec, load_models
 from auto_label.weights import (
     WeightsUnavailable,
@@ -22,6 +27,8 @@ from auto_label.weights import (
     redact,
 )
 from schemas.errors import FleetError, UsageError
+from tests.conftest import ROOT, environment, limited
+from tests.hostile_server import hostile_server
 
 BYTES = b"weights" * 1000
 
@@ -184,4 +191,151 @@ def test_a_cache_that_cannot_be_written_says_so(
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setenv("FLEETMILL_MODELS", str(tmp_path / "file"))
     with pytest.raises(WeightsUnavailable, match="set FLEETMILL_MODELS"):
+        fetch(spec)
+
+
+@pytest.fixture(scope="module")
+def hostile() -> Iterator[str]:
+    with hostile_server() as address:
+        yield address
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        ("endless", "/endless: longer than 65536 bytes"),
+        ("short", "/short cannot be read"),
+        ("long", "/long (cannot be read|has SHA-256)"),
+        ("file", "/file cannot be read"),
+        ("circle", "/circle cannot be read"),
+        ("whole", "has SHA-256"),
+    ],
+)
+def test_a_server_that_lies_leaves_nothing(
+    cache: Path,
+    spec: ModelSpec,
+    hostile: str,
+    monkeypatch: pytest.MonkeyPatch,
+    case: tuple[str, str],
+) -> None:
+    path, says = case
+    monkeypatch.setattr(weights, "MAX_BYTES", 1 << 16)
+    with pytest.raises(FleetError, match=says) as refusal:
+        fetch(spec.replace(url=f"{hostile}/{path}?sig=hunter2"))
+    assert "hunter2" not in str(refusal.value)
+    assert list((cache / spec.name).iterdir()) == []
+
+
+def test_a_server_that_drips_is_left_in_time(
+    cache: Path, spec: ModelSpec, hostile: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "_TIME_LIMIT_S", 1.0)
+    with pytest.raises(WeightsUnavailable, match="TimeoutError"):
+        fetch(spec.replace(url=f"{hostile}/drip"))
+    assert list((cache / spec.name).iterdir()) == []
+
+
+def test_weights_are_regular_files(cache: Path, spec: ModelSpec, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for url in (tmp_path / "fifo", "/dev/zero", f"file://{tmp_path}/fifo"):
+        with pytest.raises(UsageError, match="and not a regular file; save it to a file"):
+            fetch(spec.replace(url=str(url)))
+    assert list((cache / spec.name).iterdir()) == []
+
+
+def test_a_download_that_is_killed_leaves_nothing(
+    cache: Path, spec: ModelSpec, hostile: str
+) -> None:
+    script = (
+        "import pickle, sys; from auto_label.weights import fetch;"
+        "fetch(pickle.load(sys.stdin.buffer))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env=environment(FLEETMILL_MODELS=str(cache)),
+        stdin=subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    process.stdin.write(pickle.dumps(spec.replace(url=f"{hostile}/endless")))
+    process.stdin.close()
+    open_files = Path(f"/proc/{process.pid}/fd")
+
+    def writing() -> bool:
+        found = [link.readlink() for link in open_files.iterdir() if link.is_symlink()]
+        return any(str(cache) in str(path) for path in found)
+
+    end = time.monotonic() + 30
+    while not writing() and time.monotonic() < end:
+        time.sleep(0.02)
+    time.sleep(0.2)
+    assert process.poll() is None
+    process.kill()
+    process.wait()
+    assert list((cache / spec.name).iterdir()) == []
+
+
+def test_where_every_file_has_a_name_nothing_stays_either(
+    cache: Path, spec: ModelSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "_unnamed", lambda _: None)
+    assert fetch(spec).read_bytes() == BYTES
+    assert [entry.name for entry in (cache / spec.name).iterdir()] == [spec.file]
+    with pytest.raises(FleetError, match="SHA-256"):
+        fetch(spec.replace(name="other", sha256="0" * 64))
+    assert list((cache / "other").iterdir()) == []
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(
+    cache: Path, spec: ModelSpec, tmp_path: Path
+) -> None:
+    (tmp_path / "large").write_bytes(bytes(1 << 20))
+    script = (
+        "import pickle, signal, sys; from auto_label.weights import fetch;"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "fetch(pickle.load(sys.stdin.buffer))"
+    )
+    done = subprocess.run(
+        limited("RLIMIT_FSIZE", 1 << 16, [sys.executable, "-c", script]),
+        cwd=ROOT,
+        env=environment(FLEETMILL_MODELS=str(cache), PYTHONDONTWRITEBYTECODE="1"),
+        input=pickle.dumps(spec.replace(url=str(tmp_path / "large"))),
+        capture_output=True,
+        check=False,
+    )
+    last = done.stderr.decode().strip().splitlines()[-1]
+    assert "WeightsUnavailable: model yolox_nano: cannot write to" in last
+    assert "make room there" in last
+    assert list((cache / spec.name).iterdir()) == []
+
+
+def test_what_is_away_is_tried_once(
+    cache: Path, spec: ModelSpec, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = spec.replace(url=f"{server}/gone.onnx")
+    _Page.hits = 0
+    first, second = available_models([gone]), available_models([gone])
+    assert first == second
+    assert first[0] == ()
+    assert _Page.hits == 1
+    path = cache / gone.name / gone.file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(BYTES)
+    assert available_models([gone]) == ((gone,), []), "put there by hand meanwhile"
+    path.unlink()
+    monkeypatch.setattr(weights, "_AWAY_S", 0.0)
+    assert available_models([gone])[0] == ()
+    assert _Page.hits == 2
+
+
+def test_a_cached_file_that_is_too_large_is_not_read(cache: Path, spec: ModelSpec) -> None:
+    path = cache / spec.name / spec.file
+    path.parent.mkdir(parents=True)
+    path.touch()
+    os.truncate(path, 1 << 40)
+    with pytest.raises(FleetError, match=r"has 1099511627776 bytes, more than 2147483648"):
+        fetch(spec)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(WeightsUnavailable, match="cannot write to"):
         fetch(spec)

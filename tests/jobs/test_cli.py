@@ -70,6 +70,13 @@ def test_the_overview_says_what_the_help_says_first(command: str) -> None:
         (["mine", "--lake", "{tmp}/l", "--config", "{tmp}/c.toml"], "unknown table [mien]"),
         (["plan", "{tmp}", "--topology", "gpu-8"], "neither a snapshot"),
         (["synth", "{tmp}/s", "--size", "10"], "WIDTHxHEIGHT"),
+        (["mine", "--lake", "{tmp}/lake", "--config", "/dev/zero"], "/dev/zero: a device, and"),
+        (["label", "--lake", "{tmp}/lake", "--label-fps", "nan"], "fps = nan: must be a finite"),
+        (["compact", "--lake", "{tmp}/lake", "--keep", "inf"], "keep_hours = inf: must be a fin"),
+        (["mine", "--lake", "{tmp}/lake", "--max-reject-fraction", "nan"], "nan must be a finite"),
+        (["synth", "{tmp}/s", "--noise", "nan"], "--noise"),
+        (["synth", "{tmp}/s", "--clock-offset", "nan"], "clock_offset_s is nan"),
+        (["synth", "{tmp}/s", "--drives", "-1"], "--drives"),
     ],
 )
 def test_bad_usage_is_one_line_and_exit_code_two(
@@ -84,6 +91,23 @@ def test_bad_usage_is_one_line_and_exit_code_two(
     assert words in lines[0]
     assert "Traceback" not in done.err
     assert done.code == (1 if "no lake" in words else 2)
+
+
+def test_a_configuration_from_a_pipe_is_refused_and_says_why(tmp_path: Path) -> None:
+    Lake.create(str(tmp_path / "lake"))
+    command = [sys.executable, "-m", "jobs.cli", "mine", "--lake", str(tmp_path / "lake")]
+    done = subprocess.run(
+        ["bash", "-c", '"$@" --config <(echo "[mine]")', "bash", *command],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "a pipe, as /dev/stdin and <(...) are, and not a regular file; save it to a file" in line
 
 
 def test_debug_shows_the_traceback(fleetmill: Fleetmill) -> None:

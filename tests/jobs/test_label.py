@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import re
+import shutil
+from pathlib import Path
+
 from pipeline.lake.tables import Lake
+from tests import onnx_file
 from tests.jobs.conftest import Chain
 from tests.jobs.inprocess import call
 
@@ -37,3 +42,34 @@ def test_a_model_that_is_named_has_to_have_its_weights(chain: Chain) -> None:
 def test_again_there_is_nothing_new(chain: Chain) -> None:
     done = call("label", "--lake", chain.lake, "--label-fps", 1, "--json")
     assert [job["tasks"] for job in done.document["jobs"]] == [0]
+
+
+def test_a_model_with_another_input_is_refused_before_any_work(
+    chain: Chain, tmp_path: Path
+) -> None:
+    raw = onnx_file.REFUSED["uint8 input"]()
+    onnx_file.write_toml(tmp_path, onnx_file.specified(tmp_path / "bytes.onnx", raw))
+    done = call("label", "--lake", chain.lake, "--models-dir", tmp_path, "--models", "bytes")
+    assert done.code == 2
+    (line,) = done.err.splitlines()
+    assert line.startswith("fleetmill: model bytes: ")
+    assert "tensor(uint8)[1, 3, 32, 32]" in line
+
+
+def test_a_model_that_fails_on_a_picture_costs_its_camera(chain: Chain, tmp_path: Path) -> None:
+    """The trial's pictures are wide ones, so that this one passes it."""
+    lake = Path(shutil.copytree(chain.lake, tmp_path / "lake"))
+    raw = onnx_file.wrong_on_tall_pictures()
+    onnx_file.write_toml(tmp_path, onnx_file.specified(tmp_path / "tall.onnx", raw))
+    flags = ("--models-dir", tmp_path, "--models", "tall", "--label-fps", 1, "--json")
+    done = call("label", "--lake", lake, *flags)
+    assert done.code == 3, done.err
+    assert "Traceback" not in done.err
+    rejects = Lake.open(str(lake)).read("rejects").to_pylist()
+    assert rejects
+    for reject in rejects:
+        assert reject["reason"] == "model"
+        assert reject["uri"] in reject["detail"]
+        assert re.search(r"picture at \d+ ns: model tall: 126 numbers of its", reject["detail"])
+    again = call("label", "--lake", lake, *flags)
+    assert [job["tasks"] for job in again.document["jobs"]] == [0], "they are final"

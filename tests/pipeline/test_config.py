@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from pipeline.config import CorpusConfig, LabelConfig, MineConfig, configure, read_file
+from pipeline.config import (
+    CompactConfig,
+    CorpusConfig,
+    JobConfig,
+    LabelConfig,
+    MineConfig,
+    SweepConfig,
+    configure,
+    read_file,
+)
 from schemas.errors import UsageError
 
 
@@ -73,3 +83,45 @@ def test_no_models_are_told_from_models_that_were_not_named() -> None:
     assert configure(LabelConfig, {}, {"models": []}).models is None
     assert configure(LabelConfig, {"label": {"models": []}}, {}).models == ()
     assert configure(LabelConfig, {"label": {"models": []}}, {"models": ["a"]}).models == ("a",)
+
+
+def test_a_configuration_is_a_regular_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for path, kind in ((tmp_path / "fifo", "a pipe"), ("/dev/zero", "a device"), (tmp_path, "a f")):
+        with pytest.raises(UsageError, match=f"--config {path}: {kind}.*save it to a file"):
+            read_file(str(path))
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e999", "NaN"])
+@pytest.mark.parametrize(
+    ("model", "key"),
+    [
+        (LabelConfig, "fps"),
+        (LabelConfig, "input_timeout_s"),
+        (SweepConfig, "fps"),
+        (CorpusConfig, "val_fraction"),
+        (CompactConfig, "keep_hours"),
+    ],
+)
+def test_numbers_are_finite(model: type[JobConfig], key: str, value: str) -> None:
+    """As a number, and as the text that a quoted number is."""
+    for given in (float(value), value):
+        with pytest.raises(UsageError, match=rf"{key} = .*: must be a finite number"):
+            configure(model, {}, {key: given, **({"name": "c"} if model is CorpusConfig else {})})
+
+
+@pytest.mark.parametrize(
+    ("model", "values", "words"),
+    [
+        (LabelConfig, {"input_timeout_s": 1e300}, "must be at most 1000000"),
+        (SweepConfig, {"fps": 1e300}, "must be at most 1000"),
+        (CompactConfig, {"keep_hours": 1e300}, "must be at most 1000000"),
+        (MineConfig, {"params": {"a": {"b": float("nan")}}}, "params.a.b = nan: must be a finite"),
+        (LabelConfig, {"crf": 2**70}, "must be at most 51"),
+    ],
+)
+def test_numbers_are_in_range(
+    model: type[JobConfig], values: dict[str, object], words: str
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        configure(model, {}, values)

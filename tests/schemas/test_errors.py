@@ -37,7 +37,7 @@ def test_a_class_is_a_documented_fleet_error_of_one_argument(error: type[Excepti
 
 def test_reject_reasons_are_unique_words() -> None:
     reasons = [error.reason for error in CLASSES if issubclass(error, DataError)]
-    assert len(reasons) == 12
+    assert len(reasons) == 13
     assert len(set(reasons)) == len(reasons)
     assert all(reason.isalpha() and reason.islower() for reason in reasons)
     assert all("reason" in vars(error) for error in CLASSES if issubclass(error, DataError))

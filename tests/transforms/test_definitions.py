@@ -17,7 +17,8 @@ from auto_label.models import MODELS
 from pipeline.topologies import TOPOLOGIES
 from schemas.errors import UsageError
 from transforms.can.maps import CAN_MAPS
-from transforms.definitions import MAX_FILE_BYTES, STRICT, Definitions, mistake, shown
+from transforms.definitions import STRICT, Definitions, mistake, shown
+from transforms.toml import MAX_FILE_BYTES
 from transforms.triggers import TRIGGERS
 
 TRIGGER = """

@@ -1,72 +1,27 @@
 """CAN decoding: raw frames to the physical values of signals, in whole columns.
 
-cantools parses the database, numpy decodes. Bits are numbered as in DBC files: a
+transforms.can.dbc_text parses the database, numpy decodes. Bits are numbered as in DBC files: a
 little-endian (Intel) signal starts at its least significant bit, a big-endian (Motorola) one
 at its most significant bit, and bit b is in byte b // 8 with weight 2 ** (b % 8).
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from cantools.database import load_string
-from cantools.database.can import Database as DbcDatabase
-from cantools.database.can import Message as DbcMessage
-from cantools.database.can import Signal as DbcSignal
-from cantools.database.errors import UnsupportedDatabaseFormatError
 from numpy.typing import NDArray
 
 from schemas.arrays import AnyArray, BoolArray, ByteArray, FloatArray, IntArray
-from schemas.errors import UsageError
-from transforms.storage import filesystem
+from schemas.errors import UsageError, excerpt
+from transforms.bounded import read_configuration
+from transforms.can.dbc_text import CanMessage, CanSignal, DbcError, messages_of
 
-MAX_DBC_BYTES = 16 << 20
-MAX_FRAME_BYTES = 64
-"""Payload of a CAN FD frame."""
+MAX_DBC_BYTES = 8 << 20
 FLOAT_BITS = {16: np.float16, 32: np.float32, 64: np.float64}
 EXACT = 1 << 53
 """Integers up to this are exact in float64."""
-FORGED = re.compile(
-    r"\bBO_\s+\d+\s+\w+\s*:\s*\d{5,}|\bSG_\s+\w+[^:@]{0,40}:\s*\d{5,}\s*\||\|\s*\d{5,}\s*@"
-)
-"""A length or start bit of five digits: cantools would build a string of as many bits."""
-MAX_MULTIPLEXED = 1 << 16
-"""Limit on the multiplexer values of one SG_MUL_VAL_, which cantools expands."""
-
-
-@dataclass(frozen=True, slots=True)
-class CanSignal:
-    """The layout and scaling of one signal.
-
-    `start` is the least significant bit of a little-endian signal; for a big-endian one it
-    counts from the most significant bit of the first byte. If `multiplexer` is set, the
-    signal is present in frames where that signal's value is among `multiplexer_ids`.
-    """
-
-    name: str
-    start: int
-    length: int
-    big_endian: bool
-    signed: bool
-    is_float: bool
-    scale: float
-    offset: float
-    unit: str
-    multiplexer: str | None
-    multiplexer_ids: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class CanMessage:
-    """One message: the layout of the frames with id `address`, of `length` bytes."""
-
-    name: str
-    address: int
-    length: int
-    signals: tuple[CanSignal, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +54,8 @@ class Database:
         bytes) and signals without a message are ignored.
 
         Raises:
-            UsageError: a file cannot be read, or is not a DBC file (names the line).
+            UsageError: a file cannot be read, or is not a DBC file (names the line), or
+                parsing it takes too much time or memory.
         """
         messages: dict[int, CanMessage] = {}
         for uri in uris:
@@ -211,92 +167,9 @@ def _scaled(signal: CanSignal, bits: NDArray[np.uint64]) -> FloatArray:
         return raw.astype(np.float64) * scale + offset
 
 
-def _parse(uri: str) -> list[CanMessage]:
+def _parse(uri: str) -> tuple[CanMessage, ...]:
+    content = read_configuration("CAN database", uri, MAX_DBC_BYTES)
     try:
-        fs, path = filesystem(uri)
-        with fs.open(path, mode="rb") as file:
-            content = file.read(MAX_DBC_BYTES + 1)
-    except (OSError, ValueError, ImportError) as error:
-        raise UsageError(
-            f"CAN database {uri!r} cannot be read: {error}; check its path and permissions"
-        ) from error
-    if len(content) > MAX_DBC_BYTES:
-        raise UsageError(
-            f"CAN database {uri!r} is over {MAX_DBC_BYTES} bytes; check that it is a DBC file"
-        )
-    # DBC files are in code page 1252. Names are ASCII, so only units could be damaged.
-    text = content.decode("cp1252", errors="replace")
-    _check_limits(text, uri)
-    try:
-        parsed = load_string(text, database_format="dbc", strict=False)
-    except UnsupportedDatabaseFormatError as error:
-        raise UsageError(f"CAN database {uri!r} is not a DBC file: {error}") from error
-    messages = parsed.messages if isinstance(parsed, DbcDatabase) else []
-    return [
-        _message(message, uri)
-        for message in messages
-        if 0 < message.length <= MAX_FRAME_BYTES and message.name != "VECTOR__INDEPENDENT_SIG_MSG"
-    ]
-
-
-def _check_limits(text: str, uri: str) -> None:
-    """Rejects numbers for which cantools would allocate without bound."""
-    if match := FORGED.search(text):
-        line = text.count("\n", 0, match.start()) + 1
-        raise UsageError(
-            f"CAN database {uri!r}, line {line}: {match.group()!r} exceeds any CAN message; "
-            "correct the number"
-        )
-    for part in text.split("SG_MUL_VAL_")[1:]:
-        ranges = re.findall(r"(\d{1,20})\s*-\s*(\d{1,20})", part.partition(";")[0])
-        if sum(max(int(last) - int(first), 0) for first, last in ranges) > MAX_MULTIPLEXED:
-            raise UsageError(
-                f"CAN database {uri!r}: SG_MUL_VAL_{part[:40]!r} lists more than "
-                f"{MAX_MULTIPLEXED} multiplexer values; correct its ranges"
-            )
-
-
-def _message(message: DbcMessage, uri: str) -> CanMessage:
-    """Converts a message of cantools; multiplexers are placed before the signals they select."""
-    waiting = [_signal(signal, message, uri) for signal in message.signals]
-    ordered: list[CanSignal] = []
-    known: set[str | None] = {None}
-    while ready := [signal for signal in waiting if signal.multiplexer in known]:
-        ordered += ready
-        known |= {signal.name for signal in ready}
-        waiting = [signal for signal in waiting if signal not in ready]
-    if waiting:
-        raise UsageError(
-            f"CAN database {uri!r}, message {message.name!r}: the multiplexer "
-            f"{waiting[0].multiplexer!r} of signal {waiting[0].name!r} is missing or circular"
-        )
-    return CanMessage(message.name, message.frame_id, message.length, tuple(ordered))
-
-
-def _signal(signal: DbcSignal, message: DbcMessage, uri: str) -> CanSignal:
-    big_endian = signal.byte_order == "big_endian"
-    start = signal.start + 7 - 2 * (signal.start % 8) if big_endian else signal.start
-    place = f"CAN database {uri!r}, message {message.name!r}, signal {signal.name!r}"
-    if not 1 <= signal.length <= 64 or start < 0 or start + signal.length > 8 * message.length:
-        raise UsageError(
-            f"{place}: bits {signal.start}|{signal.length} do not fit in {message.length} bytes"
-        )
-    if signal.is_float and signal.length not in FLOAT_BITS:
-        raise UsageError(f"{place}: a float of {signal.length} bits; use 16, 32 or 64")
-    if not np.isfinite([signal.scale, signal.offset]).all():
-        raise UsageError(
-            f"{place}: factor {signal.scale} and offset {signal.offset} must be finite"
-        )
-    return CanSignal(
-        name=signal.name,
-        start=start,
-        length=signal.length,
-        big_endian=big_endian,
-        signed=signal.is_signed,
-        is_float=signal.is_float,
-        scale=float(signal.scale),
-        offset=float(signal.offset),
-        unit=signal.unit or "",
-        multiplexer=signal.multiplexer_signal,
-        multiplexer_ids=tuple(sorted(signal.multiplexer_ids or ())),
-    )
+        return messages_of(content)
+    except DbcError as error:
+        raise UsageError(f"CAN database {uri}{excerpt(error)}") from error

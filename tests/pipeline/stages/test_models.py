@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.stages.models import DEFAULT_MODELS, ready_models
 from schemas.errors import FleetError, UsageError
+from tests import onnx_file
 
 
 @pytest.fixture
@@ -36,3 +37,22 @@ def test_a_wrong_hash_is_always_an_error(offline: Path) -> None:
         ready_models(None, [])
     with pytest.raises(UsageError, match="SHA-256"):
         ready_models(["yolox_nano"], [])
+
+
+def test_a_model_that_cannot_be_used_is_refused_before_the_first_job(
+    offline: Path, tmp_path: Path
+) -> None:
+    for kind, says in (("uint8 input", r"tensor\(uint8\)"), ("deep", "not an ONNX model")):
+        name = kind.partition(" ")[0]
+        path = tmp_path / f"{name}.onnx"
+        onnx_file.write_toml(
+            tmp_path, onnx_file.specified(path, onnx_file.REFUSED[kind]()).replace(name=name)
+        )
+        with pytest.raises(UsageError, match=f"^model {name}: .*{says}"):
+            ready_models([name], [str(tmp_path)])
+    path = tmp_path / "yolox_nano.onnx"
+    bad = onnx_file.specified(path, onnx_file.FAILING["NaN"]())
+    onnx_file.write_toml(tmp_path, bad)
+    with pytest.raises(FleetError, match="NaN"):
+        ready_models(None, [str(tmp_path)])
+    assert offline.is_dir()
