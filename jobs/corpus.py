@@ -39,6 +39,7 @@ CORPUS = Job(
         TOPOLOGY,
         TOPOLOGIES,
         Flag("--where", "SQL"),
+        Flag("--where-timeout", "S", key="where_timeout_s"),
         Flag("--payload"),
         Flag("--privacy"),
         Flag("--val-fraction", "F"),

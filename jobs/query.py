@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import sys
-from enum import StrEnum
 from typing import Annotated
 
-import pyarrow as pa
-import pyarrow.csv as pa_csv
 import typer
+from pydantic import ByteSize, TypeAdapter, ValidationError
 
+from jobs.answers import SHAPES, Format, write_answer
 from jobs.options import AsJson, LakeUrl
-from jobs.reporting import Reporter
 from pipeline.lake.tables import Lake
 from pipeline.queries import load_query
-from pipeline.queries.catalog import query as ask
+from pipeline.queries.catalog import MEMORY, TIMEOUT_S, Limits, ask
 from schemas.errors import UsageError
-from transforms.parquet import encode
 
+ROWS = 100
 
-class Format(StrEnum):
-    """The format of the output."""
-
-    TABLE = "table"
-    CSV = "csv"
-    JSON = "json"
-    PARQUET = "parquet"
+_LONGEST_S = 1_000_000
+_LEAST, _MOST = 64 * 10**6, 10**15
 
 
 def query(
@@ -44,6 +36,16 @@ def query(
     format: Annotated[  # noqa: A002 - the flag is --format
         Format, typer.Option("--format", help="The format of the output.")
     ] = Format.TABLE,
+    rows: Annotated[
+        int, typer.Option("--rows", metavar="N", min=0, help="Rows of a table; 0 shows all.")
+    ] = ROWS,
+    timeout: Annotated[
+        float, typer.Option("--timeout", metavar="S", help="A query that takes longer is ended.")
+    ] = TIMEOUT_S,
+    memory: Annotated[
+        str,
+        typer.Option("--memory", metavar="SIZE", help="A query that needs more memory is ended."),
+    ] = f"{MEMORY // 10**9}GB",
     json: AsJson = False,
 ) -> None:
     """Ask the lake in SQL.
@@ -55,29 +57,26 @@ def query(
     """
     if (sql is None) == (name is None):
         raise UsageError("give either one SQL statement or --name")
-    rows = ask(Lake.open(lake), load_query(name) if name is not None else sql or "")
-    write_rows(rows, Format.JSON if json else format)
+    if not 0 < timeout <= _LONGEST_S:
+        raise UsageError(f"--timeout {timeout:g}: must be above 0 and at most {_LONGEST_S:,} s")
+    limits = Limits(timeout, _bytes(memory))
+    text = load_query(name) if name is not None else sql or ""
+    form = Format.JSON if json else format
+    keep = rows or None if form is Format.TABLE else None
+    with ask(Lake.open(lake), text, limits, shape=SHAPES[form], keep=keep) as answer:
+        write_answer(answer, form)
 
 
-def write_rows(rows: pa.Table, format: Format) -> None:  # noqa: A002 - as the flag
-    """Writes a result to stdout."""
-    if format is Format.TABLE:
-        reporter = Reporter(as_json=False)
-        values = [tuple(row.values()) for row in rows.to_pylist()]
-        reporter.table(f"{rows.num_rows} rows", rows.column_names, values)
-    elif format is Format.JSON:
-        Reporter(as_json=True).document(rows.to_pylist())
-    elif format is Format.CSV:
-        sink = pa.output_stream(pa.PythonFile(sys.stdout.buffer, mode="w"))
-        pa_csv.write_csv(_flat(rows), sink)
-    else:
-        sys.stdout.buffer.write(encode(rows))
+def _bytes(size: str) -> int:
+    """Reads a size such as 2GB.
 
-
-def _flat(rows: pa.Table) -> pa.Table:
-    """Converts nested columns, which CSV cannot hold, to text."""
-    for index, field in enumerate(rows.schema):
-        if pa.types.is_nested(field.type):
-            text = pa.array([str(value) for value in rows.column(index).to_pylist()])
-            rows = rows.set_column(index, field.name, text)
-    return rows
+    >>> _bytes("512MB")
+    512000000
+    """
+    try:
+        number = int(TypeAdapter(ByteSize).validate_python(size))
+    except (ValidationError, OverflowError):
+        number = 0
+    if not _LEAST <= number <= _MOST:
+        raise UsageError(f"--memory {size}: must be a size from 64MB to 1PB, such as 2GB")
+    return number

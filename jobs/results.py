@@ -9,13 +9,13 @@ from typing import Any
 from jobs.reporting import Reporter
 from pipeline.graph.balance import JobReport
 from pipeline.lake.tables import Lake
-from pipeline.queries.catalog import query
+from pipeline.queries.catalog import read_rows
 from transforms.storage import get
 
 
 def events_result(reporter: Reporter, lake: Lake, _: Sequence[JobReport]) -> dict[str, Any]:
     """Prints and returns the number of events in the lake by trigger."""
-    rows = query(lake, "SELECT trigger, count(*) AS n FROM events GROUP BY 1 ORDER BY 1")
+    rows = read_rows(lake, "SELECT trigger, count(*) AS n FROM events GROUP BY 1 ORDER BY 1")
     found = dict(zip(rows["trigger"].to_pylist(), rows["n"].to_pylist(), strict=True))
     reporter.table("events in the lake", ("trigger", "events"), list(found.items()))
     return {"events": found}

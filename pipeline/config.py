@@ -21,6 +21,7 @@ from schemas.errors import UsageError
 from transforms.definitions import choices, mistake
 from transforms.isolation import Limits
 from transforms.toml import load_toml, quoted
+from transforms.triggers.spec import TIMEOUT_S
 
 _MODELS = "a detector; default: yolox_nano, left out where its weights cannot be had"
 
@@ -79,6 +80,13 @@ class MineConfig(JobConfig):
     params: dict[str, dict[str, float]] = Field(
         default_factory=dict, description="trigger to parameter to value"
     )
+    trigger_timeout_s: float = Field(
+        default=TIMEOUT_S,
+        gt=0,
+        le=1_000_000,
+        description="triggers that take longer on the logs of a task are tried one at a time, and "
+        "a log on which one takes longer counts as rejected; the next run tries it again",
+    )
 
 
 class LabelConfig(_Reading):
@@ -100,6 +108,9 @@ class CorpusConfig(JobConfig):
     topology: str = Field(default="dojo-tile", description="the machine to plan for")
     topologies: tuple[str, ...] = Field(default=(), description="a folder of topology .toml files")
     where: str | None = Field(default=None, description="SQL condition over the selection")
+    where_timeout_s: float = Field(
+        default=30.0, gt=0, le=1_000_000, description="a condition that takes longer is an error"
+    )
     payload: Literal["clip", "frames"] = Field(default="clip", description="what samples carry")
     frames_fps: float = Field(default=5.0, ge=0.1, le=120, description="of the payload frames")
     privacy: Literal["blur", "none"] = Field(

@@ -84,8 +84,14 @@ class UnsupportedError(DataError):
     reason = "unsupported"
 
 
+class TriggerError(DataError):
+    """A trigger fails on the rows of a log."""
+
+    reason = "trigger"
+
+
 class TimeLimitError(DataError):
-    """Reading the input exceeded the time limit."""
+    """Reading the input, or a trigger on its rows, exceeded the time limit."""
 
     reason = "timeout"
     final = False

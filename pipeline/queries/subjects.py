@@ -36,13 +36,13 @@ GROUP BY standing
 
 _MINED = """
 WITH mined AS (
-    SELECT subject, stage_digest FROM ledger WHERE stage = 'mine'
+    SELECT subject, stage_digest, outcome = 'rejected' AS failed FROM ledger WHERE stage = 'mine'
 ), numbered AS (
-    SELECT stage_digest, row_number() OVER (ORDER BY stage_digest) AS number
-    FROM (SELECT DISTINCT stage_digest FROM mined)
+    SELECT stage_digest, failed, row_number() OVER (ORDER BY stage_digest, failed) AS number
+    FROM (SELECT DISTINCT stage_digest, failed FROM mined)
 ), done AS (
     SELECT subject, list(number ORDER BY number) AS numbers
-    FROM mined JOIN numbered USING (stage_digest) GROUP BY subject
+    FROM mined JOIN numbered USING (stage_digest, failed) GROUP BY subject
 ), swept AS (
     SELECT subject, stage_digest AS sweep FROM ledger WHERE stage = 'sweep'
 ), standing AS (
@@ -53,7 +53,10 @@ WITH mined AS (
 _GROUPS = """
 SELECT numbers, sweep, count(*) AS logs, (
     SELECT string_agg(stage_digest, '+') FROM numbered WHERE list_contains(numbers, number)
-) AS done FROM standing GROUP BY numbers, sweep
+) AS done, (
+    SELECT string_agg(stage_digest, '+') FROM numbered
+    WHERE failed AND list_contains(numbers, number)
+) AS failed FROM standing GROUP BY numbers, sweep
 """
 
 _LOGS = """
@@ -135,10 +138,12 @@ def recognised(lake: Lake, listings: Sequence[str]) -> dict[str, str]:
 class MinedLogs:
     """Logs that stand alike: mined under the same digests, and swept under the same one.
 
-    `logs` is their number, `rows` reads log_id, drive_id and duration_ns of each, by drive.
+    `failed` are those of the digests whose triggers failed on them; `logs` is their number,
+    `rows` reads log_id, drive_id and duration_ns of each, by drive.
     """
 
     done: frozenset[str]
+    failed: frozenset[str]
     sweep: str | None
     logs: int
     rows: Callable[[], list[tuple[str, str, int]]]
@@ -155,13 +160,18 @@ def mined_logs(lake: Lake) -> Iterator[list[MinedLogs]]:
 
         yield [
             MinedLogs(
-                frozenset() if done is None else frozenset(parted(done)),
+                _digests(done),
+                _digests(failed),
                 sweep,
                 logs,
                 partial(rows, numbers, sweep),
             )
-            for numbers, sweep, logs, done in con.execute(_MINED + _GROUPS).fetchall()
+            for numbers, sweep, logs, done, failed in con.execute(_MINED + _GROUPS).fetchall()
         ]
+
+
+def _digests(joined: str | None) -> frozenset[str]:
+    return frozenset() if joined is None else frozenset(parted(joined))
 
 
 @contextmanager

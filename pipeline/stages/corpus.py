@@ -19,7 +19,7 @@ from pipeline.graph.execute import Work
 from pipeline.graph.stage import Output, Stage, TaskResult
 from pipeline.lake.intents import RunRow, commit
 from pipeline.lake.tables import Lake
-from pipeline.queries.catalog import query
+from pipeline.queries.catalog import Limits, query, read_rows
 from pipeline.snapshots.assembly import assemble_shard
 from pipeline.snapshots.manifest import is_published, make_latest, snapshot_id, snapshot_url
 from pipeline.snapshots.publish import publish
@@ -173,17 +173,22 @@ def select(lake: Lake, config: CorpusConfig) -> Selection:
     Raises:
         UsageError: the condition is not SQL over the selection, nothing matches it, or the
             topology is unknown.
+        FleetError: the condition takes too long, or too much memory.
     """
     topology = load_topology(config.topology, config.topologies)
     latest = _LATEST.format(privacy=config.privacy)
-    offered = query(lake, "\n".join([latest, "SELECT * FROM selection"]))
+    offered = read_rows(lake, "\n".join([latest, "SELECT * FROM selection"]))
     offered = offered.filter(pc.equal(offered["payload"], config.payload))
     if config.where is None:
         chosen = offered
     else:
         # On a line of its own, so that a comment at its end does not hide the bracket.
         lines = [latest, "SELECT event_id FROM selection WHERE (", config.where, ")"]
-        matching = query(lake, "\n".join(lines))
+        limits = Limits(config.where_timeout_s, what="--where", longer="--where-timeout", larger="")
+        try:
+            matching = query(lake, "\n".join(lines), limits)
+        except UsageError as error:
+            raise UsageError(f"--where: {error}") from error
         wanted = pc.is_in(offered["event_id"], value_set=pc.unique(matching["event_id"]))
         chosen = offered.filter(wanted)
     if not chosen.num_rows:

@@ -21,27 +21,12 @@ from tests.jobs.conftest import Chain
 EVERY_JOB = {"--lake", "--max-reject-fraction", "--config", "--json", "--help"}
 LIMITS = {"--input-timeout", "--input-memory"}
 SETS = {
-    "ingest": {
-        "--input",
-        "--format",
-        "--dbc",
-        "--can-maps",
-        "--channels",
-        "--input-timeout",
-        "--input-memory",
-    },
+    "ingest": {"--input", "--format", "--dbc", "--can-maps", "--channels", *LIMITS},
     "sweep": {"--fps", "--models", "--models-dir", *LIMITS},
-    "mine": {"--triggers", "--only"},
-    "label": {
-        "--models",
-        "--models-dir",
-        "--label-fps",
-        "--privacy",
-        "--input-timeout",
-        "--input-memory",
-    },
+    "mine": {"--triggers", "--only", "--trigger-timeout"},
+    "label": {"--models", "--models-dir", "--label-fps", "--privacy", *LIMITS},
     "corpus": {"name", "--topology", "--topologies", "--where", "--payload", "--val-fraction"}
-    | {"--privacy"},
+    | {"--privacy", "--where-timeout"},
 }
 ONLY_IN_A_FILE = {
     "mine": {"params"},

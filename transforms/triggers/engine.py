@@ -17,25 +17,29 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.arrays import BoolArray, IntArray
-from schemas.errors import UsageError
+from schemas.errors import DataError, TimeLimitError, TriggerError, UsageError, one_line
 from schemas.ids import digest
 from schemas.records import Event
 from schemas.tables import TABLES as LAKE
 from schemas.times import GRID_NS, ns
+from transforms.sandbox import TimeLimit
 from transforms.triggers.islands import Islands, held, islands
-from transforms.triggers.spec import TABLES, Trigger
+from transforms.triggers.spec import TABLES, TIMEOUT_S, Trigger
 from transforms.triggers.sql import SERIES, Query
 from transforms.triggers.ticks import SCHEMA as TICKS
 from transforms.triggers.ticks import ticks
 from transforms.triggers.windows import Rows
 
-__all__ = ["GAP_STEPS", "TABLES", "Miner", "ticks"]
+__all__ = ["GAP_STEPS", "TABLES", "Miner", "check_triggers", "ticks"]
 
 GAP_STEPS = 5
 """A gap: rows further apart than this many steps of their table are in different runs."""
 
 BLOCK_ROWS = 250_000
 """Rows mined at once: larger blocks exceed a core's cache and are 1.5 times slower."""
+
+BLOCK_BYTES = 512 << 20
+"""Memory of the rows mined at once, with the columns that are computed from them."""
 
 _SORT = {
     "signals": ("log_id", "t_ns"),
@@ -61,32 +65,48 @@ class Miner:
         triggers: any triggers; those of other tables are ignored.
         table: one of TABLES.
         threads: threads of DuckDB.
+        timeout_s: limit of time for each call of `mine`.
 
     Raises:
         UsageError: an expression is invalid; names the trigger, the key and the reason.
     """
 
-    def __init__(self, triggers: Sequence[Trigger], table: str, threads: int = 1) -> None:
+    def __init__(
+        self,
+        triggers: Sequence[Trigger],
+        table: str,
+        threads: int = 1,
+        timeout_s: float = TIMEOUT_S,
+    ) -> None:
         if table not in TABLES:
             raise UsageError(f"unknown table {table!r}; choose one of: {', '.join(TABLES)}")
         self._table = table
         self._schema = TICKS if table == "ticks" else LAKE[table].schema
+        self._timeout_s = timeout_s
         self._query = Query(self._schema, threads)
+        chosen = [trigger for trigger in triggers if trigger.table == table]
         self._compiled = [
-            _Compiled(
-                trigger,
-                self._query.add(trigger, "when", trigger.when),
-                None if trigger.until is None else self._query.add(trigger, "until", trigger.until),
-                self._query.add(trigger, "score", trigger.score),
-            )
-            for trigger in sorted(triggers, key=lambda trigger: trigger.name)
-            if trigger.table == table
+            self._compile(trigger) for trigger in sorted(chosen, key=lambda each: each.name)
         ]
         self._columns = tuple(
             name
             for name in self._schema.names
             if name in self._query.columns or name in _SORT[table]
         )
+
+    def _compile(self, trigger: Trigger) -> _Compiled:
+        add = self._query.add
+        return _Compiled(
+            trigger,
+            add(trigger, "when", trigger.when),
+            None if trigger.until is None else add(trigger, "until", trigger.until),
+            add(trigger, "score", trigger.score),
+        )
+
+    @property
+    def triggers(self) -> tuple[Trigger, ...]:
+        """The triggers of the table, by name."""
+        return tuple(compiled.trigger for compiled in self._compiled)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -105,7 +125,8 @@ class Miner:
             Events in the order of the `events` table.
 
         Raises:
-            UsageError: an expression fails on these values; names the triggers.
+            TriggerError: an expression fails on these values; names the triggers.
+            TimeLimitError: it takes too long; names the triggers.
             ValueError: a row's log is not in `logs`.
         """
         if not self._compiled or not table.num_rows:
@@ -113,19 +134,21 @@ class Miner:
         table, log_codes, log_ids = self._sorted(table)
         sorted_logs = _select_logs(logs, log_ids)
         events = []
-        for rows in _blocks(log_codes):
-            block = table.slice(rows.start, rows.stop - rows.start)
-            events += self._mine_block(block, log_codes[rows], sorted_logs)
+        with self._query.limited(self._timeout_s) as limit:
+            most = min(BLOCK_ROWS, int(BLOCK_BYTES / self._query.row_bytes(table)))
+            for rows in _blocks(log_codes, most):
+                block = table.slice(rows.start, rows.stop - rows.start)
+                events += self._mine_block(block, log_codes[rows], sorted_logs, limit)
         return sorted(events, key=lambda e: (e.log_id, e.trigger, e.start_ns, e.event_id))
 
     def _mine_block(
-        self, table: pa.Table, log_codes: IntArray, logs: Sequence[_Log]
+        self, table: pa.Table, log_codes: IntArray, logs: Sequence[_Log], limit: TimeLimit
     ) -> list[Event]:
         """Finds the events in sorted rows; `log_codes` int64[n] are indices into `logs`."""
         series, cameras = self._series(table, log_codes)
         t_ns = _int64(table.column("t_ns"))
         rows = Rows.of(t_ns, self._starts(t_ns, series))
-        values = self._evaluate(table.append_column(SERIES, pa.array(series)), rows)
+        values = self._evaluate(table.append_column(SERIES, pa.array(series)), rows, limit)
         events = []
         for compiled in self._compiled:
             trigger = compiled.trigger
@@ -207,22 +230,43 @@ class Miner:
         gaps = np.flatnonzero(np.diff(t_ns) > longest) + 1
         return np.union1d(heads, gaps)
 
-    def _evaluate(self, table: pa.Table, rows: Rows) -> pa.Table:
+    def _evaluate(self, table: pa.Table, rows: Rows, limit: TimeLimit) -> pa.Table:
         try:
-            return self._query.run(table, rows)
-        except duckdb.Error as error:
-            names = ", ".join(compiled.trigger.name for compiled in self._compiled)
-            raise UsageError(
-                f"one of the triggers of {self._table} ({names}) fails: {error}"
-            ) from error
+            return self._query.run(table, rows, limit.check)
+        except (duckdb.Error, MemoryError, OSError) as error:  # an OSError is of Arrow's reader
+            raise self._failure(error, limit) from error
+
+    def _failure(self, error: Exception, limit: TimeLimit) -> DataError:
+        names = [compiled.trigger.name for compiled in self._compiled]
+        who = f"trigger {names[0]!r}" if len(names) == 1 else f"a trigger of {', '.join(names)}"
+        if limit.struck:
+            return TimeLimitError(
+                f"{who}: not done with these rows of {self._table} after {self._timeout_s:g} s; "
+                "the next run tries it again: simplify it, or raise --trigger-timeout"
+            )
+        # The lines after the first show a part of the SQL, which holds all triggers.
+        why = one_line(str(error).partition("\n")[0])[:300] or type(error).__name__
+        return TriggerError(
+            f"{who}: fails on rows of {self._table}: {why}; correct it and raise its version"
+        )
 
 
-def _blocks(log_codes: IntArray) -> Iterator[slice]:
-    """Yields blocks of whole logs: each ends with the log that brings it to BLOCK_ROWS rows."""
+def check_triggers(triggers: Sequence[Trigger]) -> None:
+    """Compiles triggers.
+
+    Raises:
+        UsageError: an expression is invalid; names the trigger, the key and the reason.
+    """
+    for table in sorted({trigger.table for trigger in triggers}):
+        Miner(triggers, table)
+
+
+def _blocks(log_codes: IntArray, rows: int) -> Iterator[slice]:
+    """Yields blocks of whole logs: each ends with the log that brings it to so many rows."""
     starts = np.flatnonzero(np.diff(log_codes, prepend=-1)).tolist()
     start = 0
     for end in [*starts[1:], len(log_codes)]:
-        if end - start >= BLOCK_ROWS or end == len(log_codes):
+        if end - start >= rows or end == len(log_codes):
             yield slice(start, end)
             start = end
 

@@ -1,10 +1,10 @@
 """Expressions of triggers: parsed and checked as DuckDB trees, and a sandbox to run them in.
 
 Trigger files are untrusted. Each expression is parsed separately, as a value, by DuckDB's own
-parser (json_serialize_sql). Its tree must be one expression of allowed nodes, without
-subqueries, stars, or functions that may differ for equal arguments; and SQL is generated from
-the trees, never from the texts. The SQL runs in memory without access to files, extensions,
-the environment or Python variables, on a locked configuration with bounded memory.
+parser (json_serialize_sql). Its tree must be one expression of what transforms.triggers.allowed
+lists, of bounded size; and SQL is generated from the trees, never from the texts. The SQL runs in
+memory without access to files, extensions, the environment or Python variables, on a locked
+configuration with bounded memory.
 """
 
 from __future__ import annotations
@@ -17,49 +17,25 @@ from typing import Any
 import duckdb
 
 from schemas.errors import UsageError, one_line
+from transforms import sandbox
+from transforms.triggers import allowed
+from transforms.triggers.allowed import Tree
 from transforms.triggers.spec import Trigger
+from transforms.triggers.windows import SHIFTED, WINDOWED
 
-_CONFIG = {
-    "enable_external_access": "false",
-    "autoload_known_extensions": "false",
-    "autoinstall_known_extensions": "false",
-    "python_enable_replacements": "false",
-    "allow_community_extensions": "false",
-    "max_expression_depth": "100",
-    "memory_limit": "2GB",
-    "temp_directory": "",
-}
+FUNCTIONS_OF_TIME = frozenset({*SHIFTED, *WINDOWED})
 
-_NODES = frozenset(
-    {
-        "BETWEEN",
-        "CASE",
-        "CAST",
-        "COLUMN_REF",
-        "COMPARISON",
-        "CONJUNCTION",
-        "CONSTANT",
-        "FUNCTION",
-        "LAMBDA",
-        "OPERATOR",
-        "PARAMETER",
-        "WINDOW",
-    }
-)
+MEMORY = 2 * 10**9
+"""DuckDB's limit of memory for one miner, in bytes."""
 
-_MACROS = frozenset(
-    {"list_avg", "list_max", "list_median", "list_min", "list_product", "list_sum", "nullif"}
-)
-"""The macros of DuckDB that are allowed; all of them are deterministic."""
-
-Tree = dict[str, Any]
-"""A node of a parse tree, as json_serialize_sql writes it."""
+_MAX_DEPTH = 100
 
 
 def connect(threads: int) -> duckdb.DuckDBPyConnection:
     """Opens a DuckDB that has access to nothing but the tables registered with it."""
-    con = duckdb.connect(":memory:", config={**_CONFIG, "threads": str(threads)})
-    con.execute("SET lock_configuration = true")
+    con = sandbox.connect(threads, MEMORY, max_depth=_MAX_DEPTH)
+    sandbox.shut(con)
+    sandbox.lock(con)
     return con
 
 
@@ -67,12 +43,14 @@ def connect(threads: int) -> duckdb.DuckDBPyConnection:
 class Source:
     """The expression that is being compiled, for messages: which key of which trigger.
 
-    `lambda_parameters` are the names that its lambdas bind.
+    `lambda_parameters` are the names that its lambdas bind; `in_lambda` is set for what is
+    evaluated for each element of a list.
     """
 
     trigger: Trigger
     key: str
     lambda_parameters: frozenset[str] = frozenset()
+    in_lambda: bool = False
 
     def error(self, message: str) -> UsageError:
         """Returns the error for this expression, in one line."""
@@ -91,14 +69,15 @@ class Parser:
         self._con = con
         self._select_from = self._parse("SELECT 1 FROM rows")
         self._select = self._parse("SELECT 1")
-        self._functions = self._allowed_functions()
 
     def expression(self, source: Source, text: str) -> Tree:
         """Parses a text that must be exactly one expression.
 
         Raises:
-            UsageError: the text is not SQL, or is more than an expression.
+            UsageError: the text is not SQL, is more than an expression, or is too large.
         """
+        if allowed.brackets(text) > allowed.MAX_BRACKETS:
+            raise source.error(f"nests brackets more than {allowed.MAX_BRACKETS} deep")
         try:
             node = self._parse(f"SELECT {text}")["node"]
         except (UsageError, duckdb.Error) as error:
@@ -112,6 +91,8 @@ class Parser:
         ):
             raise source.error("must be one expression over the columns, and nothing after it")
         tree: Tree = node["select_list"][0]
+        if too_large := allowed.oversize(tree, FUNCTIONS_OF_TIME):
+            raise source.error(too_large)
         return tree
 
     def check(self, tree: Tree, columns: Set[str], source: Source) -> None:
@@ -120,13 +101,8 @@ class Parser:
         Raises:
             UsageError: the node is not allowed, or names an unknown column.
         """
-        if tree["class"] not in _NODES:
-            raise source.error(f"{str(tree['class']).lower()} is not allowed in a trigger")
-        if tree["class"] == "FUNCTION" and tree["function_name"].lower() not in self._functions:
-            raise source.error(
-                f"function {tree['function_name']!r} is not allowed: it is not a scalar function "
-                "of DuckDB that returns equal values for equal arguments"
-            )
+        if refusal := allowed.refusal(tree, in_lambda=source.in_lambda):
+            raise source.error(refusal)
         if tree["class"] == "COLUMN_REF":
             (name, *fields) = tree["column_names"]
             if fields or name not in columns | source.lambda_parameters:
@@ -179,15 +155,6 @@ class Parser:
     def _fetch(self, sql: str, text: str) -> Any:
         row = self._con.execute(sql, [text]).fetchall()
         return row[0][0]
-
-    def _allowed_functions(self) -> frozenset[str]:
-        """Lists the scalar functions that return equal values for equal arguments."""
-        rows = self._con.execute(
-            "SELECT lower(function_name) FROM duckdb_functions() GROUP BY 1 "
-            "HAVING bool_or(function_type = 'scalar') AND bool_and(function_type = 'table' "
-            "OR function_type = 'scalar' AND stability = 'CONSISTENT')"
-        ).fetchall()
-        return frozenset(name for (name,) in rows) | _MACROS
 
 
 def lambda_parameters(tree: Any) -> frozenset[str]:

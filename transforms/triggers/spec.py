@@ -39,6 +39,9 @@ MAX_SECONDS = 600.0
 
 MAX_SQL_CHARS = 4000
 
+TIMEOUT_S = 10.0
+"""The default limit of time for the triggers of a table on the rows of a task."""
+
 _NAME = r"[a-z][a-z0-9_]{0,62}"
 _CURE = "must be small letters, digits and _, a letter first, at most 63"
 

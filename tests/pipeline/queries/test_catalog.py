@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+import time
 from pathlib import Path
 
 import duckdb
@@ -10,9 +12,9 @@ import pytest
 
 from pipeline.lake.intents import RunRow, commit
 from pipeline.lake.tables import Lake
-from pipeline.queries.catalog import connect, query
+from pipeline.queries.catalog import Limits, ask, connect, query, read_rows
 from pipeline.snapshots.manifest import latest_snapshots
-from schemas.errors import LakeError, UsageError
+from schemas.errors import FleetError, LakeError, UsageError
 from schemas.tables import TABLES
 from tests.pipeline.lake.rows import filled, one_row
 from tests.pipeline.snapshots.written import content, publish_all
@@ -21,7 +23,7 @@ from tests.pipeline.snapshots.written import content, publish_all
 def test_views_are_the_tables_at_their_pinned_versions(tmp_path: Path) -> None:
     lake = filled(str(tmp_path / 'it\'s a "lake"'))
     for name in TABLES:
-        rows = query(lake, f'SELECT * FROM "{name}"')  # noqa: S608 - our own names
+        rows = read_rows(lake, f'SELECT * FROM "{name}"')  # noqa: S608 - our own names
         assert rows.column_names == TABLES[name].schema.names
         assert rows.num_rows == 1
     old = Lake.open(lake.url)
@@ -50,6 +52,17 @@ HOSTILE = [
     "SELECT * FROM read_text('{folder}/../secret')",
     "SELECT * FROM read_text('file://{secret}')",
     "SELECT * FROM glob('/etc/*')",
+    "SELECT * FROM read_text('.tmp/secret')",
+    "SELECT * FROM glob('.tmp/*')",
+    "SELECT * FROM read_text('/proc/self/environ')",
+    "SELECT * FROM read_csv('/dev/stdin')",
+    "SELECT * FROM read_duckdb('{secret}')",
+    "SELECT * FROM enable_logging(storage='file', storage_path='{folder}/log')",
+    "SELECT * FROM enable_profiling(save_location='{folder}/profile')",
+    "SELECT * FROM pandas_scan(1)",
+    "SELECT getvariable('x')::INTEGER::POINTER",
+    "PIVOT events ON trigger USING count(*)",
+    "SELECT {'a': 1}::UNION(b INTEGER)",
     "SELECT * FROM sniff_csv('/etc/passwd')",
     "SELECT * FROM read_parquet('https://example.com/a.parquet')",
     "SELECT * FROM parquet_metadata('{secret}')",
@@ -107,6 +120,100 @@ def test_hostile_sql_fails_in_one_line_and_changes_nothing(guarded: Lake, sql: s
         query(guarded, text)
     assert "\n" not in str(caught.value)
     assert content(folder) == before
+
+
+def test_hostile_sql_reads_nothing_below_the_working_folder(
+    guarded: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".tmp").mkdir()
+    (tmp_path / ".tmp" / "secret").write_text("secret")
+    monkeypatch.chdir(tmp_path)
+    for path in (".tmp/secret", f"{tmp_path}/.tmp/secret"):
+        with pytest.raises(UsageError, match="Permission Error"):
+            query(guarded, f"FROM read_text('{path}')")
+        with connect(guarded) as con, pytest.raises(duckdb.Error):
+            con.sql(f"FROM read_text('{path}')").fetchall()
+
+
+ENDLESS = {
+    "time": "SELECT count(*) FROM range(1000000000000)",
+    "recursion": "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t) SELECT 1 FROM t",
+    "cross join": "SELECT count(*) FROM range(1000000) a, range(1000000) b WHERE a.range < b.range",
+    "one call": (
+        "SELECT levenshtein(repeat('a', 1000000) || i, repeat('b', 1000000)) FROM range(3) t(i)"
+    ),
+    "sleep": "SELECT pg_sleep(100000)",
+}
+
+
+@pytest.mark.parametrize("sql", ENDLESS.values(), ids=list(ENDLESS))
+def test_what_does_not_end_is_ended(guarded: Lake, sql: str) -> None:
+    began = time.monotonic()
+    with pytest.raises(
+        FleetError, match=r"^the query was not done after 1 s.*--timeout$"
+    ) as caught:
+        query(guarded, sql, Limits(timeout_s=1.0))
+    assert not isinstance(caught.value, UsageError | LakeError)
+    assert time.monotonic() - began < 20
+
+
+LARGE = {
+    "text": "SELECT length(repeat('x', 10000000) || i) FROM range(100000) t(i)",
+    "list": "SELECT len(range(1000000000))",
+    "rows": "SELECT list(i) FROM range(100000000) t(i)",
+    "doubling": "WITH RECURSIVE t(s) AS (SELECT 'x' UNION ALL SELECT s || s FROM t) FROM t",
+    "answer": "SELECT * FROM range(1000000000)",
+    "padding": "SELECT length(format('{:>1000000000}', 'x'))",
+}
+
+
+@pytest.mark.parametrize("sql", LARGE.values(), ids=list(LARGE))
+def test_what_needs_too_much_memory_is_ended(guarded: Lake, sql: str) -> None:
+    with pytest.raises(FleetError, match=r"0\.2 GB: narrow it, or raise --memory$") as caught:
+        query(guarded, sql, Limits(memory=200_000_000))
+    assert not isinstance(caught.value, UsageError | LakeError)
+
+
+def test_limits_have_the_names_of_those_who_set_them(guarded: Lake) -> None:
+    limits = Limits(0.5, 100_000_000, what="--where", longer="--where-timeout", larger="")
+    with pytest.raises(FleetError, match=r"^--where was not done after 0\.5 s.*--where-timeout$"):
+        query(guarded, ENDLESS["time"], limits)
+    with pytest.raises(FleetError, match=r"^--where needs more memory than 0\.1 GB: narrow it$"):
+        query(guarded, LARGE["list"], limits)
+
+
+def test_a_query_leaves_no_process_and_no_folder(
+    guarded: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    sql = "SELECT i FROM range(5000000) t(i) ORDER BY hash(i) LIMIT 1 OFFSET 4999999"
+    assert query(guarded, sql, Limits(memory=100_000_000)).num_rows == 1
+    for text in ("SELEC", ENDLESS["one call"]):
+        with pytest.raises(FleetError):
+            query(guarded, text, Limits(timeout_s=0.5))
+    assert list(tmp_path.iterdir()) == []
+    children = Path("/proc/self/task").glob("*/children")
+    assert "".join(path.read_text() for path in children).split() == []
+
+
+def test_a_text_without_end_is_refused(guarded: Lake) -> None:
+    with pytest.raises(UsageError, match="at most 1,000,000"):
+        query(guarded, "SELECT 1 -- " + "x" * 1_000_000)
+
+
+def test_some_rows_are_given_and_all_are_counted(guarded: Lake) -> None:
+    with ask(guarded, "FROM range(30000) t(i)", keep=3) as answer:
+        assert answer.number == 30000
+        assert answer.reader.read_all()["i"].to_pylist() == [0, 1, 2]
+
+
+def test_columns_of_equal_names_are_all_there(guarded: Lake) -> None:
+    assert query(guarded, "SELECT 1 a, 2 a, 3 A").to_pylist() == [{"a": 1, "a_1": 2, "A": 3}]
+
+
+def test_sql_of_our_own_is_read_here(guarded: Lake) -> None:
+    assert read_rows(guarded, "SELECT count(*) AS n FROM events")["n"].to_pylist() == [1]
 
 
 def test_a_connection_cannot_be_unlocked(tmp_path: Path) -> None:

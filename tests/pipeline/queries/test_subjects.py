@@ -93,7 +93,7 @@ def test_logs_are_grouped_by_what_they_are_mined_with(tmp_path: Path) -> None:
     lake = Lake.create(str(tmp_path))
     add_logs(lake, "a", "b", "c", "d")
     add_done(lake, "first", "mine", [Done(log, joined(["x", "y"]), "kept") for log in "ab"])
-    add_done(lake, "later", "mine", [Done(log, "z", "filtered") for log in "bc"])
+    add_done(lake, "later", "mine", [Done("b", "z", "filtered"), Done("c", "z", "rejected")])
     add_done(lake, "swept", "sweep", [Done("d", "s", "kept")])
     with mined_logs(lake) as groups:
         found = {
@@ -101,12 +101,14 @@ def test_logs_are_grouped_by_what_they_are_mined_with(tmp_path: Path) -> None:
             for group in groups
         }
         assert sum(group.logs for group in groups) == 4
+        failed = {row[0]: group.failed for group in groups for row in group.rows()}
     assert found == {
         (("x", "y"), None): ["a"],
         (("x", "y", "z"), None): ["b"],
         (("z",), None): ["c"],
         ((), "s"): ["d"],
     }
+    assert failed == {"a": set(), "b": set(), "c": {"z"}, "d": set()}
 
 
 def test_a_damaged_ledger_is_one_line(tmp_path: Path) -> None:

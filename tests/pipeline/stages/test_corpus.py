@@ -10,7 +10,7 @@ import pytest
 from pipeline.config import CorpusConfig
 from pipeline.stages.corpus import plan_corpus, select
 from pipeline.stages.label import plan_label
-from schemas.errors import UsageError
+from schemas.errors import FleetError, UsageError
 from schemas.times import NS_PER_S
 from tests.pipeline.stages.conftest import LABEL, Small
 
@@ -39,13 +39,21 @@ def test_a_condition_selects_matching_samples(labelled: Small) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sql", "words"), [("trigger = 'none'", "selects none of"), ("colour = 1", "colour")]
+    ("sql", "words"), [("trigger = 'none'", "selects none of"), ("colour = 1", "--where: .*colour")]
 )
 def test_a_condition_that_matches_nothing_or_is_invalid_is_bad_usage(
     labelled: Small, sql: str, words: str
 ) -> None:
     with pytest.raises(UsageError, match=words):
         select(labelled.lake(), where(sql))
+
+
+def test_a_condition_is_ended_at_its_limits(labelled: Small) -> None:
+    endless = where("(SELECT count(*) FROM range(1000000000000)) > 1")
+    with pytest.raises(FleetError, match=r"--where was not done after 0\.5 s.*--where-timeout"):
+        select(labelled.lake(), endless.model_copy(update={"where_timeout_s": 0.5}))
+    with pytest.raises(FleetError, match="--where needs more memory than 2 GB"):
+        select(labelled.lake(), where("len(range(1000000000)) > 1"))
 
 
 def test_a_corpus_takes_blurred_samples_unless_it_says_otherwise(labelled: Small) -> None:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from schemas.errors import UsageError
+from schemas.errors import TimeLimitError, TriggerError, UsageError
 from schemas.ids import digest
 from schemas.times import NS_PER_S, ns
-from transforms.triggers import engine, load_triggers
+from transforms.triggers import engine, expressions, load_triggers
 from transforms.triggers.engine import Miner
 from transforms.triggers.spec import Trigger
+from transforms.triggers.sql import Query
 
 FAST = Trigger(
     name="fast",
@@ -184,10 +187,56 @@ def test_refusals() -> None:
     with pytest.raises(UsageError, match="signals, joints, scene, annotations, ticks"):
         Miner([FAST], "frames")
     table = _rows([25.0]).append_column("gear", pa.array(["drive"]))
-    with pytest.raises(UsageError, match="fast"):
+    with pytest.raises(TriggerError, match=r"'fast': .*'drive' to INT32[^\n]*$"):
         Miner([FAST.replace(when="gear::INTEGER > 1")], "signals").mine(table, _logs(1, "log"))
     with pytest.raises(ValueError, match="'log'"):
         Miner([FAST], "signals").mine(_rows([25.0]), _logs(1, "other"))
     huge = FAST.replace(when="length(repeat('x', 1000000000 + (speed_mps * 1e9)::BIGINT)) > 1")
     with pytest.raises(UsageError, match="fast"):
         Miner([huge], "signals").mine(_rows([25.0]), _logs(1, "log"))
+
+
+def test_a_trigger_without_end_is_interrupted() -> None:
+    table, logs = _fleet(2)
+    endless = FAST.replace(
+        when="list_sum(list_sort(list_transform(range(1000), lambda v: sin(v * speed_mps)))) > 9"
+    )
+    miner = Miner([FAST, endless], "signals", timeout_s=0.5)
+    began = time.perf_counter()
+    with pytest.raises(TimeLimitError, match=r"0\.5 s.*--trigger-timeout"):
+        miner.mine(pa.concat_tables([table] * 10), logs)
+    assert time.perf_counter() - began < 5
+    small = table.slice(0, 10)
+    assert miner.mine(small, logs) == Miner([FAST, endless], "signals").mine(small, logs)
+
+
+def test_memory_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The windows of all rows are in memory at once."""
+    monkeypatch.setattr(expressions, "MEMORY", 30_000_000)
+    table, logs = _fleet(1)
+    windows = " AND ".join(f"rank() OVER (ORDER BY speed_mps * {k}) > 0" for k in range(20))
+    with pytest.raises(TriggerError, match=r"'fast'.*Out of Memory"):
+        Miner([FAST.replace(when=windows)], "signals").mine(pa.concat_tables([table] * 20), logs)
+
+
+def test_blocks_are_smaller_where_triggers_compute_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    table, logs = _fleet(4)
+    sizes: list[int] = []
+    real = Query.run
+
+    def spy(self: Query, rows: pa.Table, *rest: Any) -> pa.Table:
+        sizes.append(rows.num_rows)
+        return real(self, rows, *rest)
+
+    monkeypatch.setattr(Query, "run", spy)
+    whole = Miner([FAST], "signals").mine(table, logs)
+    assert len(sizes) == 1
+    monkeypatch.setattr(engine, "BLOCK_BYTES", 1000)
+    assert Miner([FAST], "signals").mine(table, logs) == whole
+    assert len(sizes) == 1 + 4
+
+
+def test_triggers_are_checked_without_rows() -> None:
+    engine.check_triggers(load_triggers())
+    with pytest.raises(UsageError, match="trigger 'fast', when: unknown column 'speed'"):
+        engine.check_triggers([FAST.replace(when="speed > 1")])
