@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import sys
 import tempfile
 import time
@@ -24,6 +23,7 @@ import aiohttp
 from auto_label.models import ModelSpec
 from auto_label.packages import MAX_MEMBER_BYTES, PREFIX, PackageError, WheelFile
 from schemas.errors import FleetError, UsageError
+from schemas.redaction import redact
 from transforms.bounded import RefusedError, blocks
 
 MAX_BYTES = MAX_MEMBER_BYTES
@@ -102,19 +102,6 @@ def available_models(specs: Sequence[ModelSpec]) -> tuple[tuple[ModelSpec, ...],
                 continue
         messages.append(why)
     return tuple(ready), messages
-
-
-def redact(url: str) -> str:
-    """Returns a URL without what may be a secret: user, password, query and fragment.
-
-    >>> redact("https://me:pw@host:8443/a/b.onnx?X-Signature=abc#x")
-    'https://host:8443/a/b.onnx'
-    """
-    scheme, separator, rest = url.partition("://")
-    if not separator:
-        return url
-    host, slash, path = re.split(r"[?#]", rest, maxsplit=1)[0].partition("/")
-    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
 
 
 def _verify(spec: ModelSpec, file: BinaryIO, path: Path, shown: str) -> None:

@@ -8,26 +8,33 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import logging
 import os
-import resource
 import sys
+import traceback
 from collections.abc import Sequence
+from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 
+from jobs.process import (
+    Bare,
+    Stopped,
+    accept_any_text,
+    provide_file_handles,
+    provide_streams,
+    quiet,
+    stoppable,
+)
 from jobs.state import STATE
 from schemas.errors import FleetError, UsageError, one_line
 from schemas.registry import Registry
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
-
-FILES_NEEDED, FILES_WANTED = 256, 4096
-"""File handles of a process. Native libraries abort where they get none, so a job does not begin
-with too few; and a lake has many files."""
 
 SUMMARIES = {
     "demo": "Run a small synthetic fleet through everything.",
@@ -47,6 +54,21 @@ SUMMARIES = {
 COMMANDS = Registry("command", {name: f"jobs.{name}:{name}" for name in SUMMARIES})
 
 
+class _Command(TyperCommand):
+    """A command whose flags and arguments hold no secret, whatever they are called."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        rest = super().parse_args(ctx, args)
+        from transforms.addresses import check_bare  # noqa: PLC0415 - `--help` needs none of it
+
+        for parameter in self.params:
+            given = ctx.params.get(parameter.name or "")
+            for value in given if isinstance(given, list | tuple) else [given]:
+                if isinstance(value, str):
+                    check_bare(parameter.opts[0], value)
+        return rest
+
+
 class _Commands(TyperGroup):
     def list_commands(self, _ctx: object) -> list[str]:
         return list(SUMMARIES)
@@ -57,7 +79,7 @@ class _Commands(TyperGroup):
         if name != STATE.command:  # the overview shows one line, which needs no import
             return TyperCommand(name=name, help=SUMMARIES[name], callback=lambda: None)
         app = typer.Typer(add_completion=False)
-        app.command(name)(COMMANDS.load(name))
+        app.command(name, cls=_Command)(COMMANDS.load(name))
         command = typer.main.get_command(app)
         assert isinstance(command, TyperCommand)
         return command
@@ -77,7 +99,7 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code: 0, 1, 2 or 3 as in `--help`.
+    """Runs one command and returns its exit code, as `--help` lists them.
 
     Args:
         arguments: the command line. None: that of the process, which then ends with the
@@ -87,7 +109,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(arguments)
     # Registered before any library is imported, so that it is the last exit function.
     atexit.register(_end_process)
+    provide_streams()
     STATE.exit_code = _run(sys.argv[1:])
+    if STATE.stopped:  # threads of a job may be in the middle of their tasks
+        _end_process()
     return STATE.exit_code
 
 
@@ -105,68 +130,70 @@ def _end_process() -> None:
     os._exit(STATE.exit_code)
 
 
-def _provide_file_handles() -> None:
-    """Raises the soft limit of open files.
-
-    Raises:
-        FleetError: the hard limit is too low.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = sys.maxsize if hard == resource.RLIM_INFINITY else hard
-    if most < FILES_NEEDED:
-        raise FleetError(
-            f"this process may open {hard} files, and {FILES_NEEDED} are needed: raise the hard "
-            "limit (`ulimit -n` in a shell)"
-        )
-    if soft != resource.RLIM_INFINITY and soft < FILES_WANTED:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, FILES_WANTED), hard))
-
-
 def _run(arguments: Sequence[str]) -> int:
     ours, beam = split_arguments(arguments)
     STATE.debug = "--debug" in ours
-    if not STATE.debug:
-        # An error of a worker is printed in one line below; Beam would log its traceback too.
-        logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
-        logging.getLogger().setLevel(logging.ERROR)
     ours = [argument for argument in ours if argument != "--debug"] or ["--help"]
     STATE.beam = tuple(beam)
     STATE.command = next((argument for argument in ours if not argument.startswith("-")), "")
-    group = _Commands(
+    with contextlib.redirect_stderr(Bare(sys.stderr)), quiet(STATE.debug), stoppable():
+        try:
+            for stream in (sys.stdout, sys.stderr):
+                accept_any_text(stream)
+            provide_file_handles()
+            code = int(_group().main(ours, prog_name="fleetmill", standalone_mode=False) or 0)
+            sys.stdout.flush()
+        except Exception as error:  # noqa: BLE001 - one line for each
+            return _failed(error)
+        except SystemExit as error:  # of libraries, when the reader of our output has gone
+            return error.code if isinstance(error.code, int) else EXIT_FAILED
+        except Stopped as stopped:
+            _say("stopped; run the same command again to continue")
+            STATE.stopped = True
+            return stopped.exit_code
+    return code
+
+
+def _group() -> _Commands:
+    return _Commands(
         name="fleetmill",
         help=(
             "Mills what a vehicle fleet records into what a trainer reads.\n\n"
             "`fleetmill COMMAND --help` lists the flags of a command. "
             "`--debug` shows tracebacks. Everything after `--` goes to Beam. "
             "Exit codes: 0 done; 1 the job failed; 2 bad usage or configuration; "
-            "3 finished, but more inputs were rejected than --max-reject-fraction allows."
+            "3 finished, but more inputs were rejected than --max-reject-fraction allows; "
+            "130 or 143 stopped by Ctrl-C or SIGTERM."
         ),
         no_args_is_help=True,
     )
-    try:
-        _provide_file_handles()
-        code = group.main(ours, prog_name="fleetmill", standalone_mode=False)
-        sys.stdout.flush()
-    except BrokenPipeError:
+
+
+def _failed(error: Exception) -> int:
+    """Says in one line why a command failed, after the traceback if it is wanted."""
+    if isinstance(error, OSError) and error.errno == errno.EPIPE:
         # The reader of our output has closed it; keep Python from failing at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
-    except (UsageError, FleetError, TyperException) as error:
-        if STATE.debug:
-            raise
-        usage = not isinstance(error, FleetError) or isinstance(error, UsageError)
-        text = error.format_message() if hasattr(error, "format_message") else str(error)
-        sys.stderr.write(f"fleetmill: {one_line(text)}\n")
-        return EXIT_USAGE if usage else EXIT_FAILED
-    except OSError as error:
-        if STATE.debug:
-            raise
-        sys.stderr.write(f"fleetmill: {one_line(str(error))}; run the same command again\n")
-        return EXIT_FAILED
-    except (KeyboardInterrupt, typer.Abort):
-        sys.stderr.write("fleetmill: stopped; run the same command again to continue\n")
-        return EXIT_FAILED
-    return int(code or 0)
+    if STATE.debug:
+        with contextlib.suppress(OSError):
+            traceback.print_exception(error)
+    if isinstance(error, UsageError | TyperException):
+        _say(error.format_message() if isinstance(error, TyperException) else str(error))
+        return EXIT_USAGE
+    if isinstance(error, FleetError):
+        _say(str(error))
+    elif isinstance(error, OSError):
+        _say(f"{error}; run the same command again")
+    else:
+        _say(f"{type(error).__name__}: {error}; --debug shows where, which is worth a report")
+    return EXIT_FAILED
+
+
+def _say(line: str) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write(f"fleetmill: {one_line(line)}\n")
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ INGEST = Job(
         Flag("--dbc", "URL"),
         CAN_MAPS,
         Flag("--channels"),
+        Flag("--follow-links"),
         INPUT_TIMEOUT,
         INPUT_MEMORY,
     ),

@@ -21,6 +21,7 @@ from pipeline.config import JobConfig, configure, read_file
 from pipeline.graph.balance import JobReport
 from pipeline.graph.execute import Work, execute
 from pipeline.graph.journal import clear_journals
+from pipeline.graph.runner import pipeline_options
 from pipeline.lake.intents import recover
 from pipeline.lake.tables import Lake
 
@@ -177,6 +178,7 @@ def run_jobs(
     Raises:
         FleetError: a name does not exist, there is no lake, or a job failed.
     """
+    pipeline_options(STATE.beam)  # Beam refuses what is wrong there, before the first job
     notes = [note for job, config in jobs if job.check for note in job.check(config)]
     for note in dict.fromkeys(notes):
         reporter.note(note)

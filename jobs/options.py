@@ -45,6 +45,8 @@ MaxRejects = Annotated[
     typer.Option(
         "--max-reject-fraction",
         metavar="F",
+        min=0,
+        max=1,
         help="Exit with 3 if more than this fraction of a stage's inputs is rejected.",
         callback=_finite,
     ),

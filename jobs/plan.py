@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json as json_format
 from typing import Annotated
 
+import pyarrow as pa
 import typer
 
 from jobs.options import AsJson, TopologyDirs, TopologyName
 from jobs.reporting import Reporter
 from jobs.results import balance, show_balance
+from pipeline.snapshots.manifest import is_published, latest_snapshot
 from pipeline.topologies import load_topology
 from pipeline.topologies.planner import replan
-from schemas.errors import UsageError
+from schemas.errors import LakeError, UsageError, one_line
 from schemas.ids import canonical
 from transforms.parquet import read
-from transforms.storage import get, names, normal, put
+from transforms.storage import check_own, normal, put
 
 
 def plan(
@@ -42,7 +43,14 @@ def plan(
     reporter = Reporter(json)
     machine = load_topology(topology, topologies or ())
     snapshot = snapshot_folder(corpus)
-    document = replan(read(f"{snapshot}/samples.parquet"), machine)
+    samples = f"{snapshot}/samples.parquet"
+    try:
+        check_own(samples)
+        document = replan(read(samples), machine)
+    except (pa.ArrowException, OSError) as error:
+        raise LakeError(
+            f"{samples} cannot be read: {one_line(error)}; `fleetmill verify` lists what is damaged"
+        ) from error
     target = out or f"plan-{machine.name}.json"
     put(normal(target), canonical(document))
     reporter.text(f"plan  {target}")
@@ -57,13 +65,13 @@ def snapshot_folder(corpus: str) -> str:
 
     Raises:
         UsageError: the URL is neither a snapshot nor a corpus.
+        LakeError: what the corpus points to cannot be told.
     """
     url = normal(corpus)
-    inside = names(url)
-    if "manifest.json" in inside:
+    if is_published(url):
         return url
-    if "latest.json" in inside:
-        return f"{url}/{json_format.loads(get(f'{url}/latest.json'))['snapshot']}"
+    if latest := latest_snapshot(url):
+        return latest
     raise UsageError(
         f"{corpus!r} is neither a snapshot (no manifest.json) nor a corpus (no latest.json); "
         "corpora are in LAKE/corpora/NAME"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,6 +25,7 @@ from rich.text import Text
 
 from pipeline.graph.balance import JobReport
 from schemas.records import Count
+from schemas.redaction import printable
 
 EXIT_REJECTS = 3
 EXIT_BUG = 1
@@ -96,12 +98,12 @@ class Reporter:
         self._line(text)
 
     def _line(self, text: str) -> None:
-        self._err.print(text, soft_wrap=True, markup=False)
+        self._err.print(printable(text), soft_wrap=True, markup=False)
 
     def text(self, line: str = "") -> None:
         """Prints a line of the result, unless the result is JSON."""
         if not self.as_json:
-            self._out.print(line, soft_wrap=True, markup=False)
+            self._out.print(printable(line), soft_wrap=True, markup=False)
 
     def table(
         self,
@@ -125,18 +127,50 @@ class Reporter:
         rows = list(rows)
         for index, column in enumerate(columns):
             number = any(isinstance(row[index], int | float) for row in rows)
-            table.add_column(Text(column), justify="right" if number else "left")
+            table.add_column(Text(printable(column)), justify="right" if number else "left")
         for row in rows:  # as Text: brackets in a str would be read as markup
             table.add_row(*(Text(_cell(value, decimals)) for value in row))
         # A title of the table's own would be wrapped to the width of the table.
-        self._out.print(title, style="italic", markup=False, soft_wrap=True)
+        self._out.print(printable(title), style="italic", markup=False, soft_wrap=True)
         self._out.print(table)
         self._out.print()
 
     def document(self, value: Mapping[str, Any] | Sequence[Any]) -> None:
-        """Prints the JSON document, if the result is JSON."""
+        """Prints the JSON document, if the result is JSON: see `json_text`."""
         if self.as_json:
-            sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
+            sys.stdout.write(json_text(value) + "\n")
+
+
+def json_text(value: Any) -> str:
+    """Writes a value as a document that every JSON reader takes.
+
+    NaN and infinities are null, half a surrogate pair is written as an escape, and what JSON
+    lacks as its text.
+
+    >>> print(json_text({"a": [float("nan"), 1.5]}))
+    {
+      "a": [
+        null,
+        1.5
+      ]
+    }
+    """
+    return json.dumps(_plain(value), indent=2, default=str, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, Mapping):
+        return {
+            _plain(key if isinstance(key, str) else str(key)): _plain(each)
+            for key, each in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return value
 
 
 class RateColumn(ProgressColumn):
@@ -153,7 +187,9 @@ class RateColumn(ProgressColumn):
 def _cell(value: Any, decimals: int | None) -> str:
     if isinstance(value, float):
         return f"{value:,.4g}" if decimals is None else f"{value:,.{decimals}f}"
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return printable(str(value))
 
 
 BALANCE = ("stage", "of", "in", "kept", "filtered", "rejected")

@@ -17,6 +17,8 @@ class State:
     """The options for Beam: everything after `--`."""
     exit_code: int = 1
     """The exit code of the process, until its command ends with another."""
+    stopped: bool = False
+    """Whether Ctrl-C or SIGTERM ended the command."""
 
 
 STATE = State()

@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from schemas.errors import UsageError
+from transforms.addresses import check_bare
 from transforms.definitions import choices, mistake
 from transforms.isolation import Limits
 from transforms.toml import load_toml, quoted
@@ -62,6 +63,7 @@ class IngestConfig(_Reading):
     dbc: tuple[str, ...] = Field(default=(), description="a CAN database for raw bus frames")
     can_maps: tuple[str, ...] = Field(default=(), description="a folder of CAN map .toml files")
     channels: bool = Field(default=False, description="keep native samples in the table channels")
+    follow_links: bool = Field(default=False, description="follow links that leave an input too")
 
 
 class SweepConfig(_Reading):
@@ -169,11 +171,16 @@ def configure(
         flags: flag values by key; None, or an empty list, counts as not given.
 
     Raises:
-        UsageError: a key is unknown or a value is not allowed; names both.
+        UsageError: a key is unknown or a value is not allowed, a secret in a URL too; names both.
     """
     section = next(name for name, other in SECTIONS.items() if other is model)
     given = {key: value for key, value in flags.items() if value is not None and value != []}
+    chosen = {**tables.get(section, {}), **given}
+    for key, value in chosen.items():
+        for each in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(each, str):
+                check_bare(f"[{section}] {key} =", each)
     try:
-        return model.model_validate({**tables.get(section, {}), **given})
+        return model.model_validate(chosen)
     except ValidationError as error:
         raise UsageError(f"[{section}] {mistake(error, model)}") from error

@@ -9,15 +9,22 @@ from __future__ import annotations
 
 import re
 
+from schemas.redaction import printable, redact
+
 MAX_DETAIL_CHARS = 4000
 """Characters of a message that are kept."""
 _EXCERPT_CHARS = 200
 
-_UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-
 
 class FleetError(Exception):
-    """The base class of every error that fleetmill raises on purpose."""
+    """The base class of every error that fleetmill raises on purpose.
+
+    Its message holds no secret: what it quotes of URLs is without passwords and signatures.
+    """
+
+    def __init__(self, message: str) -> None:
+        """Takes the message."""
+        super().__init__(redact(message))
 
 
 class UsageError(FleetError):
@@ -90,6 +97,12 @@ class TriggerError(DataError):
     reason = "trigger"
 
 
+class OutsideError(DataError):
+    """The path leads out of the input: a link, or a listing that names files elsewhere."""
+
+    reason = "outside"
+
+
 class TimeLimitError(DataError):
     """Reading the input, or a trigger on its rows, exceeded the time limit."""
 
@@ -138,31 +151,31 @@ def is_final(reason: str) -> bool:
 
 
 def storable(text: str) -> str:
-    r"""Escapes what no table and no terminal takes: control characters, halves of surrogate pairs.
-
-    A long text is cut.
+    r"""Takes out secrets, and escapes what no table or terminal takes; a long text is cut.
 
     >>> storable("a\0b\ud800")
     'a\\x00b\\ud800'
     """
-    fit = _UNFIT.sub(lambda found: ascii(found[0])[1:-1], text)
+    fit = printable(redact(text))
     return fit if len(fit) <= MAX_DETAIL_CHARS else f"{fit[:MAX_DETAIL_CHARS]}..."
 
 
 def one_line(said: object) -> str:
-    r"""Words an error, or a text, in one line, without the colours that delta-rs adds.
+    r"""Words an error, or a text, in one line without secrets and control characters.
 
-    >>> one_line(ValueError("a\n  \x1b[31mb"))
-    'a b'
+    The colours that delta-rs adds are left out.
+
+    >>> one_line(ValueError("a\n  \x1b[31mb http://me:pw@host/\x07"))
+    'a b http://host/\\x07'
     """
-    return " ".join(re.sub(r"\x1b\[\d*m", "", str(said)).split())
+    return printable(redact(" ".join(re.sub(r"\x1b\[\d*m", "", str(said)).split())))
 
 
 def excerpt(said: object) -> str:
     r"""Words what a stranger's file made a library say: the start of it, in one printable line.
 
     >>> excerpt("a\n \x00b"), len(excerpt("a" * 999))
-    ('a ?b', 203)
+    ('a \\x00b', 203)
     """
-    line = "".join(letter if letter.isprintable() else "?" for letter in one_line(said))
+    line = one_line(said)
     return line if len(line) <= _EXCERPT_CHARS else f"{line[:_EXCERPT_CHARS]}..."

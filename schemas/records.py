@@ -12,6 +12,7 @@ from typing import Literal
 
 from schemas.errors import DataError, InternalError, is_final, storable
 from schemas.ids import digest
+from schemas.redaction import bare
 from schemas.times import Span
 
 Platform = Literal["vehicle", "robot"]
@@ -90,7 +91,7 @@ class Reject:
     @classmethod
     def of(cls, error: DataError, *, uri: str, stage: str, subject: str = "") -> Reject:
         """Converts a DataError to a reject, whose texts can be stored whatever the input said."""
-        return cls(storable(uri), stage, error.reason, storable(str(error)), subject)
+        return cls(storable(bare(uri)), stage, error.reason, storable(str(error)), subject)
 
 
 def split_rejects(rejects: Iterable[Reject]) -> tuple[list[Reject], list[Reject]]:

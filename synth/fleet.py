@@ -14,6 +14,8 @@ from synth import WRITERS
 from synth import truth as ground_truth
 from synth.recorded import simulate
 from synth.spec import FleetSpec
+from transforms.addresses import check_bare
+from transforms.storage import filesystem
 
 __all__ = ["FleetReport", "FleetSpec", "write_fleet"]
 
@@ -43,7 +45,8 @@ def write_fleet(
         UsageError: the format is unknown.
     """
     write = WRITERS.load(spec.format)
-    fs, root = fsspec.core.url_to_fs(out)
+    check_bare("folder", out)
+    fs, root = filesystem(out)
     root = root.rstrip("/")
     fs.makedirs(root, exist_ok=True)
     logs: list[str] = []

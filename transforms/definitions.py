@@ -31,6 +31,7 @@ from pydantic import (
 )
 
 from schemas.errors import UsageError, one_line
+from schemas.redaction import redact
 from transforms.storage import filesystem, names
 from transforms.toml import load_toml
 
@@ -213,6 +214,8 @@ class Definitions(Generic[D]):
             return _listed(folder)
         except FileNotFoundError as error:
             raise UsageError(f"{self.kind} {folder}: no such folder; correct the path") from error
+        except UsageError as error:
+            raise UsageError(f"{self.kind} {error}") from error
         except Exception as error:  # each store's client has errors of its own
             why = one_line(error) or type(error).__name__
             raise UsageError(f"{self.kind} {folder}: cannot be read: {why}") from error
@@ -273,6 +276,7 @@ def shown(value: Any) -> str:
     ('"near"', 'true', '-1')
     """
     if isinstance(value, str):
+        value = redact(value)  # before it is cut
         text = json.dumps(value, ensure_ascii=not value.isprintable())
     elif isinstance(value, bool):
         text = str(value).lower()

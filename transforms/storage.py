@@ -25,19 +25,21 @@ from typing import Any, BinaryIO, Protocol
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from schemas.errors import LakeError
+from schemas.errors import LakeError, StoreError, UsageError, one_line
+from transforms.addresses import missing
 from transforms.timing import step
 
 TEMPORARY = ".tmp-"
 
+_STORES = {
+    "s3": "transforms.s3.S3Store",
+    "s3a": "transforms.s3.S3Store",
+    "http": "transforms.http.HttpStore",
+    "https": "transforms.http.HttpStore",
+}
 # Also for URLs that others open, and imported for the first of them.
-for _protocol in ("s3", "s3a"):
-    fsspec.register_implementation(
-        _protocol,
-        "transforms.s3.S3Store",
-        clobber=True,
-        errtxt="s3:// needs the package s3fs: pip install 'fleetmill[s3]'",
-    )
+for _protocol, _store in _STORES.items():
+    fsspec.register_implementation(_protocol, _store, clobber=True)
 
 _TAKES_NO_MORE = {
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EMFILE, errno.ENFILE,
@@ -104,6 +106,9 @@ class FileSystem(Protocol):
     def find(self, path: str, /, *, detail: bool = False) -> Any:
         """Lists the objects below a folder: names, or descriptions by name."""
 
+    def unstrip_protocol(self, name: str, /) -> str:
+        """Returns the URL of a path."""
+
     def rm(self, path: str | list[str], /, *, recursive: bool = False) -> object:
         """Deletes objects, or a folder."""
 
@@ -128,8 +133,21 @@ def filesystem(url: str) -> tuple[FileSystem, str]:
     """Returns the fsspec file system of a URL and the path in it.
 
     It remembers no listing: another process may have written meanwhile.
+
+    Raises:
+        UsageError: the URL is none, or needs a package that is not installed.
+        StoreError: there is no connection.
     """
-    fs, path = fsspec.core.url_to_fs(url, use_listings_cache=False)
+    try:
+        fs, path = fsspec.core.url_to_fs(url, use_listings_cache=False)
+    except ImportError as error:
+        raise UsageError(f"{url}: {missing(url, error)}") from error
+    except ValueError as error:
+        raise UsageError(f"{url}: {one_line(error)}; correct the URL") from error
+    except StoreError:
+        raise
+    except OSError as error:  # some connect at once
+        raise StoreError(f"{url}: {one_line(error)}; check the URL and the network") from error
     return fs, path
 
 
@@ -177,6 +195,12 @@ def check_own(*urls: str) -> None:
             if not stat.S_ISREG(mode):
                 what = "a link, which may lead out of the lake" if stat.S_ISLNK(mode) else "no file"
                 raise OSError(errno.EINVAL, f"not a regular file: {what}", path)
+
+
+def get_own(url: str, start: int | None = None, end: int | None = None) -> bytes:
+    """Reads an object of a lake, see `get` and `check_own`."""
+    check_own(url)
+    return get(url, start, end)
 
 
 def _check_regular(fs: FileSystem, path: str) -> None:

@@ -27,6 +27,7 @@ from pipeline.lake.tables import Lake
 from schemas.errors import LakeError
 from schemas.ids import canonical, digest
 from schemas.records import Count, Reject, add_counts, split_rejects
+from schemas.redaction import redacted
 from transforms.storage import remove
 
 
@@ -101,7 +102,7 @@ def run_row(
         rejects: what was rejected while the tasks were planned.
         is_known: tells whether a run of an id is committed.
     """
-    text = canonical(dict(config)).decode("ascii")
+    text = canonical(redacted(dict(config))).decode("ascii")
     run_id = digest(
         "run",
         job,

@@ -34,7 +34,7 @@ from pipeline.lake.runs import find_run
 from pipeline.lake.tables import Lake
 from schemas.errors import LakeError
 from schemas.ids import canonical
-from transforms.storage import filesystem, get, names, put, put_new, remove
+from transforms.storage import filesystem, get_own, names, put, put_new, remove
 
 PAGE_TASKS = 200
 """Tasks on a page; one worker lists a page."""
@@ -243,7 +243,7 @@ class Journal:
         return content
 
     def _read(self, name: str, start: int | None = None, end: int | None = None) -> bytes:
-        return get(f"{self.folder}/{name}", start, end)
+        return get_own(f"{self.folder}/{name}", start, end)
 
 
 def clear_journals(lake: Lake) -> None:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import builtins
+import io
 import logging
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 
 import apache_beam as beam
 from apache_beam.metrics.metric import MetricsFilter
-from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.runners.runner import PipelineResult, PipelineState
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.runners.runner import PipelineResult, PipelineState, create_runner
 from apache_beam.runners.worker import sdk_worker
 
 from pipeline.graph.journal import Journal
 from pipeline.graph.progress import watching
-from schemas.errors import FleetError
+from schemas.errors import FleetError, UsageError, one_line
 
 LOCAL_OPTIONS = (
     "--runner=FnApiRunner",
@@ -32,7 +33,7 @@ Metrics = dict[str, int | dict[str, float]]
 _running_here = threading.Event()
 
 _RAISED = re.compile(
-    r"^(?:\w+\.)*(?:RuntimeError: )?(\w+): ((?:.|\n(?=[ \t]))*?)\s+\[while running '", re.M
+    r"^(?:\w+\.)*(?:RuntimeError: )?(\w+)(?:: ((?:.|\n(?=[ \t]))*?))?\s+\[while running '", re.M
 )
 """A worker's error at the end of its traceback: class and message, which may be indented lines.
 Beam makes a RuntimeError of one whose class takes other arguments than a message."""
@@ -44,10 +45,25 @@ def is_driver() -> bool:
 
 
 def pipeline_options(arguments: Sequence[str]) -> PipelineOptions:
-    """Makes Beam's options; without a named runner, with those of LOCAL_OPTIONS."""
+    """Makes Beam's options; without a named runner, with those of LOCAL_OPTIONS.
+
+    Raises:
+        UsageError: a value is not one of its option, or there is no such runner.
+    """
     named = any(a == "--runner" or a.startswith("--runner=") for a in arguments)
-    options: list[str] = list(arguments) if named else [*LOCAL_OPTIONS, *arguments]
-    return PipelineOptions(options, save_main_session=False)
+    given: list[str] = list(arguments) if named else [*LOCAL_OPTIONS, *arguments]
+    options = PipelineOptions(given, save_main_session=False)
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):  # argparse prints its usage, and ends the process
+            options.get_all_options()
+            create_runner(options.view_as(StandardOptions).runner)
+    except SystemExit as error:
+        line = one_line(said.getvalue()).rpartition("error: ")[2]
+        raise UsageError(f"options of Beam, after --: {line}") from error
+    except (ValueError, ImportError) as error:
+        raise UsageError(f"options of Beam, after --: {one_line(error)}") from error
+    return options
 
 
 def run_to_end(
@@ -66,7 +82,8 @@ def run_to_end(
 
     Raises:
         FleetError: the pipeline failed. A FleetError of a worker is raised as the same
-            class, if the runner passes on its text, and an OSError as a FleetError.
+            class, if the runner passes on its text, and any other error as a FleetError that
+            names its class.
     """
     _running_here.set()
     with watching(journal, on_progress), _as_quiet_as_its_log():
@@ -125,24 +142,31 @@ def _as_quiet_as_its_log() -> Iterator[None]:
 def _wait(result: PipelineResult) -> str | None:
     try:
         state: str | None = result.wait_until_finish()
-    except KeyboardInterrupt:
+    except Exception:
+        raise
+    except BaseException:  # this process was asked to stop
         result.cancel()
         raise
     return state
 
 
 def _error_of_worker(text: str) -> FleetError | None:
-    """Finds the FleetError or OSError of a worker in the text of a runner's error.
+    """Finds the error of a worker in the text of a runner's error.
 
     Runners pass on a worker's error as the text of its traceback, which names its class.
     """
     classes = {cls.__name__: cls for cls in _descendants(FleetError)}
-    for name, message in reversed(_RAISED.findall(text)):
+    found = _RAISED.findall(text)
+    for name, message in reversed(found):
         if name in classes:
             return classes[name](message)
         if issubclass(vars(builtins).get(name, object), OSError):
             return FleetError(f"{message}; run the same command again")
-    return None
+    if not found:
+        return None
+    name, message = found[-1]
+    said = f"{name}: {message}" if message else name
+    return FleetError(f"{said}; --debug shows where, which is worth a report")
 
 
 def _descendants(cls: type[FleetError]) -> Iterable[type[FleetError]]:

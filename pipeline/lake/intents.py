@@ -50,7 +50,7 @@ from schemas.errors import LakeError, StoreError, one_line
 from schemas.ids import canonical
 from schemas.records import AddFile, Count
 from schemas.tables import FORMAT, TABLES
-from transforms.storage import delete, exists, get, put_new
+from transforms.storage import delete, exists, get_own, put_new
 
 APPLICATION = "fleetmill"
 """The id of our Delta transactions; their version is the number of the run."""
@@ -268,7 +268,7 @@ def pending(lake: Lake) -> list[Intent]:
 
 def _read(url: str) -> bytes:
     try:
-        return get(url)
+        return get_own(url)
     except FileNotFoundError:
         raise
     except OSError as error:

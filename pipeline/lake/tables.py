@@ -32,8 +32,10 @@ from schemas.errors import LakeError, UsageError, one_line
 from schemas.ids import ID_CHARS
 from schemas.records import AddFile
 from schemas.tables import FORMAT, TABLES
+from transforms.addresses import check_bare
+from transforms.links import check_links, leaves
 from transforms.parquet import encode, read, read_files, statistics
-from transforms.storage import check_own, normal, put, reach
+from transforms.storage import check_own, is_local, normal, put, reach
 
 COMPACTED = "compacted"
 """The start of the names of files that compaction wrote; others start with the key of a task."""
@@ -58,9 +60,12 @@ class Lake:
     """
 
     def __init__(self, url: str, versions: Mapping[str, int] | None = None) -> None:
+        check_bare("lake", url)
         self.url = normal(url)
         if "%" in self.url:  # delta-rs decodes it, once or twice, wherever it stands
             raise UsageError(f"a lake's URL must not hold a per cent sign: {self.url}")
+        if self.url.encode("utf-8", "replace").decode() != self.url:
+            raise UsageError(f"a lake's URL must be UTF-8: {self.url}")
         self._versions = None if versions is None else dict(versions)
         self._number, self._format = 0, FORMAT
         self._opened: dict[str, DeltaTable] = {}
@@ -132,7 +137,21 @@ class Lake:
                 f"no lake at {self.url}: make one with `fleetmill ingest --lake`"
             ) from error
 
+    def _check_links(self) -> None:
+        """Checks that the lake's folders and Delta logs are in it."""
+        tables = [self.table_url(table) for table in TABLES]
+        below = [f"{self.url}/{name}" for name in ("tables", "corpora", "work")]
+        logs = [f"{table}/_delta_log" for table in tables]
+        try:
+            check_links(self.url, self.url, *below, *logs)
+            linked = [log for log in logs if is_local(log) and leaves(self.url, log)]
+        except OSError as error:
+            raise LakeError(f"lake {self.url}: {one_line(error)}; copy what it leads to") from error
+        if linked:
+            raise LakeError(f"lake {self.url}: {linked[0]} is a link that leads out of the lake")
+
     def _pin(self) -> None:
+        self._check_links()
         runs = self._updated("runs")
         self._format = int(ask(self.url, runs.metadata).configuration.get(FORMAT_KEY, 1))
         if self._format > FORMAT:
@@ -321,6 +340,7 @@ def stem_of(url: str) -> str:
 def _last_run(url: str) -> Mapping[str, Any]:
     """Reads the last row of a file of `runs`."""
     try:
+        check_own(url)
         row: Mapping[str, Any] = max(read(url).to_pylist(), key=lambda row: row.get("number") or 0)
     except (pa.ArrowInvalid, OSError) as error:
         raise LakeError(

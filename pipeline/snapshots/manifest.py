@@ -21,7 +21,8 @@ import pyarrow as pa
 from pipeline.topologies.planner import Plan
 from schemas.errors import LakeError, UsageError
 from schemas.ids import Canonical, canonical, digest
-from transforms.storage import check_own, get, names, normal, put
+from transforms.links import check_links
+from transforms.storage import get_own, names, normal, put
 
 MANIFEST_FORMAT = 1
 MANIFEST = "manifest.json"
@@ -100,8 +101,7 @@ def read_manifest(url: str) -> Manifest:
         LakeError: there is none, or it is not a manifest of this format.
     """
     try:
-        check_own(f"{url}/{MANIFEST}")
-        document = json.loads(get(f"{url}/{MANIFEST}"), parse_constant=_refuse_constant)
+        document = json.loads(get_own(f"{url}/{MANIFEST}"), parse_constant=_refuse_constant)
     except FileNotFoundError as error:
         raise LakeError(f"{url} has no {MANIFEST}: it is not published") from error
     except OSError as error:
@@ -152,20 +152,26 @@ def latest_snapshots(lake_url: str) -> dict[str, str]:
     Raises:
         LakeError: a corpus' pointer is damaged.
     """
-    found = {}
-    for name in names(f"{lake_url}/corpora"):
-        folder = f"{lake_url}/corpora/{name}"
-        pointer = f"{folder}/{LATEST}"
-        try:
-            check_own(pointer)
-            snapshot = _pointed(pointer, get(pointer, 0, _MAX_POINTER_BYTES))
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except OSError as error:
-            raise LakeError(f"{pointer} cannot be read: {error}") from error
-        if is_published(f"{folder}/{snapshot}"):
-            found[name] = f"{folder}/{snapshot}"
-    return found
+    corpora = f"{lake_url}/corpora"
+    pointed = {name: latest_snapshot(f"{corpora}/{name}") for name in names(corpora)}
+    return {name: url for name, url in pointed.items() if url is not None and is_published(url)}
+
+
+def latest_snapshot(corpus_url: str) -> str | None:
+    """Returns the URL of the snapshot that a corpus points to; None if it points to none.
+
+    Raises:
+        LakeError: the pointer is damaged, or a link leads out of the corpus.
+    """
+    pointer = f"{corpus_url}/{LATEST}"
+    try:
+        check_links(corpus_url, corpus_url)
+        snapshot = _pointed(pointer, get_own(pointer, 0, _MAX_POINTER_BYTES))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise LakeError(f"{pointer} cannot be read: {error}") from error
+    return f"{corpus_url}/{snapshot}"
 
 
 def _pointed(url: str, content: bytes) -> str:

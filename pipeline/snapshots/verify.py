@@ -31,8 +31,9 @@ from pipeline.snapshots.publish import card
 from pipeline.topologies.planner import PLAN_FORMAT, RANGE_FIELDS
 from schemas.errors import DataError, LakeError, one_line
 from transforms.corpora.pack import END_OF_ARCHIVE, sample_key
+from transforms.links import check_links
 from transforms.parquet import decode
-from transforms.storage import TEMPORARY, check_own, filesystem, get, names
+from transforms.storage import TEMPORARY, check_own, filesystem, get_own, names
 
 _TABLES = ("samples.parquet", "labels.parquet", "plan.json", "card.md")
 _READ_BYTES = 1 << 22
@@ -66,6 +67,11 @@ def check_snapshot(url: str, checked: Counter[str]) -> Iterator[str]:
         manifest = read_manifest(url)
     except LakeError as error:
         yield str(error)
+        return
+    try:
+        check_links(url, url, f"{url}/train", f"{url}/val")
+    except OSError as error:
+        yield one_line(error)
         return
     checked["snapshots"] += 1
     yield from _check_manifest(manifest)
@@ -375,8 +381,7 @@ def read_bytes(url: str) -> bytes:
         LakeError: it cannot be read, or is a link.
     """
     try:
-        check_own(url)
-        return get(url)
+        return get_own(url)
     except (OSError, ValueError) as error:
         raise LakeError(f"{url} cannot be read: {error}") from error
 

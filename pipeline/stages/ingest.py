@@ -120,7 +120,7 @@ def _content(uri: str) -> str:
     """Returns the SHA-256 of a file that is part of the configuration."""
     try:
         return sha256(get(uri)).hexdigest()
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, UsageError) as error:
         raise UsageError(f"--dbc {uri}: cannot be read: {error}") from error
 
 
@@ -174,7 +174,8 @@ def plan_ingest(lake: Lake, config: IngestConfig) -> Work:
     if not config.input:
         raise UsageError("[ingest] input: name at least one folder or file with --input")
     how = reading(config)
-    found = discover(config.input, config.format, partial(recognised, lake))
+    known = partial(recognised, lake)
+    found = discover(config.input, config.format, known, follow_links=config.follow_links)
     logs = [(log.log_id, log.format) for log in found.logs]
     logs += [(log.log_id, log.format) for log in found.known]
     formats = sorted({name for _, name in logs})
@@ -205,5 +206,5 @@ def plan_ingest(lake: Lake, config: IngestConfig) -> Work:
         expected={("ingest", "logs"): len(logs)},
         known=(*found.counts, stand.known("ingest", "logs")),
         rejects=found.rejects,
-        notes=(*how.notes, note) if stand.stale else how.notes,
+        notes=(*how.notes, *found.notes, *([note] if stand.stale else [])),
     )

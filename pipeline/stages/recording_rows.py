@@ -15,6 +15,7 @@ import pyarrow as pa
 from schemas.arrays import Float32Array
 from schemas.recording import Joints, Recording, Video
 from schemas.records import Count, LogRef, Reject
+from schemas.redaction import bare
 from schemas.tables import TABLES
 from schemas.times import NS_PER_S, grid_rows
 from transforms.align import align
@@ -100,7 +101,7 @@ def _log_rows(recording: Recording) -> pa.Table:
         "platform": recording.platform,
         "format": log.format,
         "name": log.name,
-        "uri": log.uri,
+        "uri": bare(log.uri),
         "fingerprint": log.fingerprint,
         "start_ns": recording.start_ns,
         "start_local": recording.start_local,
@@ -117,7 +118,7 @@ def _video(log_id: str, video: Video) -> dict[str, Any]:
     return {
         "log_id": log_id,
         "camera": video.camera,
-        "uri": video.uri,
+        "uri": bare(video.uri),
         "codec": video.codec,
         "width": video.width,
         "height": video.height,
@@ -137,7 +138,7 @@ def _frames(log_id: str, video: Video) -> pa.Table:
         {
             "log_id": _same(log_id, rows),
             "camera": _same(video.camera, rows),
-            "uri": _same(video.uri, rows),
+            "uri": _same(bare(video.uri), rows),
             "frame_index": np.arange(rows, dtype=np.int64),
             "t_ns": video.t_ns,
             "pts": video.pts,

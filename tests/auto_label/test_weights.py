@@ -24,7 +24,6 @@ from auto_label.weights import (
     available_models,
     cache_folder,
     fetch,
-    redact,
 )
 from schemas.errors import FleetError, UsageError
 from tests.conftest import ROOT, environment, limited
@@ -178,11 +177,6 @@ def test_no_message_shows_a_secret(cache: Path, spec: ModelSpec, server: str) ->
         assert "hunter2" not in str(error)
         assert refusal.value.__suppress_context__
     assert cache.exists()
-
-
-def test_redact_keeps_paths_whole() -> None:
-    assert redact("/a/b@c?d.onnx") == "/a/b@c?d.onnx"
-    assert redact("s3://key:secret@bucket/a.onnx?versionId=1") == "s3://bucket/a.onnx"
 
 
 def test_a_cache_that_cannot_be_written_says_so(

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from jobs.cli import COMMANDS, SUMMARIES, main
+from jobs.cli import COMMANDS, SUMMARIES
 from pipeline.lake.tables import Lake
 from tests.conftest import ROOT, Fleetmill, environment
+from tests.jobs.conftest import Chain
 from tests.jobs.inprocess import call
 
 IMPORTED = """
@@ -110,13 +111,95 @@ def test_a_configuration_from_a_pipe_is_refused_and_says_why(tmp_path: Path) -> 
     assert "a pipe, as /dev/stdin and <(...) are, and not a regular file; save it to a file" in line
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["verify", "gs://bucket/lake"], "pip install 'fleetmill[gcs]'"),
+        (["query", "--lake", "abfs://c@account/lake", "SELECT 1"], "'fleetmill[azure]'"),
+        (
+            ["ingest", "--lake", "{tmp}/l", "--input", "gopher://host/a"],
+            "Protocol not known: gopher",
+        ),
+        (["mine", "--lake", "nosuch://l"], "Protocol not known: nosuch"),
+        (["plan", "nosuch://l", "--topology", "gpu-8"], "Protocol not known: nosuch"),
+        (["synth", "nosuch://l", "--drives", "1"], "Protocol not known: nosuch"),
+        (["compact", "--lake", "nosuch://l"], "Protocol not known: nosuch"),
+        (["demo", "--root", "nosuch://l"], "Protocol not known: nosuch"),
+        (["verify", "http://127.0.0.1:9/lake"], "check the address and the network"),
+        (["mine", "--lake", "{tmp}/lake", "--", "--runner=NoSuchRunner"], "NoSuchRunner"),
+        (["mine", "--lake", "{tmp}/lake", "--", "--direct_num_workers=x"], "invalid int value"),
+        (["mine", "--lake", "{tmp}/lake", "--max-reject-fraction", "nan"], "max-reject-fraction"),
+        (["sweep", "--lake", "{tmp}/lake", "--fps", "inf"], "finite"),
+        (["mine", "--lake", "{tmp}/file/l"], "Not a directory"),
+        (["ingest", "--input", "{tmp}", "--lake", "{tmp}/file/l"], "Not a directory"),
+        (["verify", "{tmp}/file"], "neither"),
+        (["mine", "--lake", "{tmp}/\x1b[2Jl"], r"\x1b[2Jl"),
+        (["mine", "--lake", "{tmp}/lake", "--only", "a\nb\x07"], r"a\nb"),
+        (["\x1b[2J"], r"\x1b[2J"),
+    ],
+)
+def test_a_failure_of_the_users_is_one_line_alone(
+    tmp_path: Path, arguments: list[str], words: str
+) -> None:
+    (tmp_path / "file").touch()
+    Lake.create(str(tmp_path / "lake"))
+    done = call(*(argument.format(tmp=tmp_path) for argument in arguments))
+    *before, line = done.err.splitlines()
+    assert done.code in {1, 2}
+    assert line.startswith("fleetmill: ")
+    assert words in line
+    assert all(each.startswith("model yolox_nano: no weights") for each in before), done.err
+    assert line.isprintable()
+
+
+def test_the_log_of_a_task_that_failed_does_not_precede_the_line(
+    fleetmill: Fleetmill, chain: Chain, tmp_path: Path
+) -> None:
+    """A worker that cannot write, and one that meets a bug."""
+    lake = tmp_path / "lake"
+    words = ("ingest", "--input", chain.fleet, "--lake", lake)
+    (lake / "tables").mkdir(parents=True)
+    (lake / "tables" / "signals").write_text("in the way")
+    done = fleetmill(*words)
+    assert done.code == 1
+    *before, line = done.err.splitlines()
+    assert line.startswith("fleetmill: ")
+    assert "tables/signals" in line
+    assert before == ["ingest: 1 tasks"]
+    assert done.out == ""
+    debugged = fleetmill(*words, "--debug")
+    assert debugged.code == 1
+    assert "Traceback" in debugged.err
+    assert debugged.err.splitlines()[-1] == line
+
+
+def test_what_nobody_foresaw_is_one_line_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(*_: object) -> None:
+        raise LookupError("at http://joe:hunter2@host/\x1b[2J")
+
+    monkeypatch.setattr("jobs.verify.check", fail)
+    done = call("verify", tmp_path)
+    assert done.code == 1
+    assert done.err.startswith("fleetmill: LookupError: at http://host/")
+    assert done.err.isascii()
+    assert done.err.count("\n") == 1
+    debugged = call("verify", tmp_path, "--debug")
+    assert "Traceback" in debugged.err
+    assert "hunter2" not in debugged.err
+
+
 def test_debug_shows_the_traceback(fleetmill: Fleetmill) -> None:
     assert "Traceback" in fleetmill("mine", "--lake", "/dev/null/l", "--debug").err
 
 
-def test_debug_raises_in_process(tmp_path: Path) -> None:
-    with pytest.raises(Exception, match="no lake at"):
-        main(["mine", "--lake", str(tmp_path / "l"), "--debug"])
+def test_the_exit_code_with_debug_is_that_without(tmp_path: Path) -> None:
+    for flags in ([], ["--debug"]):
+        failed = call("mine", "--lake", tmp_path / "l", *flags)
+        misused = call("mine", "--lake", tmp_path / "l", "--only", *flags)
+        assert (failed.code, misused.code) == (1, 2)
+        assert failed.err.splitlines()[-1].startswith("fleetmill: no lake at")
 
 
 def test_a_reader_that_closes_the_pipe_is_no_error() -> None:

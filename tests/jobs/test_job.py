@@ -21,7 +21,15 @@ from tests.jobs.conftest import Chain
 EVERY_JOB = {"--lake", "--max-reject-fraction", "--config", "--json", "--help"}
 LIMITS = {"--input-timeout", "--input-memory"}
 SETS = {
-    "ingest": {"--input", "--format", "--dbc", "--can-maps", "--channels", *LIMITS},
+    "ingest": {
+        "--input",
+        "--format",
+        "--dbc",
+        "--can-maps",
+        "--channels",
+        "--follow-links",
+        *LIMITS,
+    },
     "sweep": {"--fps", "--models", "--models-dir", *LIMITS},
     "mine": {"--triggers", "--only", "--trigger-timeout"},
     "label": {"--models", "--models-dir", "--label-fps", "--privacy", *LIMITS},

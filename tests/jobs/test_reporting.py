@@ -181,6 +181,43 @@ def test_markup_in_values_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]
     assert "logs/[0-9]/[b].mp4" in out
 
 
+def test_control_characters_of_data_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    """A file's name, a label or a message must not move the cursor, nor end a line."""
+    odd = "a\x1b[2J\r\n\x9bb\u202e\ud800"
+    reporter = Reporter(as_json=False)
+    reporter.table(odd, (odd,), [(odd,), ([odd],)])
+    reporter.text(odd)
+    reporter.note(odd)
+    show_jobs(reporter, [report("mine", {}, Count(odd, odd, kept=1))])
+    printed = capsys.readouterr()
+    for text in (printed.out, printed.err):
+        assert all(char.isprintable() or char == "\n" for char in text), text
+    assert printed.err.splitlines()[0] == r"a\x1b[2J\r\n\x9bb\u202e\ud800"
+    assert len(table_below(printed.out, "in = kept")) == 2
+
+
+def test_a_document_is_json_for_every_reader(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without NaN, and without half characters, which some readers refuse."""
+    nan, inf = float("nan"), float("inf")
+    value: dict[Any, Any] = {
+        "a": [nan, {"b": -inf}, (1.5, np.float64("nan"))],
+        "c": "x\ud800",
+        "\udcff": 2,
+        3: "d",
+    }
+    Reporter(as_json=True).document(value)
+    out = capsys.readouterr().out
+
+    def refuse(name: str) -> None:
+        raise ValueError(name)
+
+    parsed = json.loads(out, parse_constant=refuse)
+    assert parsed == {
+        "a": [None, {"b": None}, [1.5, None]], "c": r"x\ud800", r"\udcff": 2, "3": "d",
+    }  # fmt: skip
+    out.encode()
+
+
 def test_off_a_terminal_progress_is_a_line_each_tenth(capsys: pytest.CaptureFixture[str]) -> None:
     reporter = Reporter(as_json=True)
     reporter.start("label", 40)

@@ -30,9 +30,17 @@ def test_an_error_survives_pickling_with_its_message(error: type[FleetError]) ->
 def test_a_class_is_a_documented_fleet_error_of_one_argument(error: type[Exception]) -> None:
     assert issubclass(error, FleetError)
     assert error.__doc__
-    # Exceptions with a signature of their own fail to unpickle.
-    assert "__init__" not in vars(error)
+    # Exceptions with a signature of their own fail to unpickle: all have that of the first.
+    assert ("__init__" in vars(error)) == (error is FleetError)
+    assert list(inspect.signature(error).parameters) == ["message"]
     assert "__new__" not in vars(error)
+
+
+@pytest.mark.parametrize("error", CLASSES)
+def test_a_message_holds_no_secret_of_a_url(error: type[FleetError]) -> None:
+    raised = error("http://me:hunter2@host/a.mp4?sig=hunter2: away")
+    assert str(raised) == "http://host/a.mp4: away"
+    assert "hunter2" not in repr(raised)
 
 
 def test_reject_reasons_are_unique_words() -> None:

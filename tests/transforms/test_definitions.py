@@ -210,7 +210,7 @@ def test_what_is_not_there_is_refused_alike_for_every_kind(case: Case, tmp_path:
     refusal = error_of(lambda: case.kind.load(f"{gone}.toml"))
     assert refusal == f"{kind} {gone}.toml: no such file; correct the path"
     refusal = error_of(lambda: case.kind.names(["nosuch://folder"]))
-    assert refusal == f"{kind} nosuch://folder: cannot be read: Protocol not known: nosuch"
+    assert refusal == f"{kind} nosuch://folder: Protocol not known: nosuch; correct the URL"
 
 
 @every_kind

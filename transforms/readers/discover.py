@@ -16,14 +16,20 @@ from fsspec.implementations.local import LocalFileSystem
 from schemas.errors import (
     DataError,
     InternalError,
+    OutsideError,
+    StoreError,
     UnreadableError,
     UnrecognisedError,
     UnsupportedError,
     UsageError,
+    one_line,
 )
 from schemas.ids import digest
 from schemas.records import Count, LogRef, Member, Reject
+from schemas.redaction import bare, has_secret
+from transforms.addresses import check_bare
 from transforms.isolation import described
+from transforms.links import leaves
 from transforms.readers import (
     FORMATS,
     HEAD_BYTES,
@@ -38,6 +44,10 @@ from transforms.storage import FileSystem, filesystem
 TAIL_BYTES = 16 << 10
 THREADS = 16
 MAX_DEPTH = 64
+_CACHES = {"simplecache", "filecache", "blockcache"}
+"""Protocols of fsspec behind which a file has the address that it has without them."""
+
+_LINK = "a link that leads out of the input; follow it by --follow-links, or copy what it leads to"
 
 RECORDING_SUFFIXES = (
     *VIDEO_SUFFIXES, ".mcap", ".bag", ".db3", ".mf4", ".mdf", ".blf", ".asc", ".trc",
@@ -57,13 +67,15 @@ class Recognised:
 class Discovery:
     """The logs in the inputs; `counts` accounts for every file as kept, filtered or rejected.
 
-    Logs are sorted by (format, name, uri), rejects by their fields.
+    Logs are sorted by (format, name, uri), rejects by their fields. A link that is not followed is
+    one file, which is rejected; `notes` says how many there are.
     """
 
     logs: tuple[LogRef, ...]
     known: tuple[Recognised, ...]
     rejects: tuple[Reject, ...]
     counts: tuple[Count, ...]
+    notes: tuple[str, ...]
 
 
 Recognise = Callable[[Sequence[str]], Mapping[str, str]]
@@ -83,20 +95,25 @@ class _Found:
 
 
 def discover(
-    inputs: Sequence[str], only: str | None = None, recognise: Recognise = lambda _listings: {}
+    inputs: Sequence[str],
+    only: str | None = None,
+    recognise: Recognise = lambda _listings: {},
+    *,
+    follow_links: bool = False,
 ) -> Discovery:
     """Finds the logs in folders and files.
 
     A log that is reached twice, or that has copies, is found once: its identity is its
-    content.
+    content. What is found for an input lies in it, unless `follow_links`.
 
     Args:
-        inputs: URLs or paths that fsspec opens.
+        inputs: URLs or paths that fsspec opens, without credentials.
         only: the one format to look for; every format if None.
         recognise: tells which logs are known, so that they need not be read: by default none.
+        follow_links: follow links that lead out of an input too.
 
     Raises:
-        UsageError: an input does not exist, or `only` is not a format.
+        UsageError: an input does not exist or holds a secret, or `only` is not a format.
     """
     names = list(FORMATS) if only is None else [only]
     readers: list[Reader] = [FORMATS.load(name)() for name in names]
@@ -104,7 +121,7 @@ def discover(
     logs: list[_Found] = []
     rejects: set[Reject] = set()
     for uri in inputs:
-        tree, unlisted = _list_input(uri)
+        tree, unlisted = _list_input(uri, follow_links)
         rejects.update(unlisted)
         seen.update(tree.uri(path) for path in tree.paths)
         seen.update(reject.uri for reject in unlisted)
@@ -124,15 +141,30 @@ def discover(
         tuple(Recognised(f.log_id, f.format) for f in distinct.values() if f.log is None),
         tuple(final),
         (count,),
+        tuple(_not_followed(final)),
     )
 
 
-def _list_input(uri: str) -> tuple[Tree, list[Reject]]:
+def _not_followed(rejects: Iterable[Reject]) -> Iterator[str]:
+    number = sum(reject.reason == OutsideError.reason for reject in rejects)
+    if number:
+        yield (
+            f"{number} links lead out of the inputs and were not followed, see the table rejects; "
+            "--follow-links follows them"
+        )
+
+
+def _list_input(uri: str, follow_links: bool) -> tuple[Tree, list[Reject]]:
     """Lists one input, a folder or a file.
 
     Raises:
-        UsageError: the input does not exist.
+        UsageError: the input does not exist, or its URL holds a secret.
     """
+    check_bare("input", uri)
+    if "::" in uri and uri.partition("::")[0] not in _CACHES:
+        raise UsageError(
+            f"input {uri!r}: later jobs cannot open what is in an archive by its address; unpack it"
+        )
     try:
         fs, root = filesystem(uri)
         if not isinstance(fs, LocalFileSystem):
@@ -140,14 +172,14 @@ def _list_input(uri: str) -> tuple[Tree, list[Reject]]:
         top = fs.info(root)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UsageError(f"input {uri!r} does not exist; check its spelling") from error
-    except (ValueError, ImportError) as error:
-        raise UsageError(f"input {uri!r} cannot be opened: {error}") from error
+    except ValueError as error:
+        raise UsageError(f"input {uri!r} cannot be opened: {one_line(error)}") from error
     except OSError as error:
         tree = Tree(LocalFileSystem(), "/", {})
         return tree, [_unreadable(uri, error)]
     if top["type"] != "directory" and not fs.isdir(root):
         return _one_file(fs, root, top), []
-    return _tree(fs, root, _walk(Tree(fs, root, {}), fs))
+    return _tree(fs, root, _walk(Tree(fs, root, {}), fs, follow_links))
 
 
 def _list_store(fs: FileSystem, root: str) -> tuple[Tree, list[Reject]]:
@@ -167,6 +199,9 @@ def _list_store(fs: FileSystem, root: str) -> tuple[Tree, list[Reject]]:
     listed: list[tuple[str, Mapping[str, Any] | Reject]] = []
     for name, entry in found.items():
         path = name.removeprefix(where).lstrip("/")
+        if ".." in path.split("/") or not name.startswith(where and f"{where}/"):
+            listed.append((path, _outside(name, "listed, but not in the input; move it there")))
+            continue
         refused = _too_deep(tree, path) if path.count("/") > MAX_DEPTH else _refused(tree, path)
         listed.append((path, refused or entry))
     return _tree(fs, root, listed)
@@ -196,7 +231,14 @@ def _refused(tree: Tree, path: str) -> Reject | None:
     if problem := _name_problem(path):
         printable = path.encode("utf-8", "backslashreplace").decode()
         return _unsupported(tree.uri(printable), f"{problem}; rename the file")
+    if has_secret(tree.uri(path)):
+        problem = "listed with a query, which may be a signature and would be stored"
+        return _unsupported(bare(tree.uri(path)), f"{problem}; serve it without")
     return None
+
+
+def _outside(uri: str, problem: str) -> Reject:
+    return Reject.of(OutsideError(f"{uri}: {problem}"), uri=uri, stage="discover")
 
 
 def _too_deep(tree: Tree, path: str) -> Reject:
@@ -216,7 +258,9 @@ def _sizes_and_marks(
     return sizes, marks
 
 
-def _walk(tree: Tree, fs: LocalFileSystem) -> Iterator[tuple[str, Mapping[str, Any] | Reject]]:
+def _walk(
+    tree: Tree, fs: LocalFileSystem, follow_links: bool
+) -> Iterator[tuple[str, Mapping[str, Any] | Reject]]:
     """Yields each path with its entry of the listing, or a reject for what cannot be listed."""
     visited: set[str] = set()
     waiting = [""]
@@ -238,6 +282,8 @@ def _walk(tree: Tree, fs: LocalFileSystem) -> Iterator[tuple[str, Mapping[str, A
             link = bool(entry.get("islink"))
             if refused := _refused(tree, path):
                 yield path, refused
+            elif link and not follow_links and leaves(tree.root, tree.where(path)):
+                yield path, _outside(tree.uri(path), _LINK)
             elif entry["type"] == "directory" or (link and fs.isdir(tree.where(path))):
                 if path.count("/") < MAX_DEPTH:
                     waiting.append(path)
@@ -272,10 +318,12 @@ def _unsupported(uri: str, problem: str) -> Reject:
 
 
 def _unreadable(uri: str, error: OSError) -> Reject:
-    unreadable = UnreadableError(
-        f"{uri}: cannot be listed ({error.strerror or error}); check its permissions"
+    said = (
+        str(error)  # it names the place and the cure
+        if isinstance(error, StoreError)
+        else f"{uri}: cannot be listed ({error.strerror or error}); check its permissions"
     )
-    return Reject.of(unreadable, uri=uri, stage="discover")
+    return Reject.of(UnreadableError(said), uri=uri, stage="discover")
 
 
 def _claim_logs(

@@ -11,7 +11,7 @@ from apache_beam.options.pipeline_options import StandardOptions
 
 from pipeline.graph.journal import Journal
 from pipeline.graph.runner import is_driver, metrics, pipeline_options, run_to_end
-from schemas.errors import CorruptError, FleetError, LakeError
+from schemas.errors import CorruptError, FleetError, LakeError, UsageError
 
 
 @pytest.mark.parametrize(
@@ -80,11 +80,37 @@ def test_an_error_of_the_environment_is_one_of_ours(
         run_to_end(root, Journal(str(tmp_path), "r"), "s")
 
 
-def test_other_errors_are_raised_as_the_runner_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ZeroDivisionError(), "ZeroDivisionError; "),
+        (TypeError("odd"), "TypeError: odd; "),
+    ],
+)
+def test_any_other_error_is_named_in_one_line(tmp_path: Path, error: Exception, text: str) -> None:
     def fail(_value: int) -> None:
-        raise ZeroDivisionError
+        raise error
 
     root = beam.Pipeline(options=pipeline_options([]))
     root | beam.Create([1]) | beam.Map(fail)
-    with pytest.raises(RuntimeError, match="ZeroDivisionError"):
+    with pytest.raises(FleetError) as raised:
         run_to_end(root, Journal(str(tmp_path), "r"), "s")
+    assert str(raised.value).startswith(text)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--runner=NoSuchRunner"], "NoSuchRunner"),
+        (["--direct_num_workers=many"], "--direct_num_workers: invalid int value: 'many'"),
+    ],
+)
+def test_an_option_that_beam_refuses_is_one_line(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UsageError, match="options of Beam, after --: ") as raised:
+        pipeline_options(arguments)
+    assert words in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert capsys.readouterr().err == ""

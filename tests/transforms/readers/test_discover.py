@@ -12,6 +12,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from schemas.errors import UsageError
 from schemas.records import Count
+from tests.web import serving_folder
 from transforms.readers.discover import Discovery, discover
 
 STAMP = "2026-03-17_17-52-09"
@@ -120,6 +121,126 @@ def test_circular_links_end(tmp_path: Path) -> None:
     found = discover([str(tmp_path)])
     assert [log.name for log in found.logs] == ["a/clip.mp4"]
     assert [(Path(r.uri).name, r.reason) for r in found.rejects] == [("gone.mp4", "unreadable")]
+
+
+def _outside(found: Discovery) -> list[str]:
+    return sorted(Path(r.uri).name for r in found.rejects if r.reason == "outside")
+
+
+def test_a_link_that_leaves_the_input_is_rejected_unless_links_are_followed(
+    tmp_path: Path,
+) -> None:
+    """Links to files and folders, relative and absolute, through other links, to a device."""
+    root = tmp_path / "fleet"
+    _write(root, "a/clip.mp4", b"a")
+    _write(tmp_path, "fleet-2/out.mp4", b"b")
+    _write(tmp_path, "fleet-2/deep/in.mp4", b"c")
+    ways = {
+        "file.mp4": "../fleet-2/out.mp4",
+        "a/absolute.mp4": f"{tmp_path}/fleet-2/out.mp4",
+        "folder": f"{tmp_path}/fleet-2/deep",
+        "up": "..",
+        "chain.mp4": "file.mp4",
+        "through.mp4": "folder/in.mp4",
+        "device.mp4": "/dev/zero",
+        "notes.txt": "/etc/hosts",
+        "gone.mp4": "../fleet-2/gone.mp4",
+    }
+    for name, target in ways.items():
+        (root / name).symlink_to(target)
+    found = discover([str(root)])
+    assert [log.name for log in found.logs] == ["a/clip.mp4"]
+    assert _outside(found) == sorted(Path(name).name for name in ways)
+    assert _balance(found) == (1, 0, len(ways))
+    (note,) = found.notes
+    assert note.startswith(f"{len(ways)} links lead out of the inputs and were not followed")
+    assert "--follow-links" in note
+    followed = discover([str(root)], follow_links=True)
+    read = {log.name for log in followed.logs}
+    assert read >= {"a/clip.mp4", "a/absolute.mp4", "file.mp4", "folder/in.mp4", "chain.mp4"}
+    assert _outside(followed) == []
+    assert followed.notes == ()
+    reasons = {Path(r.uri).name: r.reason for r in followed.rejects}
+    assert reasons["device.mp4"] == "unsupported"
+    assert reasons["gone.mp4"] == "unreadable"
+
+
+def test_a_link_within_the_input_is_followed(tmp_path: Path) -> None:
+    """Also where the input itself is reached by a link."""
+    root = tmp_path / "fleet"
+    _write(root, "store/1.bin", b"content")
+    _write(root, "days/one/b.mp4", b"other")
+    (root / "clip.mp4").symlink_to("store/1.bin")
+    (root / "days" / "two").symlink_to(root / "days" / "one")
+    named = tmp_path / "named"
+    named.symlink_to(root)
+    for uri in (root, named):
+        found = discover([str(uri)])
+        assert [log.name for log in found.logs] == ["clip.mp4", "days/one/b.mp4"]
+        assert (found.rejects, found.notes) == ((), ())
+    single = discover([str(root / "clip.mp4")])
+    assert [log.name for log in single.logs] == ["clip.mp4"]
+
+
+def test_links_that_end_nowhere_are_rejects(tmp_path: Path) -> None:
+    _write(tmp_path, "good.mp4")
+    (tmp_path / "one.mp4").symlink_to("two.mp4")
+    (tmp_path / "two.mp4").symlink_to("one.mp4")
+    (tmp_path / "self").symlink_to("self")
+    (tmp_path / "gone.mp4").symlink_to("nothing.mp4")
+    found = discover([str(tmp_path)])
+    assert [log.name for log in found.logs] == ["good.mp4"]
+    assert {Path(r.uri).name: r.reason for r in found.rejects} == {
+        "one.mp4": "unreadable",
+        "two.mp4": "unreadable",
+        "gone.mp4": "unreadable",
+    }
+    assert _balance(found) == (1, 1, 3)
+
+
+def test_a_sidecar_that_leaves_the_input_is_not_read(tmp_path: Path) -> None:
+    """The log is found without it, as it would be without the file."""
+    root = tmp_path / "fleet"
+    _write(root, f"SavedClips/{STAMP}/{STAMP}-front.mp4")
+    _write(tmp_path, "event.json", b'{"timestamp": "2026-03-17T17:52:09", "reason": "secret"}')
+    (root / "SavedClips" / STAMP / "event.json").symlink_to(tmp_path / "event.json")
+    found = discover([str(root)])
+    (log,) = found.logs
+    assert [member.name for member in log.members] == [f"{STAMP}-front.mp4"]
+    assert _outside(found) == ["event.json"]
+
+
+def test_a_listing_cannot_name_files_elsewhere(tmp_path: Path) -> None:
+    """A store may list any name; a web server's signed link would be stored."""
+    fs = fsspec.filesystem("memory")
+    fs.pipe_file("/listed/b.mp4", b"b")
+    fs.store["/listed/../elsewhere/a.mp4"] = fs.store["/listed/b.mp4"]
+    found = discover(["memory://listed"])
+    assert _outside(found) == ["a.mp4"]
+    fs.store.pop("/listed/../elsewhere/a.mp4")
+    with serving_folder(tmp_path) as web:
+        web.listing = '<a href="a.mp4?sig=hunter2">a</a>'
+        found = discover([web.url])
+    (reject,) = found.rejects
+    assert (reject.uri, reject.reason) == (f"{web.url}/a.mp4", "unsupported")
+    assert "hunter2" not in reject.detail
+    assert _balance(found) == (0, 0, 1)
+
+
+def test_an_archive_is_refused_and_a_cache_is_not(tmp_path: Path) -> None:
+    """A file's address has to open it again, in another process."""
+    shutil.make_archive(str(tmp_path / "a"), "zip", _write(tmp_path, "in/b.mp4").parent)
+    with pytest.raises(UsageError, match="unpack it"):
+        discover([f"zip://::{tmp_path}/a.zip"])
+    with serving_folder(tmp_path / "in") as web:
+        (log,) = discover([f"simplecache::{web.url}"]).logs
+    assert log.members[0].uri == f"{web.url}/b.mp4"
+
+
+def test_an_input_with_a_secret_is_refused() -> None:
+    with pytest.raises(UsageError, match="input http://host/drives: the URL holds") as refusal:
+        discover(["http://joe:hunter2@host/drives"])
+    assert "hunter2" not in str(refusal.value)
 
 
 _AS_NOBODY = """
