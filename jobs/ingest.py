@@ -6,9 +6,11 @@ from jobs.job import Job, StageRun
 from jobs.options import CAN_MAPS, INPUT_MEMORY, INPUT_TIMEOUT, Flag
 from pipeline.config import IngestConfig
 from pipeline.stages.ingest import plan_ingest, reading
+from transforms.can.dbc import Database
 
 
 def _check(config: IngestConfig) -> tuple[str, ...]:
+    Database.load(config.dbc)  # first, as it reads no file that is too long to be one
     reading(config)
     return ()
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -71,3 +72,24 @@ def test_a_lake_that_takes_no_more_is_one_line_and_the_next_run_goes_on(tmp_path
     assert call(*words).code == 0
     assert Lake.open(str(lake)).read("logs").num_rows == 1
     assert call("verify", lake).code == 0
+
+
+def test_a_can_database_that_is_none_is_refused_before_any_work(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "sparse").touch()
+    os.truncate(tmp_path / "sparse", 1 << 40)
+    (tmp_path / "text").write_text("BU_: X\n\nBO_ 5 m: 8 X\n SG_ s : zero|8@1+\n")
+    for name, says in (
+        ("fifo", "a pipe"),
+        ("sparse", "longer than 8388608 bytes"),
+        ("text", "line 4"),
+        (".", "a folder"),
+    ):
+        done = call(
+            "ingest", "--input", tmp_path, "--lake", tmp_path / "lake", "--dbc", tmp_path / name
+        )
+        assert done.code == 2
+        (line,) = done.err.splitlines()
+        assert line.startswith(f"fleetmill: CAN database {tmp_path / name}: ")
+        assert says in line
+    assert not (tmp_path / "lake").exists()
