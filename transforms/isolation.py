@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import itertools
 import mmap
 import os
 import pickle
@@ -24,7 +25,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import Pipe, reduction
 from multiprocessing.connection import Connection
@@ -289,34 +290,53 @@ def _pack(value: object) -> Packed:
 def _send(connection: Connection, packed: Packed) -> None:
     """Sends an object; its buffers go through shared memory, and are copied once."""
     content, views = packed
+    shared = _shared(views)
     connection.send_bytes(content)
-    connection.send_bytes(pickle.dumps([view.nbytes for view in views]))
-    if not any(view.nbytes for view in views):
+    connection.send_bytes(pickle.dumps(([view.nbytes for view in views], shared is not None)))
+    if shared is not None:
+        with shared:
+            reduction.send_handle(connection, shared.fileno(), 0)
         return
-    with _shared_memory() as shared:
+    for view in views:
+        if view.nbytes:
+            connection.send_bytes(view)
+
+
+def _shared(views: Sequence[memoryview]) -> BinaryIO | None:
+    """Copies buffers to shared memory; returns None if there is nothing, or no memory to share.
+
+    A limit on the size of files (`ulimit -f`) holds for shared memory too.
+    """
+    if not any(view.nbytes for view in views):
+        return None
+    shared = _shared_memory()
+    try:
         for view in views:
             shared.write(view)
             shared.write(bytes(-view.nbytes % _ALIGNED))
         shared.flush()
-        reduction.send_handle(connection, shared.fileno(), 0)
+    except OSError:
+        with contextlib.suppress(OSError):  # it tries once more to write the rest
+            shared.close()
+        return None
+    return shared
 
 
 def _receive(connection: Connection) -> Any:
     """Receives what `_send` sent."""
     content = connection.recv_bytes()
-    sizes: list[int] = pickle.loads(connection.recv_bytes())  # noqa: S301 - our own process
-    memory = memoryview(b"")
-    if any(sizes):
+    sizes, is_shared = pickle.loads(connection.recv_bytes())  # noqa: S301 - our own process
+    if is_shared:
         handle = reduction.recv_handle(connection)
         try:
             # The object keeps it as long as it needs it.
             memory = memoryview(mmap.mmap(handle, 0, access=mmap.ACCESS_READ))
         finally:
             os.close(handle)
-    buffers, at = [], 0
-    for size in sizes:
-        buffers.append(memory[at : at + size])
-        at += size + -size % _ALIGNED
+        starts = itertools.accumulate((size + -size % _ALIGNED for size in sizes), initial=0)
+        buffers = [memory[at : at + size] for at, size in zip(starts, sizes, strict=False)]
+    else:
+        buffers = [memoryview(connection.recv_bytes() if size else b"") for size in sizes]
     return pickle.loads(content, buffers=buffers)  # noqa: S301 - our own process
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -231,3 +232,18 @@ def test_tables_and_arrays_come_through_in_both_directions(rows: int) -> None:
         assert found[0].equals(table)
         found[0].validate(full=True)
         assert all(np.array_equal(one, other) for one, other in zip(found[1], arrays, strict=True))
+
+
+def table_where_files_are_small(rows: int) -> pa.Table:
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))
+    return pa.table({"n": np.arange(rows), "none": pa.nulls(rows)})
+
+
+def test_a_limit_on_the_size_of_files_is_none_on_answers() -> None:
+    """`ulimit -f` holds for shared memory too."""
+    expected = pa.table({"n": np.arange(100_000), "none": pa.nulls(100_000)})
+    for _ in range(2):
+        assert call(table_where_files_are_small, 100_000) == expected
+    with pytest.raises(CrashedError):
+        call(abort)  # the child that has the limit
