@@ -131,6 +131,9 @@ class HttpStore(HTTPFileSystem):  # type: ignore[misc] # fsspec is not typed
     ) -> AbstractBufferedFile:
         if mode != "rb":
             raise OSError(f"{path}: a web server takes no files")
+        if block_size == 0:  # fsspec's word for a stream, whose size need not be known
+            with _worded(path):
+                return super()._open(path, mode, block_size=0, **own)
         size = self.info(path)["size"]
         if size is None:
             raise StoreError(f"{path}: the server does not say how large the file is")

@@ -257,7 +257,7 @@ def test_a_name_that_the_last_job_cannot_use_stops_the_first(fleet: Path, tmp_pa
         (("--config", "{tmp}/label.ini"), "model yolox_nano: no weights in"),
         (("--config", "{tmp}/sweep.ini"), "model yolox_nano: no weights in"),
         (("--triggers", "{tmp}"), "trigger {tmp}/broken.toml: not TOML"),
-        (("--dbc", "{tmp}/none.dbc"), "--dbc {tmp}/none.dbc: cannot be read"),
+        (("--dbc", "{tmp}/none.dbc"), "CAN database {tmp}/none.dbc: no such file"),
         (("--can-maps", "{tmp}/none"), "CAN map {tmp}/none: no such folder"),
         (("--models-dir", "{tmp}/none"), "model {tmp}/none: no such folder"),
         (
