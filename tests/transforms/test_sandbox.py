@@ -80,7 +80,7 @@ def test_a_statement_ends_at_its_limit_and_says_nothing(
     with pytest.raises(duckdb.InterruptException), TimeLimit(con, seconds) as limit:
         con.sql(ENDLESS).fetchall()
     assert limit.struck
-    assert seconds <= time.monotonic() - began < seconds + 2
+    assert seconds <= time.monotonic() - began < seconds + 60
     assert capfd.readouterr() == ("", "")
     assert con.sql("SELECT 1").fetchall() == [(1,)]
 

@@ -126,7 +126,7 @@ def test_an_endless_one_ends_at_the_limit(
     start = time.monotonic()
     with pytest.raises(TimeLimitError, match=r"model mine: not done after 0\.5 s"):
         net.run(TENSOR)
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 60
     assert not network._ends
 
 
@@ -137,7 +137,7 @@ def test_a_process_ends_around_a_run_that_nobody_waits_for(tmp_path: Path) -> No
     done = run_script(ABANDONED, path)
     assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
     assert "terminate called" not in done.stderr
-    assert time.monotonic() - start < 20
+    assert time.monotonic() - start < 60
 
 
 def test_a_run_that_lacks_memory_beside_others_is_repeated_alone(tmp_path: Path) -> None:

@@ -52,4 +52,4 @@ def test_a_model_that_does_not_end_ends_with_its_process(
     start = time.monotonic()
     with pytest.raises(FleetError, match="on two pictures does not end within 3 s; use another"):
         tried(tmp_path, onnx_file.ENDLESS["picture"]())
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 60

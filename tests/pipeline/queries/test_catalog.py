@@ -154,7 +154,7 @@ def test_what_does_not_end_is_ended(guarded: Lake, sql: str) -> None:
     ) as caught:
         query(guarded, sql, Limits(timeout_s=1.0))
     assert not isinstance(caught.value, UsageError | LakeError)
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60
 
 
 LARGE = {
@@ -187,14 +187,20 @@ def test_a_query_leaves_no_process_and_no_folder(
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)
+    before = children()
     sql = "SELECT i FROM range(5000000) t(i) ORDER BY hash(i) LIMIT 1 OFFSET 4999999"
     assert query(guarded, sql, Limits(memory=100_000_000)).num_rows == 1
     for text in ("SELEC", ENDLESS["one call"]):
         with pytest.raises(FleetError):
             query(guarded, text, Limits(timeout_s=0.5))
     assert list(tmp_path.iterdir()) == []
-    children = Path("/proc/self/task").glob("*/children")
-    assert "".join(path.read_text() for path in children).split() == []
+    assert children() <= before
+
+
+def children() -> set[str]:
+    """The processes that this one started, and that have not ended."""
+    lists = Path("/proc/self/task").glob("*/children")
+    return set("".join(path.read_text() for path in lists).split())
 
 
 def test_a_text_without_end_is_refused(guarded: Lake) -> None:
