@@ -44,9 +44,8 @@ def as_json(lake: Path, sql: str) -> list[dict[str, object]]:
 def test_json_is_valid_and_has_every_column(lake: Path) -> None:
     sql = (
         "SELECT 1 a, 2 a, 'nan'::DOUBLE x, ['inf'::DOUBLE, 1] y, {'z': '-inf'::FLOAT} s, "
-        "sum(i) AS n, 1.5 AS d, chr(0) || chr(27) || '\U0001f697' AS c, "
-        "MAP {1: 'a'} m, [] e, NULL o "
-        "FROM range(3) t(i)"
+        "sum(i) AS n, 1.5 AS d, chr(0) || chr(27) || '\U0001f697' AS c, MAP {1: 'a'} m, [] e, "
+        "NULL o FROM range(3) t(i)"
     )
     row: dict[str, object] = {
         "a": 1,
