@@ -7,7 +7,6 @@ are those of the key, so they are stated once, in pipeline.config.
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import NoneType, UnionType
@@ -20,12 +19,6 @@ from pydantic.fields import FieldInfo
 from pipeline.config import CorpusConfig, IngestConfig, LabelConfig, MineConfig
 
 MAX_REJECTS = 0.05
-
-
-def _finite(value: float) -> float:
-    if not math.isfinite(value):
-        raise typer.BadParameter(f"{value} must be a finite number")
-    return value
 
 
 LakeUrl = Annotated[
@@ -48,7 +41,6 @@ MaxRejects = Annotated[
         min=0,
         max=1,
         help="Exit with 3 if more than this fraction of a stage's inputs is rejected.",
-        callback=_finite,
     ),
 ]
 

@@ -22,39 +22,39 @@ and `#` may be part of a name, and a user without a password is where a login be
 _REPOSITORIES = {"github", "git"}
 """Schemes with `:` and `@` of their own: github://owner:repository@commit/path."""
 
-_SCHEME = r"[a-z][a-z0-9+.-]{1,19}"
+_SCHEME_CHARS = 20
+_SCHEME = rf"[a-z][a-z0-9+.-]{{1,{_SCHEME_CHARS - 1}}}"
 _NEXT = rf"(?:::(?:{_SCHEME}::)*|[,;|]){_SCHEME}://"
 """Where the next URL begins, of a chain or of a list."""
 
-_URL = re.compile(
-    rf"\b(?P<scheme>{_SCHEME})(?P<dashes>://|(?<=http|ttps):/)"
-    rf"(?P<rest>(?:(?!{_NEXT})[^\s'\"<>`])*)",
-    re.I,
-)
+_URL = re.compile(rf"(?P<dashes>://|(?<=http|ttps):/)(?P<rest>(?:(?!{_NEXT})[^\s'\"<>`])*)", re.I)
+"""A URL from behind its scheme on: so a long text without one is read in one go."""
+
 _ADDRESS = re.compile(rf"\s*(?:{_SCHEME}::)*{_SCHEME}:/", re.I)
 _CLOSING = re.compile(r"[).,;:}]*\Z")
 """Punctuation of the text behind a URL."""
 
 _HOST = re.compile(r"(?:\[[^\]]*\]|[^:]*)(?::\d*)?")
 _BROKEN = re.compile(
-    rf"({_SCHEME}://)[^\s/?#@:'\"<>`]{{0,100}}:(?:[^\s/?#@]{{0,300}}"
-    r"|(?!\d*(?:[/?#\s'\"<>`\]).,;:}]|\Z))[^\n]{0,300}?)@(?=[\w\[])",
-    re.I,
+    r"://[^\s/?#@:'\"<>`]{0,100}:(?:[^\s/?#@]{0,300}"
+    r"|(?!\d*(?:[/?#\s'\"<>`\]).,;:}]|\Z))[^\n]{0,300}?)@(?=[\w\[])"
 )
 """A user and a password that holds what must be quoted in a URL."""
 
 _NAMED = (
-    r"(?:[\w.-]{0,40}(?:signature|secret|token|passwo?r?d|passwd|credential|api[_-]?key"
-    r"|access[_-]?key(?:[_-]?id)?|account[_-]?key)|(?<![\w.-])(?:sig|pwd))"
+    r"(?:signature|secret|token|passwo?r?d|passwd|credential|api[_-]?key|access[_-]?key(?:[_-]?id)?"
+    r"|account[_-]?key|(?<![\w.-])(?:sig|pwd))"
 )
-_SIGNED = re.compile(rf"[?#&;]{_NAMED}=", re.I)
+"""The ends of names of secrets."""
+
+_SIGNED = re.compile(rf"{_NAMED}=", re.I)
 _PAIR = re.compile(rf"({_NAMED}(?:=|%3D))[^\s&'\"<>`;,)]+", re.I)
-_ENTRY = re.compile(rf"(?P<head>(['\"]){_NAMED}\2\s*:\s*(['\"]))(?:(?!\3).){{0,2000}}", re.I)
+_ENTRY = re.compile(rf"(?P<head>{_NAMED}['\"]\s*:\s*(['\"]))(?:(?!\2).){{0,2000}}", re.I)
 _HEADER = re.compile(
     r"(authorization['\"]?\s*[:=]\s*['\"]?(?:(?:basic|bearer|digest)\s+)?)[^\s'\",]+", re.I
 )
 _TAG = re.compile(
-    r"<(AWSAccessKeyId|StringToSign\w*|CanonicalRequest\w*|Signature\w*)>.{0,5000}?</\1>", re.S
+    r"<(AWSAccessKeyId|StringToSign\w*|CanonicalRequest\w*|Signature\w*)>.{0,1000}?</\1>", re.S
 )
 _KEY_ID = re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b")
 
@@ -153,13 +153,19 @@ def _addresses(text: str) -> str:
     return _URL.sub(_address, _BROKEN.sub(_without_user, text)) if ":/" in text else text
 
 
+def _scheme(found: re.Match[str]) -> str:
+    """Returns the scheme before a match of what follows on it."""
+    before = found.string[max(found.start() - _SCHEME_CHARS, 0) : found.start()]
+    scheme = re.search(r"[a-z0-9+.-]*\Z", before, re.I)
+    return scheme[0].lower() if scheme else ""
+
+
 def _without_user(found: re.Match[str]) -> str:
-    scheme = found[1].removesuffix("://").lower()
-    return found[0] if scheme in _REPOSITORIES else found[1]
+    return found[0] if _scheme(found) in _REPOSITORIES else "://"
 
 
 def _address(found: re.Match[str]) -> str:
-    scheme, whole = found["scheme"].lower(), found["rest"]
+    scheme, whole = _scheme(found), found["rest"]
     closing = _CLOSING.search(whole)
     end = closing.start() if closing else len(whole)
     rest = whole[:end]
@@ -176,4 +182,4 @@ def _address(found: re.Match[str]) -> str:
         rest = re.split(r"[?#]", rest, maxsplit=1)[0]
     elif (query := re.search(r"[?#]", rest)) and _SIGNED.search(rest, query.start()):
         rest = rest[: query.start()]
-    return f"{found['scheme']}{found['dashes']}{rest}{whole[end:]}"
+    return f"{found['dashes']}{rest}{whole[end:]}"
