@@ -22,7 +22,7 @@ from deltalake.exceptions import TableNotFoundError
 from pipeline.lake.runs import numbered
 from pipeline.lake.tables import NUMBER_CHARS, Lake
 from pipeline.snapshots.verify import listed, read_bytes
-from schemas.errors import LakeError, one_line
+from schemas.errors import LakeError, excerpt, one_line
 from schemas.ids import ID_CHARS, canonical, digest
 from schemas.tables import TABLES
 from transforms.corpora.webdataset import rounded
@@ -210,7 +210,7 @@ def _read_log(lake: Lake, table: str, facts: Facts) -> Iterator[str]:
             if name in listed(folder):  # else it was removed behind a checkpoint just now
                 yield one_line(error)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            yield f"{place}: is not a commit of Delta: {error!r}"
+            yield f"{place}: is not a commit of Delta: {type(error).__name__}: {excerpt(error)}"
     versions = [commit.version for commit in facts.commits[table]]
     missing = sorted({*range(versions[0], versions[-1])} - {*versions}) if versions else []
     if missing:

@@ -94,6 +94,6 @@ def removed(path: str, at_ms: int) -> Action:
 def put_commit(table_url: str, version: int, actions: Iterable[Action]) -> bool:
     """Writes a commit, unless another one has its version; returns whether it is there."""
     content = io.BytesIO()
-    for action in actions:
-        content.write(canonical(action) + b"\n")
+    for number, action in enumerate(actions):
+        content.write(b"\n" + canonical(action) if number else canonical(action))
     return put_new(f"{table_url}/_delta_log/{version:020d}.json", content.getvalue())

@@ -27,7 +27,8 @@ WRITTEN = ("events", "ledger", "samples")
 MOST_MB = 500
 
 COMMIT = """
-import resource, sys
+import sys
+from pathlib import Path
 from pipeline.graph.commit import Commit
 from pipeline.graph.journal import Journal
 from pipeline.graph.transforms import CommitRun
@@ -37,7 +38,9 @@ from pipeline.lake.tables import Lake
 lake = Lake.open(sys.argv[1])
 finish = Commit(lake, RunRow("r", "label", "d", "{}", 1), "label", new=True)
 assert finish(Journal(lake.url, "r").results(int(sys.argv[2])))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
+# Of this program alone: the greatest memory of getrusage is that of the process that started it.
+(peak,) = (l for l in Path("/proc/self/status").read_text().splitlines() if l.startswith("VmHWM"))
+print(int(peak.split()[1]) >> 10)
 """
 
 
@@ -67,6 +70,7 @@ def write_results(journal: Journal) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads Linux's /proc")
 def test_a_hundred_thousand_tasks_are_committed_within_500_mb(tmp_path: Path, tell: Tell) -> None:
     """Of which the libraries take two fifths."""
     lake = Lake.create(str(tmp_path))

@@ -145,7 +145,7 @@ def of_rows(lake: Lake) -> Iterator[Forgery]:
 
 def of_delta_logs(lake: Lake) -> Iterator[Forgery]:
     for table in ("logs", "ledger", "frames", "runs"):
-        commit = sorted(Path(lake.table_url(table), "_delta_log").glob("*.json"))[1]
+        commit = sorted(Path(lake.table_url(table), "_delta_log").glob("*.json"))[-1]
         actions = [json.loads(line) for line in commit.read_bytes().splitlines()]
         at = next(k for k, action in enumerate(actions) if "add" in action)
         for key in ("path", "size", "modificationTime", "stats", "partitionValues"):
