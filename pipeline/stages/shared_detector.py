@@ -12,6 +12,7 @@ import secrets
 import stat
 import tempfile
 from collections.abc import Callable, Sequence
+from multiprocessing import AuthenticationError
 from pathlib import Path
 
 from apache_beam.utils import multi_process_shared
@@ -19,9 +20,14 @@ from apache_beam.utils.multi_process_shared import MultiProcessShared
 
 from auto_label.models import Detections, Detector, ModelSpec
 from schemas.arrays import Image
-from schemas.errors import FleetError
+from schemas.errors import FleetError, KilledError
 from schemas.ids import digest
 from transforms.storage import put_new
+
+_LOST = (EOFError, OSError, AuthenticationError)
+"""What a call raises whose host has ended, or whose port another program has taken."""
+
+_ATTEMPTS = 5
 
 
 class SharedDetector:
@@ -38,24 +44,43 @@ class SharedDetector:
         self._detector = self._acquire()
 
     def detect(self, images: Sequence[Image]) -> list[Detections]:
-        """Detects objects in pictures, as `Detector.detect` does."""
-        detector = self._detector
-        try:
-            return detector.detect(images)
-        except (EOFError, ConnectionError):
-            # The host process has ended: this one or another becomes the host.
-            self._detector = self._acquire()
-        return self._detector.detect(images)
+        """Detects objects in pictures, as `Detector.detect` does.
+
+        Raises:
+            KilledError: the process that hosts the model has ended, and so did its successors.
+        """
+        for _ in range(_ATTEMPTS):
+            try:
+                return self._detector.detect(images)
+            except _LOST:  # this process or another becomes the host
+                self._detector = self._acquire()
+        raise _lost(self.spec)
 
     def _acquire(self) -> Detector:
         folder = private_folder()
+        tag = digest("detector", self.spec.identity)
         # Beam's default key is public, and whoever knows the key can run code here.
         multi_process_shared.AUTH_KEY = _secret(folder)
-        shared: MultiProcessShared[Detector] = MultiProcessShared(
-            lambda: self._open(self.spec), digest("detector", self.spec.identity), path=str(folder)
-        )
-        detector: Detector = shared.acquire()
-        return detector
+        for _ in range(_ATTEMPTS):
+            shared: MultiProcessShared[Detector] = MultiProcessShared(
+                lambda: self._open(self.spec), tag, path=str(folder)
+            )
+            try:
+                detector: Detector = shared.acquire()
+            except _LOST:
+                # Beam looks for a host that refuses connections. Of one that was killed, another
+                # program may have got the port, and answers in another language.
+                (folder / f"{tag}.address").unlink(missing_ok=True)
+                continue
+            return detector
+        raise _lost(self.spec)
+
+
+def _lost(spec: ModelSpec) -> KilledError:
+    return KilledError(
+        f"model {spec.name}: the process that hosts it was killed {_ATTEMPTS} times; the next run "
+        "tries again: look at the memory of the workers"
+    )
 
 
 def private_folder() -> Path:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,6 +21,7 @@ from pipeline.stages import detectors
 from pipeline.stages.models import ready_models
 from pipeline.stages.shared_detector import private_folder
 from schemas.errors import FleetError
+from schemas.ids import digest
 from tests.conftest import ROOT, environment
 
 WORKER = """
@@ -100,6 +105,36 @@ def test_processes_of_a_machine_share_one_and_outlive_its_host(
     answers = [ask(worker, 3) for worker in workers]
     assert [answer[1] for answer in answers] == [expected] * 2
     assert sorted(answer[0] for answer in answers) == [0, 1], "one of them is the host now"
+
+
+def test_a_port_that_another_program_took_is_left(
+    start: Callable[[], Worker], models: tuple[ModelSpec, ...], tmp_path: Path
+) -> None:
+    """Of a host that was killed; the other program answers, but in no language of ours."""
+    folder = tmp_path / f"fleetmill-{os.getuid()}"
+    folder.mkdir(mode=0o700)
+    address = folder / f"{digest('detector', models[0].identity)}.address"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        over = threading.Event()
+
+        def answer() -> None:
+            server.settimeout(0.1)
+            while not over.is_set():
+                with contextlib.suppress(OSError):
+                    connection, _ = server.accept()
+                    with connection:
+                        connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        try:
+            address.write_text(f"127.0.0.1:{server.getsockname()[1]}")
+            opened, seen = ask(start(), 3)
+        finally:
+            over.set()
+            thread.join()
+    assert opened == 1, "it hosts the model itself"
+    assert int(seen[0]) >= 0
 
 
 def test_the_folder_is_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
