@@ -159,7 +159,7 @@ def _function_refusal(node: Tree, in_lambda: bool) -> str:
         )
     if in_lambda and name not in _IN_LAMBDAS:
         return f"function {name!r} is not allowed in a lambda"
-    if name in _LIKE and not _is_plain_pattern(arguments[-1]):
+    if name in _LIKE and not (len(arguments) == 2 and _is_plain_pattern(arguments[1])):
         return f"the pattern of LIKE must be a text with at most {MAX_WILDCARDS} % before its end"
     if name in _RANGES and not all(map(_is_small, arguments)):
         return f"{name}: its bounds must be whole numbers up to {MAX_RANGE:,}, or len(x) + 1"

@@ -140,7 +140,8 @@ def _floats(values: pa.Array) -> tuple[FloatArray, BoolArray | None]:
     """Converts numbers or booleans to float64[n] and a mask of valid ones; None if all are."""
     if pa.types.is_boolean(values.type):
         values = values.cast(pa.int8())
-    array = np.asarray(values.cast(pa.float64()).to_numpy(zero_copy_only=False))
+    # A whole number that float64 rounds is beyond the limit on values.
+    array = np.asarray(values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False))
     # min and max are NaN if any value is, so that two fast passes suffice for most columns.
     if len(array) and array.min() >= -MAX_MAGNITUDE and array.max() <= MAX_MAGNITUDE:
         return array, None

@@ -119,6 +119,11 @@ def test_patterns_are_constants_with_few_wildcards(pattern: str) -> None:
         assert "pattern of LIKE" in refused(f"log_id {operator} {pattern}", key="when")
 
 
+def test_operators_called_as_functions_are_refused_or_wrong() -> None:
+    for call in ('"~~"()', '"!~~*"(log_id)', '"||"()', '"+"()', "range()", "coalesce()"):
+        refused(call, key="when")
+
+
 @pytest.mark.parametrize(
     "bounds",
     ["1000000000", "t_ns", "1, t_ns", "len(position) * 9", "1e9::BIGINT", "$a", "-(-9999)"],

@@ -116,3 +116,10 @@ def test_booleans_count() -> None:
     values = pa.array([True, False, None, True])
     assert windows.total(rows, values, -1000, 1000).to_pylist() == [2.0] * 4
     assert windows.highest(rows, values, -20, 0).to_pylist() == [1.0, 1.0, 0.0, 1.0]
+
+
+def test_whole_numbers_beyond_float64_count_as_null() -> None:
+    rows = Rows.of(np.arange(3) * 20_000_000, np.array([0]))
+    values = pa.array([2**63 - 1, 5, -(2**63)])
+    assert windows.highest(rows, values, -20_000_000, 20_000_000).to_pylist() == [5.0] * 3
+    assert windows.total(rows, values, 0, 0).to_pylist() == [None, 5.0, None]
