@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from jobs.reporting import Reporter
 from pipeline.queries.catalog import Answer
 from schemas.errors import UsageError
+from schemas.redaction import printable
 from transforms.parquet import ROW_GROUP_ROWS
 
 
@@ -52,7 +53,7 @@ def write_answer(answer: Answer, form: Format) -> None:
 
 
 def _write_table(answer: Answer) -> None:
-    names = [printable(name) for name in answer.reader.schema.names]
+    names = answer.reader.schema.names
     rows = [
         tuple(_cell(value) for value in row.values())
         for batch in answer.reader
@@ -68,24 +69,9 @@ def _write_table(answer: Answer) -> None:
 
 
 def _cell(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    if len(value) > MAX_CELL_CHARS:
-        value = f"{value[:MAX_CELL_CHARS]}… ({len(value):,} characters)"
-    return printable(value)
-
-
-def printable(text: str) -> str:
-    r"""Escapes what a terminal would obey or not show: control characters and the like.
-
-    >>> printable("a\x1b[31mb\n")
-    'a\\x1b[31mb\\n'
-    """
-    if text.isprintable():
-        return text
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
-    )
+    if isinstance(value, str) and len(value) > MAX_CELL_CHARS:
+        return f"{value[:MAX_CELL_CHARS]}… ({len(value):,} characters)"
+    return value
 
 
 def _write_json(answer: Answer) -> None:

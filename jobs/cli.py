@@ -29,12 +29,9 @@ from jobs.process import (
     quiet,
     stoppable,
 )
-from jobs.state import STATE
+from jobs.state import EXIT_FAILED, EXIT_USAGE, STATE
 from schemas.errors import FleetError, UsageError, one_line
 from schemas.registry import Registry
-
-EXIT_FAILED = 1
-EXIT_USAGE = 2
 
 SUMMARIES = {
     "demo": "Run a small synthetic fleet through everything.",

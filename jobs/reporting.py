@@ -23,12 +23,10 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from jobs.state import EXIT_FAILED, EXIT_REJECTS
 from pipeline.graph.balance import JobReport
 from schemas.records import Count
 from schemas.redaction import printable
-
-EXIT_REJECTS = 3
-EXIT_BUG = 1
 
 _RATE_WINDOW_S = 600.0
 """The rate is the mean over so long: a task can take minutes, and tasks differ."""
@@ -283,7 +281,7 @@ def job_documents(reports: Sequence[JobReport]) -> list[dict[str, Any]]:
 def exit_code(reporter: Reporter, reports: Sequence[JobReport], limit: float) -> int:
     """Returns 1 if a bug cost inputs, 3 with a note if too many were rejected, and 0 otherwise."""
     if any(report.internal for report in reports):
-        return EXIT_BUG
+        return EXIT_FAILED
     worst = max((report.rejected_fraction() for report in reports), default=0.0)
     if worst <= limit:
         return 0

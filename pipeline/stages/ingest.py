@@ -23,12 +23,12 @@ from pipeline.stages.recording_rows import LogRows, read_log
 from schemas.errors import DataError, UsageError
 from schemas.ids import digest
 from schemas.records import Count, LogRef, Outcome, Reject
-from transforms.can.dbc import Database
+from transforms.bounded import read_configuration
+from transforms.can.dbc import MAX_DBC_BYTES, Database
 from transforms.can.maps import car_map, load_can_maps
 from transforms.isolation import Call, Limits, isolated
 from transforms.readers import FORMATS, ReadOptions
 from transforms.readers.discover import discover
-from transforms.storage import get
 
 VERSION = 1
 """Version; raised when the same recording gives different rows."""
@@ -118,10 +118,7 @@ def _batches(logs: Sequence[LogRef]) -> list[tuple[LogRef, ...]]:
 
 def _content(uri: str) -> str:
     """Returns the SHA-256 of a file that is part of the configuration."""
-    try:
-        return sha256(get(uri)).hexdigest()
-    except (OSError, ValueError, UsageError) as error:
-        raise UsageError(f"--dbc {uri}: cannot be read: {error}") from error
+    return sha256(read_configuration("--dbc", uri, MAX_DBC_BYTES)).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.answers import MAX_CELL_CHARS, printable
+from jobs.answers import MAX_CELL_CHARS
 from pipeline.lake.tables import Lake
+from schemas.redaction import printable
 from tests.conftest import environment
 from tests.jobs.inprocess import binary, call
 from transforms.parquet import ROW_GROUP_ROWS

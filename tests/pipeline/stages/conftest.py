@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from auto_label.models import ModelSpec
 from pipeline.config import IngestConfig, LabelConfig, MineConfig
 from pipeline.graph.balance import JobReport
 from pipeline.graph.execute import Work, execute
@@ -17,6 +18,7 @@ from pipeline.lake.tables import Lake
 from pipeline.stages.ingest import plan_ingest
 from pipeline.stages.label import plan_label
 from pipeline.stages.mine import plan_mine
+from pipeline.stages.models import ready_models
 from synth.fleet import FleetSpec, write_fleet
 
 LABEL = LabelConfig(models=(), fps=1.0)
@@ -85,3 +87,12 @@ def copied(small: Small, folder: Path) -> Small:
     """Copies the lake; its tables still refer to the same drives."""
     shutil.copytree(small.url, folder / "lake")
     return Small(small.fleet, str(folder / "lake"))
+
+
+@pytest.fixture
+def models(data: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[ModelSpec, ...]:
+    """The detector that ships, with the weights of the recordings."""
+    monkeypatch.setenv("FLEETMILL_MODELS", str(data / "models"))
+    ready, notes = ready_models(["yolox_nano"], [])
+    assert not notes
+    return ready

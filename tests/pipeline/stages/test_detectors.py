@@ -5,22 +5,12 @@ from __future__ import annotations
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 
 import pytest
 
 from auto_label.models import ModelSpec
 from pipeline.stages import detectors
 from pipeline.stages.detectors import open_detectors
-from pipeline.stages.models import ready_models
-
-
-@pytest.fixture
-def models(data: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[ModelSpec, ...]:
-    monkeypatch.setenv("FLEETMILL_MODELS", str(data / "models"))
-    ready, notes = ready_models(["yolox_nano"], [])
-    assert not notes
-    return ready
 
 
 def test_threads_of_a_process_share_one(

@@ -18,7 +18,6 @@ import pytest
 
 from auto_label.models import ModelSpec
 from pipeline.stages import detectors
-from pipeline.stages.models import ready_models
 from pipeline.stages.shared_detector import private_folder
 from schemas.errors import FleetError
 from schemas.ids import digest
@@ -45,14 +44,6 @@ for line in sys.stdin:
     print(opened, len(seen.score), float(seen.score.sum()), flush=True)
 """
 Worker = subprocess.Popen[str]
-
-
-@pytest.fixture
-def models(data: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[ModelSpec, ...]:
-    monkeypatch.setenv("FLEETMILL_MODELS", str(data / "models"))
-    ready, notes = ready_models(["yolox_nano"], [])
-    assert not notes
-    return ready
 
 
 @pytest.fixture
