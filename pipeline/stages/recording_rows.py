@@ -53,7 +53,9 @@ def recording_rows(recording: Recording) -> dict[str, pa.Table]:
     tables = {"logs": _log_rows(recording)}
     if recording.videos:
         tables["videos"] = _rows("videos", [_video(log_id, video) for video in recording.videos])
-        tables["frames"] = pa.concat_tables([_frames(log_id, v) for v in recording.videos])
+        # In the table's order, or all frames would be sorted.
+        videos = sorted(recording.videos, key=lambda v: (v.camera, v.t_ns[0], v.uri))
+        tables["frames"] = pa.concat_tables([_frames(log_id, video) for video in videos])
     if recording.signals:
         with step("align"):
             grid = align(recording.signals, recording.duration_ns)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pyarrow as pa
 import pytest
 
@@ -36,3 +38,18 @@ def test_conform_fills_casts_and_sorts() -> None:
 def test_conform_refuses(rows: dict[str, list[object]], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         TABLES["signals"].conform(pa.table(rows))
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_conform_sorts_as_a_plain_sort_does(seed: int) -> None:
+    """Rows that are in order already are left alone, and those that nearly are, are not."""
+    dice = random.Random(seed)  # noqa: S311 - a test's choice
+    rows = sorted((dice.choice("ab"), dice.choice("xy"), dice.randrange(9)) for _ in range(12))
+    for _ in range(dice.randrange(3)):
+        rows[dice.randrange(12)] = rows[dice.randrange(12)]
+    names = ("log_id", "channel", "t_ns")
+    whole = pa.table([pa.array(values) for values in zip(*rows, strict=True)], names)
+    table = pa.concat_tables([whole.slice(0, 5), whole.slice(5)])
+    out = TABLES["channels"].conform(table)
+    keys = zip(*(out[name].to_pylist() for name in names), strict=True)
+    assert list(keys) == sorted(rows)
