@@ -37,6 +37,7 @@ SECRET = "hunter2"  # noqa: S105 - what must not be shown
         ("s3://bucket/k#token=hunter2", "s3://bucket/k"),
         ("abfs://container@account/p?sv=1&sig=hunter2", "abfs://container@account/p"),
         ("sftp://joe:hunter2@host/p", "sftp://host/p"),
+        ("s3://joe:a@hunter2@host/p", "s3://host/p"),
         ("https://host/?code=hunter2", "https://host/"),
         ("https://host/d?url=https://o/&foo=hunter2", "https://host/d"),
         ("simplecache::https://joe:hunter2@h/x?a=hunter2", "simplecache::https://h/x"),
