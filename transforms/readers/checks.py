@@ -27,7 +27,8 @@ MAX_SIDE_PX = 1 << 16
 MAX_NAMES = 10_000
 """Channels, joints and annotations of a log."""
 
-_UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""Control characters, ends of lines and halves of surrogate pairs."""
 
 
 def check_recording(recording: Recording) -> None:
@@ -48,7 +49,7 @@ def check_text(field: str, text: str) -> str | None:
     """
     if len(text) > MAX_TEXT_CHARS:
         return f"{field} has {len(text):,} characters, of at most {MAX_TEXT_CHARS:,}"
-    if found := _UNFIT.search(text):
+    if found := UNFIT.search(text):
         return f"{field} holds the character U+{ord(found[0]):04X}: {text[:50]!a}"
     return None
 

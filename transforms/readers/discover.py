@@ -39,6 +39,7 @@ from transforms.readers import (
     Tree,
     is_encrypted,
 )
+from transforms.readers.checks import UNFIT
 from transforms.storage import FileSystem, filesystem
 
 TAIL_BYTES = 16 << 10
@@ -303,13 +304,15 @@ def _is_special(where: str) -> bool:
 
 
 def _name_problem(path: str) -> str | None:
-    """Returns why a path could not be reopened by its URI, or None if it can."""
+    """Returns why a path could not be reopened by its URI, or stored; None if it can."""
     if "::" in path or "://" in path:
         return "its name looks like a chained URL"
     try:
         path.encode("utf-8")
     except UnicodeEncodeError:
         return "its name is not UTF-8"
+    if found := UNFIT.search(path):
+        return f"its name holds the character U+{ord(found[0]):04X}"
     return None
 
 

@@ -101,15 +101,16 @@ def test_names_may_hold_any_character(tmp_path: Path, name: str) -> None:
 
 
 def test_names_that_no_uri_can_express_are_rejects(tmp_path: Path) -> None:
-    """Names with "::" or that are not UTF-8 are rejected, and the others are claimed."""
+    """Names with "::" or a line feed, or not in UTF-8, are rejected; the others are claimed."""
     _write(tmp_path, "a::b.mp4")
+    _write(tmp_path, "a\nb.mp4")
     _write(tmp_path, "good.mp4")
     odd = os.fsencode(tmp_path) + b"/\xff.mp4"
     Path(os.fsdecode(odd)).write_bytes(b"x")
     found = discover([str(tmp_path)])
     assert [log.name for log in found.logs] == ["good.mp4"]
-    assert [r.reason for r in found.rejects] == ["unsupported"] * 2
-    assert _balance(found) == (1, 0, 2)
+    assert [r.reason for r in found.rejects] == ["unsupported"] * 3
+    assert _balance(found) == (1, 0, 3)
 
 
 def test_circular_links_end(tmp_path: Path) -> None:
