@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -30,6 +30,7 @@ from schemas.recording import Channel, Joints, Recording, Video
 from schemas.records import Count, LogRef, Member, Reject
 from schemas.times import NS_PER_S
 from transforms.budget import require
+from transforms.parquet_footer import count_values
 from transforms.readers import Claim, ReadOptions, Tree
 from transforms.storage import filesystem
 from transforms.video.demux import index_video
@@ -48,7 +49,9 @@ MAX_VALUES = 1 << 28
 MAX_SECONDS = 1e7
 _VALUE_BYTES = 20
 """Memory for a value: as it is read, as it is converted, and in the row of the lake."""
+MIN_FPS = 1e-6
 MAX_FPS = 10_000
+"""A picture takes 12 days at the least rate; a forged one of less would last for ever."""
 LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 
 
@@ -174,8 +177,9 @@ def _metadata(member: Member) -> _Metadata:
             f"convert the data set to {VERSION}, with one file per episode"
         )
     fps, features, robot = parsed.get("fps"), parsed.get("features"), parsed.get("robot_type")
-    if isinstance(fps, bool) or not isinstance(fps, int | float) or not 0 < fps <= MAX_FPS:
-        raise CorruptError(f"{member.uri}: fps is {fps!r}; it must be a rate in Hz")
+    if isinstance(fps, bool) or not isinstance(fps, int | float) or not MIN_FPS <= fps <= MAX_FPS:
+        allowed = f"{MIN_FPS:g} to {MAX_FPS:,}"
+        raise CorruptError(f"{member.uri}: fps is {fps!r:.80}; it must be a rate of {allowed} Hz")
     if not isinstance(features, dict):
         raise CorruptError(f"{member.uri}: features is {features!r:.80}; it must be an object")
     described = {key: value for key, value in features.items() if isinstance(value, dict)}
@@ -210,24 +214,13 @@ def _table(uri: str, options: ReadOptions) -> pa.Table:
                 if field.name in {"timestamp", STATE, VELOCITY, ACTION}
                 or (options.native and _is_number(field.type))
             ]
-            values = _values(parquet.metadata, columns)
+            values = count_values(file, columns)
             needed = values * _VALUE_BYTES + parquet.metadata.serialized_size
             require(uri, f"{rows:,} rows with {values:,} values", needed, options.memory_bytes)
             # In this thread: Arrow's own must not own a Python file while the interpreter ends.
             return parquet.read(columns=columns, use_threads=False)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise CorruptError(f"{uri}: cannot be read as Parquet ({error}); copy it again") from error
-
-
-def _values(metadata: pq.FileMetaData, columns: Sequence[str]) -> int:
-    """Counts the values of columns, those in lists one by one, as the file's footer says."""
-    groups = (metadata.row_group(group) for group in range(metadata.num_row_groups))
-    chunks = (group.column(number) for group in groups for number in range(group.num_columns))
-    return sum(
-        chunk.num_values
-        for chunk in chunks
-        if any(f"{chunk.path_in_schema}.".startswith(f"{name}.") for name in columns)
-    )
 
 
 def _is_number(type_: pa.DataType) -> bool:
