@@ -20,6 +20,7 @@ from schemas.errors import CorruptError, DataError, EmptyError, UnreadableError
 from schemas.recording import Channel, Recording, Video
 from schemas.records import Count, LogRef, Member, Reject
 from schemas.times import NS_PER_S
+from transforms.budget import require
 from transforms.can.dbc import Database, Decoded
 from transforms.can.maps import CarMap, car_map
 from transforms.npy import load_npy
@@ -40,6 +41,9 @@ RAW_CAN = "processed_log/CAN/raw_can"
 FRAME_TIMES = "global_pose/frame_times"
 VIDEO = "video.hevc"
 VIDEO_FPS = 20
+ARRAY = re.compile(r"processed_log/|global_pose/")
+_COPIES = 2
+"""Memory for a byte of an array: as it is read, and as it is sorted."""
 MAX_DISTANCE_S = 600.0
 """Times further from the middle of a one-minute segment are invalid."""
 
@@ -82,6 +86,9 @@ class Comma2k19:
         """
         database = Database.load(options.dbc)
         files = _Files.of(log)
+        array_bytes = sum(member.size for member in log.members if ARRAY.match(member.name))
+        what = f"arrays of {array_bytes:,} bytes"
+        require(log.uri, what, array_bytes * _COPIES, options.memory_bytes)
         segment = _without_outliers(files.load(), files)
         times = segment.times()
         origin_s = min((float(t_s.min()) for t_s in times.values()), default=0.0)
