@@ -7,6 +7,7 @@ dropped, and frames that the decoder does not return are missing from the output
 
 from __future__ import annotations
 
+import errno
 import heapq
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -193,7 +194,8 @@ def _open(uri: str) -> Iterator[Any]:
             with fs.open(path, mode="rb") as file, av.open(file, **how) as container:
                 yield container
     except (OSError, av.error.FFmpegError) as error:
-        if isinstance(error, OSError):
+        # Where FFmpeg cannot seek it says -1, which happens to be this code.
+        if isinstance(error, OSError) and error.errno != errno.EPERM:
             raise UnreadableError(
                 f"{uri}: {error.strerror or error}; check that it exists, and its permissions"
             ) from error
