@@ -19,7 +19,7 @@ VIDEOS = ("a.mp4", "a.mov", "a.mkv", "a.avi", "a.ts", "a.h264", "a.hevc")
 """A container each; the codec follows from the name."""
 
 
-def write_video(path: Path, *, telemetry: bool = False) -> None:
+def write_video(path: Path, *, telemetry: bool = False, width: int = 64) -> None:
     """Writes a short video of moving noise, with telemetry before every slice if asked for."""
     path.parent.mkdir(parents=True, exist_ok=True)
     codec = {".avi": "mpeg4", ".hevc": "libx265"}.get(path.suffix, "libx264")
@@ -28,8 +28,8 @@ def write_video(path: Path, *, telemetry: bool = False) -> None:
     dice = np.random.default_rng(5)
     with av.open(str(path), "w") as container:
         stream: Any = container.add_stream(codec, rate=25, options=options)
-        stream.width, stream.height, stream.pix_fmt, stream.gop_size = 64, 48, "yuv420p", 5
-        noise = dice.integers(0, 255, (48, 64, 3), dtype=np.uint8)
+        stream.width, stream.height, stream.pix_fmt, stream.gop_size = width, 48, "yuv420p", 5
+        noise = dice.integers(0, 255, (48, width, 3), dtype=np.uint8)
         pictures = [np.roll(noise, k, axis=1) for k in range(FRAMES)]
         frames = [av.VideoFrame.from_ndarray(picture, format="rgb24") for picture in pictures]
         packets = [packet for frame in [*frames, None] for packet in stream.encode(frame)]

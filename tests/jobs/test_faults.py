@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
-import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from pipeline.lake.tables import Lake
 from tests.conftest import Fleetmill, Tell
-from tests.fuzz.logs import write_lerobot, write_video
+from tests.fuzz.crafted import CRAFTED, burst
+from tests.fuzz.logs import write_video
 from tests.segments import DRAWN, write_segments
 
 pytestmark = pytest.mark.slow
@@ -23,105 +20,72 @@ pytestmark = pytest.mark.slow
 GOOD = int(os.environ.get("FLEETMILL_GOOD_LOGS", DRAWN))
 """Logs without a fault; a multiple of DRAWN."""
 
-CLIP = "2026-03-17_17-50-00-front.mp4"
+SMALL = ("--json", "--max-reject-fraction", 1)
 
 
-def teslacam(root: Path, content: bytes, event: str | None = None) -> Path:
-    """Writes a clip of one camera, and returns its folder."""
-    folder = root / "TeslaCam" / "SavedClips" / "2026-03-17_17-52-09"
-    folder.mkdir(parents=True)
-    (folder / CLIP).write_bytes(content)
-    if event is not None:
-        (folder / "event.json").write_text(event)
-    return folder
+def by_fault(rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Sorts rows by the fault whose log they are of."""
+    return {name: [row for row in rows if f"/faults/{name}/" in row["uri"]] for name in CRAFTED}
 
 
-def event(**fields: object) -> str:
-    """Writes what a vehicle says of a saved clip."""
-    said = {"timestamp": "2026-03-17T17:51:00", "reason": "user_interaction_honk", "camera": "0"}
-    return json.dumps(said | fields)
+def reasons(rows: Sequence[dict[str, Any]], stages: set[str]) -> dict[str, tuple[str, ...]]:
+    """Returns the reasons of the rejects of stages, by fault."""
+    found = by_fault([row for row in rows if row["stage"] in stages])
+    return {name: tuple(row["reason"] for row in mine) for name, mine in found.items()}
 
 
-def patched(content: bytes, box: bytes, at: int, value: bytes) -> bytes:
-    """Overwrites bytes in the first box of a type, from the start of its payload on."""
-    start = content.index(box) + 4 + at
-    return content[:start] + value + content[start + len(value) :]
-
-
-def slow(content: bytes) -> bytes:
-    """Makes a clip of twelve pictures last for a month, which is 10^8 rows of signals."""
-    content = content.replace(b"edts", b"free")
-    content = patched(content, b"mdhd", 12, struct.pack(">I", 1))
-    return patched(content, b"stts", 12, struct.pack(">I", 200_000))
-
-
-def bomb(root: Path, _: bytes) -> None:
-    """Writes 2^28 equal values, which take some kilobytes in Parquet and 5 GB in memory."""
-    write_lerobot(root)
-    episode = root / "data" / "chunk-000" / "episode_000000.parquet"
-    zeros = pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(1 << 22, np.float32)), 1 << 20)
-    with pq.ParquetWriter(
-        episode, pa.schema([("observation.state", zeros.type), ("timestamp", pa.float32())])
-    ) as out:
-        for group in range(64):
-            t_s = pa.array((4 * group + np.arange(4)) / 25, pa.float32())
-            out.write_table(pa.table({"observation.state": zeros, "timestamp": t_s}))
-
-
-def sparse(root: Path, _: bytes) -> None:
-    """Writes a terabyte that is not there, and no index after it."""
-    folder = teslacam(root, b"")
-    with (folder / CLIP).open("wb") as file:
-        file.write(struct.pack(">I4sQ", 1, b"mdat", 1 << 40))
-        file.truncate(1 << 40)
-
-
-FAULTS: Mapping[str, tuple[Callable[[Path, bytes], object], str]] = {
-    "half a surrogate pair": (lambda r, c: teslacam(r, c, event(reason="\ud800")), "corrupt"),
-    "a NUL": (lambda r, c: teslacam(r, c, event(reason="a\0b")), "corrupt"),
-    "a long text": (lambda r, c: teslacam(r, c, event(reason="a" * 5000)), "corrupt"),
-    "deep JSON": (lambda r, c: teslacam(r, c, "[" * 100_000), "corrupt"),
-    "a tick a second": (lambda r, c: teslacam(r, slow(c)), "memory"),
-    "2^31 samples": (
-        lambda r, c: teslacam(r, patched(c, b"stsz", 8, struct.pack(">I", 1 << 31))),
-        "corrupt",
-    ),
-    "a box of no size": (
-        lambda r, _: teslacam(r, struct.pack(">I4s", 4, b"ftyp") + bytes(64)),
-        "corrupt",
-    ),
-    "a box of 2^63 bytes": (
-        lambda r, _: teslacam(r, struct.pack(">I4sQ", 1, b"ftyp", 1 << 63) + bytes(64)),
-        "corrupt",
-    ),
-    "a sparse terabyte": (sparse, "corrupt"),
-    "a Parquet bomb": (bomb, "memory"),
-}
-
-
-def test_each_fault_is_one_reject_and_every_good_log_comes_through(
+def test_each_fault_costs_its_own_log_and_every_good_one_comes_through(
     fleetmill: Fleetmill, tmp_path: Path, tell: Tell
 ) -> None:
     fleet = write_segments(fleetmill, tmp_path / "made", GOOD)
     write_video(tmp_path / "clip.mp4", telemetry=True)
     clip = (tmp_path / "clip.mp4").read_bytes()
-    for name, (write, _) in FAULTS.items():
-        write(fleet / "faults" / name, clip)
+    for name, crafted in CRAFTED.items():
+        crafted.write(fleet / "faults" / name, clip)
     lake = tmp_path / "lake"
-    done = fleetmill("ingest", "--input", fleet, "--lake", lake, "--json",
-                     "--max-reject-fraction", 1)  # fmt: skip
+    done = fleetmill("ingest", "--input", fleet, "--lake", lake, *SMALL)
     assert done.code == 0, done.err
     (logs,) = (count for count in done.document["jobs"][0]["counts"] if count["of"] == "logs")
     rejects = Lake.open(str(lake)).read("rejects").to_pylist()
-    found = {name: [r for r in rejects if f"/faults/{name}/" in r["uri"]] for name in FAULTS}
-    reasons = {name: [row["reason"] for row in rows] for name, rows in found.items()}
-    assert reasons == {name: [reason] for name, (_, reason) in FAULTS.items()}, rejects
-    assert len(rejects) == len(FAULTS)
-    assert logs["in"] == GOOD + len(FAULTS)
-    kept = Lake.open(str(lake)).read("logs")["uri"].to_pylist()
-    assert sum("/faults/" not in uri for uri in kept) == GOOD
+    expected = {name: crafted.rejects for name, crafted in CRAFTED.items()}
+    assert reasons(rejects, {"discover", "ingest"}) == expected, rejects
+    assert len(rejects) == sum(map(len, expected.values()))
+    assert logs["in"] == GOOD + sum(bool(crafted.format) for crafted in CRAFTED.values())
+    kept = Lake.open(str(lake)).read("logs").to_pylist()
+    assert sum("/faults/" not in log["uri"] for log in kept) == GOOD
+    assert {name: len(mine) for name, mine in by_fault(kept).items()} == {
+        name: crafted.logs for name, crafted in CRAFTED.items()
+    }
+    swept = fleetmill("sweep", "--lake", lake, "--fps", 25, *SMALL)
+    assert swept.code == 0, swept.err
+    rejects = Lake.open(str(lake)).read("rejects").to_pylist()
+    looked_at = {name: crafted.swept for name, crafted in CRAFTED.items()}
+    assert reasons(rejects, {"sweep"}) == looked_at, rejects
+    assert len(rejects) == sum(map(len, [*expected.values(), *looked_at.values()]))
     assert all(row["detail"].isprintable() for row in rejects)
     over = fleetmill("ingest", "--input", fleet, "--lake", tmp_path / "again",
                      "--max-reject-fraction", 0)  # fmt: skip
     assert over.code == 3, over.err
-    tell(f"{GOOD} good logs beside {len(FAULTS)} faults: all of them, and a reject for each fault")
+    tell(f"{GOOD} good logs beside {len(CRAFTED)} faults: all of them, and {len(rejects)} rejects")
+
+
+def test_a_burst_of_large_pictures_is_one_reject_of_label(
+    fleetmill: Fleetmill, tmp_path: Path
+) -> None:
+    """1,500 pictures of 1920x1080 within 0.17 s are 9 GB, and 60 of them 370 MB."""
+    lake = tmp_path / "lake"
+    burst(tmp_path / "fleet" / "many", 1500)
+    burst(tmp_path / "fleet" / "few", 60)
+    for job in (
+        ("ingest", "--input", tmp_path / "fleet"),
+        ("mine", "--only", "aeb"),
+        ("label", "--privacy", "blur"),
+    ):
+        done = fleetmill(*job, "--lake", lake, *SMALL)
+        assert done.code == 0, done.err
+    (reject,) = Lake.open(str(lake)).read("rejects").to_pylist()
+    assert (reject["stage"], reject["reason"]) == ("label", "memory")
+    assert "/many/" in reject["uri"]
+    assert "1,500 pictures of 1920x1080 in one label interval" in reject["detail"]
+    cameras = Lake.open(str(lake)).read("samples")["cameras"].to_pylist()
+    assert cameras == [["front"]]
