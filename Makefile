@@ -6,8 +6,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ROOT ?= demo-lake
 JOBS ?= 2
+CASES ?= 2000
 
-.PHONY: demo test flink-test s3-test lint bench clean help
+.PHONY: demo test fuzz flink-test s3-test lint bench clean help
 
 help:  ## List the targets.
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -25,6 +26,10 @@ demo: $(STAMP)  ## Run a small synthetic fleet through every job (under 2 minute
 
 test: $(STAMP)  ## Run the tests that need no server and are not slow.
 	@$(BIN)/pytest -n $(JOBS) -m "not slow and not server and not flink and not s3"
+
+fuzz: $(STAMP)  ## Try hostile input of every kind: make fuzz CASES=20000 SEED=1.
+	@FLEETMILL_FUZZ_SEED=$(or $(SEED),$(shell date +%s)) FLEETMILL_FUZZ_CASES=$(CASES) \
+	  FLEETMILL_FUZZ_ONLY=$(CASE) $(BIN)/pytest -q -n $(JOBS) --dist worksteal tests/fuzz
 
 flink-test: $(STAMP)  ## Run the tests on a Flink cluster; needs Java 17 and Maven.
 	@$(BIN)/python -m tests.fetch flink-test
@@ -45,4 +50,4 @@ bench: $(STAMP)  ## Run the benchmarks: make bench ONLY="mine plan".
 	@$(BIN)/python -m benchmarks $(ONLY)
 
 clean:  ## Remove all that the targets created.
-	rm -rf $(VENV) $(ROOT) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(ROOT) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache fuzz-failures

@@ -110,10 +110,19 @@ def tell(record_property: Callable[[str, object], None]) -> Tell:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Prints the texts of `tell`."""
+    """Prints the texts of `tell`, and the table of the fuzzers."""
+    tallies = []
     for outcome in ("passed", "failed"):
         for report in terminalreporter.getreports(outcome):
+            if report.when != "call":
+                continue
             texts = [text for name, text in report.user_properties if name == "told"]
-            if texts and report.when == "call":
+            tallies += [tally for name, tally in report.user_properties if name == "fuzz"]
+            if texts:
                 terminalreporter.section(report.nodeid)
                 terminalreporter.line("\n\n".join(texts))
+    if tallies:
+        from tests.fuzz.cases import table  # noqa: PLC0415 - it imports this module
+
+        terminalreporter.section("fuzz")
+        terminalreporter.line("\n".join(table(tallies)))

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import random
 
-SEED = int(os.environ.get("FLEETMILL_FUZZ_SEED", "20261125"))
 LIMITS = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 1 << 62)
-
-
-def cases(default: int) -> int:
-    """Returns how many cases a test tries."""
-    return int(os.environ.get("FLEETMILL_FUZZ_CASES", default))
 
 
 def mutated(content: bytes, dice: random.Random) -> bytes:

@@ -1,6 +1,6 @@
 """Random SQL of strangers: made from a seed, run one after the other, told as lines of JSON.
 
-    python -m tests.fuzz.sql_cases queries|triggers SEED CASES
+    python -m tests.fuzz.sql_cases queries|triggers SEED FIRST END
 
 A query runs in a process of its own, forked from this one, as it does from `fleetmill query`;
 a trigger in this one, as it does in a worker.
@@ -16,7 +16,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -186,13 +186,11 @@ def functions() -> list[str]:
     return sorted(name for (name,) in rows)
 
 
-def queries(seed: int, cases: int) -> Iterator[str]:
-    """Makes queries over the views of an empty lake."""
-    dice = random.Random(seed)  # noqa: S311 - a test's choice
+def queries(chance: Iterable[Dice]) -> Iterator[str]:
+    """Makes queries over the views of an empty lake, one for each source of chance."""
     names = functions()
     known = [load_query(name) for name in list_queries()]
     columns = {"number": ("i", "j"), "text": ("t",), "list": ("l",)}
-    grammar = Grammar(dice, columns, names, timed=False)
     sources = (
         "(SELECT range AS i, range AS j, 'x' || range AS t, [range] AS l FROM range({n}))",
         "(SELECT a.range AS i, b.range AS j, 'x' AS t, [1] AS l FROM range({n}) a, range({n}) b)",
@@ -200,7 +198,8 @@ def queries(seed: int, cases: int) -> Iterator[str]:
         """(WITH RECURSIVE r(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM r WHERE i < {n})
         SELECT i, i AS j, 'x' AS t, [i] AS l FROM r)""",
     )
-    for _ in range(cases):
+    for dice in chance:
+        grammar = Grammar(dice, columns, names, timed=False)
         number = dice.choice((0, 1, 3, 1000, 100_000, 1_000_000_000_000))
         source = dice.choice(sources).format(n=number)
         chosen = ", ".join(
@@ -217,13 +216,12 @@ def queries(seed: int, cases: int) -> Iterator[str]:
         yield sql
 
 
-def triggers(seed: int, cases: int) -> Iterator[tuple[str, str, str]]:
-    """Makes a table, a condition and a score."""
-    dice = random.Random(seed)  # noqa: S311 - a test's choice
+def triggers(chance: Iterable[Dice]) -> Iterator[tuple[str, str, str]]:
+    """Makes a table, a condition and a score for each source of chance."""
     every = functions()
     shipped = [text for each in load_triggers() for text in (each.when, each.until, each.score)]
     known = [text for text in shipped if text]
-    for _ in range(cases):
+    for dice in chance:
         table = dice.choice(sorted(COLUMNS))
         names = sorted(FUNCTIONS) if dice.random() < 0.7 else every
         grammar = Grammar(dice, COLUMNS[table], names, timed=True)
@@ -351,17 +349,21 @@ def run_trigger(table: str, when: str, score: str, given: pa.Table) -> dict[str,
 
 def main() -> None:
     """Runs the cases of a seed; the text of each is told before it runs."""
-    kind, seed, cases = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    kind, seed, first, end = sys.argv[1:]
+    chance = (
+        random.Random(f"{seed} {kind} {case}")  # noqa: S311 - to be repeated
+        for case in range(int(first), int(end))
+    )
     out = sys.stdout
     if kind == "queries":
         with tempfile.TemporaryDirectory() as folder:
-            for sql in queries(seed, cases):
+            for sql in queries(chance):
                 out.write(json.dumps({"text": sql}) + "\n")
                 out.flush()
                 out.write(json.dumps(run_query(sql, Path(folder))) + "\n")
     else:
         given = {table: rows(table) for table in COLUMNS}
-        for table, when, score in triggers(seed, cases):
+        for table, when, score in triggers(chance):
             out.write(json.dumps({"text": f"{table}: {when} SCORE {score}"}) + "\n")
             out.flush()
             out.write(json.dumps(run_trigger(table, when, score, given[table])) + "\n")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import random
 import re
-import time
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,8 @@ from auto_label.models import MODELS
 from pipeline.config import SECTIONS, configure, read_file
 from pipeline.topologies import TOPOLOGIES
 from schemas.errors import FleetError, UsageError
-from tests.conftest import Tell
-from tests.fuzz.mutations import SEED, cases, mutated
+from tests.fuzz.cases import Ended, Part, Wrong, parts, run
+from tests.fuzz.mutations import mutated
 from transforms.can.dbc import Database
 from transforms.can.maps import CAN_MAPS, car_map
 from transforms.definitions import Definitions
@@ -29,6 +28,10 @@ LIMITS = Limits(seconds=40, memory_bytes=300 << 20)
 """Parsing a DBC file in a child of its own has less time."""
 
 KINDS: tuple[Definitions[Any], ...] = (TRIGGERS, MODELS, TOPOLOGIES, CAN_MAPS)
+DEFINITIONS = ("trigger", "model", "topology", "can-map")
+
+_ENOUGH = 25
+"""Cases among which some are read."""
 
 CONFIG = b"""
 [ingest]
@@ -130,58 +133,59 @@ def numbered(content: bytes, dice: random.Random) -> bytes:
     return content[: place.start()] + written.encode() + content[place.end() :]
 
 
-Read = Callable[[Path], Call[object]]
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of file: whole ones by name, and what reads one."""
+
+    whole: Mapping[str, bytes]
+    read: Callable[[str], Call[object]]
 
 
-def outcomes(originals: dict[str, bytes], number: int, read: Read, folder: Path) -> Counter[str]:
-    """Damages files and reads them; counts how each ended."""
-    dice = random.Random(f"{SEED} {sorted(originals)}")  # noqa: S311 - to be repeated
-    found: Counter[str] = Counter()
-    for case in range(number):
-        name = dice.choice(sorted(originals))
-        damage = dice.choice((mutated, numbered))
-        path = folder / name
-        path.write_bytes(damage(originals[name], dice))
-        start = time.monotonic()
-        try:
-            isolated(read(path), LIMITS, name)
-            found["read"] += 1
-        except UsageError as error:
-            said = str(error)
-            assert str(path) in said or said.startswith("["), (SEED, case, said)
-            assert said.isprintable(), (SEED, case, said)
-            assert len(said) < 2000, (SEED, case, said)
-            found["refused"] += 1
-        except FleetError as error:  # kept, to be looked at
-            pytest.fail(f"seed {SEED}, case {case}: {error}: {path}")
-        found["slowest_ms"] = max(found["slowest_ms"], round(1e3 * (time.monotonic() - start)))
-    return found
+def _definition(number: int) -> Kind:
+    whole = {path.name: path.read_bytes() for path in Path(KINDS[number].folder).glob("*.toml")}
+    return Kind(whole, lambda at: Call(loaded, (number, at)))
 
 
-def check(found: Counter[str], what: str, tell: Tell) -> None:
-    assert found["read"], "every file is refused: the damage is too large to find anything"
-    assert found["refused"]
-    tell(f"{what}: " + ", ".join(f"{number} {kind}" for kind, number in found.items()))
+READ: Mapping[str, Kind] = {
+    **{name: _definition(number) for number, name in enumerate(DEFINITIONS)},
+    "--config": Kind({"c.toml": CONFIG}, lambda at: Call(configured, (at,))),
+    "dbc": Kind({"car.dbc": DBC}, lambda at: Call(decoded, (at,))),
+}
 
 
-@pytest.mark.parametrize("kind", range(len(KINDS)), ids=lambda kind: KINDS[kind].kind)
-def test_a_damaged_definition_is_loaded_or_refused(kind: int, tmp_path: Path, tell: Tell) -> None:
-    originals = {path.name: path.read_bytes() for path in Path(KINDS[kind].folder).glob("*.toml")}
-    found = outcomes(originals, cases(100), lambda at: Call(loaded, (kind, str(at))), tmp_path)
-    check(found, KINDS[kind].kind, tell)
-
-
-def test_a_damaged_configuration_is_taken_or_refused(tmp_path: Path, tell: Tell) -> None:
+def test_whole_files_are_read(tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_bytes(CONFIG)
     assert configured(str(tmp_path / "c.toml")) == len(SECTIONS)
-    read = {"c.toml": CONFIG}
-    found = outcomes(read, cases(150), lambda at: Call(configured, (str(at),)), tmp_path)
-    check(found, "--config", tell)
-
-
-def test_a_damaged_dbc_is_loaded_or_refused(tmp_path: Path, tell: Tell) -> None:
     (tmp_path / "car.dbc").write_bytes(DBC)
     assert decoded(str(tmp_path / "car.dbc")) == 6
-    read = {"car.dbc": DBC}
-    found = outcomes(read, cases(150), lambda at: Call(decoded, (str(at),)), tmp_path)
-    check(found, "DBC", tell)
+    assert [kind.kind.lower().replace(" ", "-") for kind in KINDS] == list(DEFINITIONS)
+
+
+@pytest.mark.parametrize("part", parts(*READ), ids=str)
+def test_a_damaged_file_is_read_or_refused(
+    part: Part, tmp_path: Path, record_property: Any
+) -> None:
+    kind = READ[part.kind]
+
+    def attempt(dice: random.Random, folder: Path) -> Ended:
+        name = dice.choice(sorted(kind.whole))
+        path = folder / name
+        path.write_bytes(dice.choice((mutated, numbered))(kind.whole[name], dice))
+        try:
+            isolated(kind.read(str(path)), LIMITS, name)
+        except UsageError as error:
+            said = str(error)
+            if not (str(path) in said or said.startswith("[")):
+                raise Wrong(f"names no file: {said}") from error
+            if not said.isprintable() or len(said) > 2000:
+                raise Wrong(f"is no line: {said!r}") from error
+            return Ended("line", "refused")
+        except FleetError as error:
+            raise Wrong(str(error)) from error
+        return Ended("result", "read")
+
+    tally = run(part, attempt, tmp_path, LIMITS.memory_bytes)
+    tally.tell(record_property)
+    if part.end - part.first >= _ENOUGH:
+        assert tally.ended["result"], "every file is refused: the damage is too large"
+        assert tally.ended["line"]

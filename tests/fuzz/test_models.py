@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import random
-import time
-from collections import Counter
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from auto_label.models.trial import LIMITS, try_out
 from schemas.errors import FleetError
 from tests import onnx_file
-from tests.conftest import Tell
-from tests.fuzz.mutations import SEED, cases, mutated
+from tests.fuzz.cases import Ended, Part, Wrong, parts, run
+from tests.fuzz.mutations import mutated
 
 MODELS = {
     "good": onnx_file.good(),
@@ -23,6 +24,8 @@ MODELS = {
     "declared": onnx_file.declared(8),
 }
 
+_ENOUGH = 50
+"""Cases among which some models are whole."""
 
 NUMBERS = (0, 1, -1, 2, 7, 99, -(1 << 31), 1 << 31, (1 << 63) - 1, -(1 << 63), 1 << 20)
 OPERATORS = {
@@ -90,32 +93,30 @@ def crafted(dice: random.Random) -> bytes:
     return onnx_file.answering([*nodes, *last], constants)
 
 
-def test_a_damaged_model_detects_or_is_refused(tmp_path: Path, tell: Tell) -> None:
-    dice = random.Random(f"{SEED} models")  # noqa: S311 - to be repeated
-    found: Counter[str] = Counter()
-    slowest_s = 0.0
-    for case in range(cases(200)):
-        path = tmp_path / f"{case}.onnx"
-        make = dice.choice((mutated, bent, bent, lambda *_: crafted(dice)))
-        raw = make(MODELS[dice.choice(sorted(MODELS))], dice)
-        spec = onnx_file.specified(path, raw)
-        start = time.monotonic()
+@pytest.mark.parametrize("part", parts("model-file"), ids=str)
+def test_a_damaged_model_detects_or_is_refused(
+    part: Part, tmp_path: Path, record_property: Any
+) -> None:
+    def attempt(dice: random.Random, folder: Path) -> Ended:
+        make = dice.choice((mutated, bent, bent, *[lambda *_: crafted(dice)] * 3))
+        path = folder / "model.onnx"
+        spec = onnx_file.specified(path, make(MODELS[dice.choice(sorted(MODELS))], dice))
         try:
             try_out(spec, path)
-            found["detects"] += 1
         except FleetError as error:
             said = str(error)
-            assert said.startswith(f"model {case}: "), (SEED, case, said)
-            assert said.isprintable(), (SEED, case, said)
-            assert len(said) < 2000, (SEED, case, said)
-            found[kind(said)] += 1
-        slowest_s = max(slowest_s, time.monotonic() - start)
-        path.unlink()
-    assert slowest_s < LIMITS.seconds + 10
-    assert found["detects"]
-    assert found["not ONNX"]
-    counts = ", ".join(f"{number} {kind}" for kind, number in found.most_common())
-    tell(f"models: {counts}, slowest {slowest_s:.1f} s")
+            if not said.startswith("model model: "):
+                raise Wrong(f"names no model: {said}") from error
+            if not said.isprintable() or len(said) > 2000:
+                raise Wrong(f"is no line: {said!r}") from error
+            return Ended("line", kind(said))
+        return Ended("result", "detects")
+
+    tally = run(part, attempt, tmp_path, LIMITS.memory_bytes)
+    tally.tell(record_property)
+    if part.end - part.first >= _ENOUGH:
+        assert tally.reasons["detects"]
+        assert tally.reasons["not ONNX"]
 
 
 def kind(said: str) -> str:
