@@ -58,13 +58,19 @@ def _column(signal: Signal, channels: Sequence[Channel], t_ns: IntArray) -> pa.A
     )
     if not len(sample_ns):
         return pa.nulls(len(t_ns), signal.type)
+    # Before and behind the samples there is nothing, however long a log is said to last.
+    reach = (sample_ns[0] - signal.tolerance_ns, sample_ns[-1] + signal.tolerance_ns + 1)
+    start, end = (int(row) for row in np.searchsorted(t_ns, reach))
+    near_ns = t_ns[start:end]
     if signal.kind == "state":
-        column, valid = _held(sample_ns, values, t_ns, signal.tolerance_ns)
+        column, valid = _held(sample_ns, values, near_ns, signal.tolerance_ns)
     else:
         column, valid = _linear(
-            sample_ns, values, t_ns, signal.tolerance_ns, arc=signal.kind == "angle"
+            sample_ns, values, near_ns, signal.tolerance_ns, arc=signal.kind == "angle"
         )
-    return pa.array(column, type=signal.type, mask=~valid)
+    near = pa.array(column, type=signal.type, mask=~valid)
+    before, behind = (pa.nulls(rows, signal.type) for rows in (start, len(t_ns) - end))
+    return pa.concat_arrays([before, near, behind])
 
 
 def _typed(signal: Signal, values: AnyArray) -> AnyArray:

@@ -166,3 +166,19 @@ def test_forged_times_and_values_make_nulls_not_errors() -> None:
 def test_an_unknown_name_is_a_bug() -> None:
     with pytest.raises(ValueError, match="wheel_slip"):
         align([channel("wheel_slip", [0], [1.0])], NS_PER_S)
+
+
+def test_a_long_log_with_few_samples_has_them_where_they_are() -> None:
+    """Of the ten hours around them nothing is computed."""
+    at = 5 * 3600 * NS_PER_S
+    made = [
+        channel("speed_mps", [at, at + 40 * NS_PER_MS], [1.0, 3.0]),
+        channel("brake_on", [at], [1]),
+    ]
+    table = align(made, 10 * 3600 * NS_PER_S)
+    first = at // GRID_NS
+    speed, brake = table["speed_mps"].combine_chunks(), table["brake_on"].combine_chunks()
+    assert speed.slice(first, 3).to_pylist() == [1.0, 2.0, 3.0]
+    reach = {name: SIGNAL[name].tolerance_ns // GRID_NS for name in ("speed_mps", "brake_on")}
+    assert len(speed) - speed.null_count == 3 + 2 * reach["speed_mps"]
+    assert len(brake) - brake.null_count == 1 + reach["brake_on"]
