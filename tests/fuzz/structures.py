@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 import re
@@ -184,7 +185,7 @@ def jsons(content: bytes, dice: Dice) -> bytes:
         while isinstance(parent, dict) and parent:
             key = dice.choice(sorted(parent))
             if not isinstance(parent[key], dict) or dice.random() < 0.3:
-                parent[key] = dice.choice(_VALUES)
+                parent[key] = copy.deepcopy(dice.choice(_VALUES))
                 if dice.random() < 0.2:
                     del parent[key]
                 break
