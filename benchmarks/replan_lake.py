@@ -23,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from auto_label.specs import Due
 from benchmarks import Measure
 from pipeline.config import IngestConfig, LabelConfig, MineConfig, SweepConfig
 from pipeline.lake.intents import RunRow, commit
@@ -175,7 +176,8 @@ class _Made:
         assert isinstance(task, MineTask)
         assert isinstance(label, LabelStage)
         mined = joined(key for _, key in task.digests)
-        return {"ingest": "i", "sweep": "s", "mine": mined, "label": label.spec.digest}
+        labelled = joined(Due.whole(label.spec, label.pixels).digests)
+        return {"ingest": "i", "sweep": "s", "mine": mined, "label": labelled}
 
     def _add_inputs(self, first: int, number: int) -> list[str]:
         """Adds files that discovery takes for videos; returns the ids of all logs."""

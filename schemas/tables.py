@@ -15,8 +15,9 @@ import pyarrow.compute as pc
 
 from schemas.signals import SIGNALS
 
-FORMAT = 2
-"""The lake's format: 2 added `ledger.task` and `runs.number`."""
+FORMAT = 3
+"""The lake's format: 2 added `ledger.task` and `runs.number`, 3 the tables `views`, `detections`
+and `parts`, which replaces `samples`."""
 
 _S, _I, _F, _F32, _B = pa.string(), pa.int64(), pa.float64(), pa.float32(), pa.bool_()
 
@@ -254,6 +255,45 @@ _ALL = (
         ("log_id", "trigger", "start_ns", "event_id"),
     ),
     Table(
+        "views",
+        "one camera of an event as one model looked at it; t_ns are the frames it was given",
+        pa.schema(
+            [
+                _required("event_id", _S),
+                _required("camera", _S),
+                _required("width_px", _I),
+                _required("height_px", _I),
+                _required("t_ns", pa.list_(_I)),
+                _required("source", _S),
+                _required("source_version", _S),
+                _required("spec_digest", _S),
+            ]
+        ),
+        ("event_id", "spec_digest", "camera"),
+    ),
+    Table(
+        "detections",
+        "one box of one model on one frame, not linked; number counts those of the frame",
+        pa.schema(
+            [
+                _required("event_id", _S),
+                _required("camera", _S),
+                _required("t_ns", _I),
+                _required("number", _I),
+                _required("class", _S),
+                _required("x_px", _F),
+                _required("y_px", _F),
+                _required("w_px", _F),
+                _required("h_px", _F),
+                _required("score", _F),
+                _required("source", _S),
+                _required("source_version", _S),
+                _required("spec_digest", _S),
+            ]
+        ),
+        ("event_id", "spec_digest", "camera", "t_ns", "number"),
+    ),
+    Table(
         "boxes",
         "one box on one frame: top left corner and size, in pixels",
         pa.schema(
@@ -315,8 +355,31 @@ _ALL = (
         ("event_id", "spec_digest", "t_ns"),
     ),
     Table(
+        "parts",
+        "one encoded part of an event's sample, as a byte range of a pack: clip, frames, signals "
+        "or labels",
+        pa.schema(
+            [
+                _required("event_id", _S),
+                _required("log_id", _S),
+                _required("drive_id", _S),
+                _required("part", _S),
+                _required("spec_digest", _S),
+                _optional("source_digest", _S),
+                _required("pack_uri", _S),
+                _required("offset", _I),
+                _required("length", _I),
+                _required("sha256", _S),
+                _required("duration_ns", _I),
+                _required("cameras", pa.list_(_S)),
+                _optional("privacy", _S),
+            ]
+        ),
+        ("event_id", "part", "spec_digest"),
+    ),
+    Table(
         "samples",
-        "one event's encoded payload, as a byte range of a pack",
+        "one event's whole sample, as a byte range of a pack; written before format 3 of the lake",
         pa.schema(
             [
                 _required("event_id", _S),

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from deltalake import Schema
 from deltalake.exceptions import TableNotFoundError
 
+from auto_label.event_rows import LABELS
 from pipeline.lake.runs import numbered
 from pipeline.lake.tables import NUMBER_CHARS, Lake
 from pipeline.snapshots.verify import listed, read_bytes
@@ -61,9 +62,12 @@ KEYS: Mapping[str, Key] = {
     # Two files of one camera may overlap in time.
     "scene": Key(("log_id", "camera", "brightness", "sharpness", "source"), "t_ns"),
     "events": Key(("event_id",)),
+    "views": Key(("event_id", "spec_digest", "camera")),
+    "detections": Key(("event_id", "spec_digest", "camera", "t_ns"), "number"),
     "boxes": Key(("event_id", "spec_digest", "camera", "track_id"), "t_ns"),
     "tracks": Key(("event_id", "spec_digest", "camera"), "track_id"),
     "ego_path": Key(("event_id", "spec_digest"), "t_ns"),
+    "parts": Key(("event_id", "part", "spec_digest")),
     "samples": Key(("event_id", "spec_digest", "payload", "pack_uri")),
     "runs": Key(("run_id",)),
 }
@@ -75,6 +79,7 @@ _OWNERS: Mapping[str, tuple[str, ...]] = {
     "channels": ("log_id",),
     "annotations": ("log_id",),
     "scene": ("log_id", "camera"),
+    "detections": ("event_id", "spec_digest", "camera", "source", "source_version"),
     "boxes": ("event_id", "spec_digest", "camera", "track_id", "class"),
     "tracks": ("event_id", "spec_digest", "camera"),
     "ego_path": ("event_id", "spec_digest"),
@@ -87,22 +92,21 @@ _KEPT: Mapping[str, tuple[str, ...]] = {
         "start_local", "duration_ns", "clock", "software", "joint_names",
     ),
     "videos": (
-        "log_id", "camera", "uri", "frames", "first_pts_ns", "start_ns", "time_base_num",
-        "time_base_den",
+        "log_id", "camera", "uri", "width", "height", "frames", "first_pts_ns", "start_ns",
+        "time_base_num", "time_base_den",
     ),
     "events": ("event_id", "log_id", "drive_id", "start_ns", "end_ns"),
     "tracks": (
         "event_id", "spec_digest", "camera", "track_id", "class", "start_ns", "end_ns", "boxes",
     ),
+    "views": tuple(TABLES["views"].schema.names),
+    "parts": tuple(TABLES["parts"].schema.names),
     "samples": tuple(TABLES["samples"].schema.names),
     "rejects": ("stage", "run_id"),
     "ledger": tuple(TABLES["ledger"].schema.names),
     "runs": tuple(TABLES["runs"].schema.names),
 }  # fmt: skip
 """The columns that are kept of every row."""
-
-LABELS = ("boxes", "tracks", "ego_path")
-"""The tables whose rows a sample holds."""
 
 
 @dataclass(frozen=True, slots=True)

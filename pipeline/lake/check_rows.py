@@ -19,7 +19,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.lake.check_files import LABELS, Facts, owner, row_hash
+from auto_label.event_rows import LABELS
+from pipeline.lake.check_files import Facts, owner, row_hash
+from pipeline.lake.ledger import done_rows
 from pipeline.lake.repair import JOB
 from pipeline.lake.tables import Lake
 from pipeline.snapshots.assembly import pack_url
@@ -27,15 +29,15 @@ from schemas.errors import DataError, LakeError, one_line
 from schemas.ids import digest
 from schemas.times import GRID_NS, NS_PER_S
 from transforms.corpora.pack import END_OF_ARCHIVE, first_key, read_sample
-from transforms.corpora.webdataset import rounded
+from transforms.corpora.webdataset import member_name, rounded
 from transforms.storage import check_own, filesystem, get
 
 _REFERENCES = (
     ("log_id", "logs", ("videos", "frames", "signals", "joints", "channels", "annotations",
                         "scene", "events")),
-    ("event_id", "events", ("samples", *LABELS)),
-    ("event_id spec_digest", "samples", LABELS),
-    ("event_id log_id drive_id", "events", ("samples",)),
+    ("event_id", "events", ("samples", "parts", "views", "detections", *LABELS)),
+    ("event_id spec_digest camera source source_version", "views", ("detections",)),
+    ("event_id log_id drive_id", "events", ("samples", "parts")),
     ("log_id drive_id", "logs", ("events",)),
     ("log_id camera", "videos", ("scene",)),
     ("log_id camera uri", "videos", ("frames",)),
@@ -43,6 +45,7 @@ _REFERENCES = (
 )  # fmt: skip
 """Columns, the table that has each of their values, and those that refer to it."""
 
+_DONE = ["subject", "stage_digest"]
 _BATCH_ROWS = 1 << 14
 
 
@@ -58,7 +61,9 @@ def check_rows(facts: Facts) -> Iterator[str]:
         (_check_videos, {"videos", "frames"}),
         (_check_grid, {"signals", "logs"}),
         (_check_tracks, {"tracks", "boxes"}),
-        (_check_durations, {"samples", "events"}),
+        (_check_labelled, {"ledger"}),
+        (_check_views, {"views", "events", "videos"}),
+        (_check_durations, {"samples", "parts", "events"}),
     )
     for check, tables_ in checks:
         if not tables_ & facts.damaged:
@@ -166,37 +171,76 @@ def _check_tracks(facts: Facts) -> Iterator[str]:
             yield f"{table}: {len(lost)} tracks differ from their boxes; the first is of {event_id}"
 
 
+def _check_labelled(facts: Facts) -> Iterator[str]:
+    """Compares what events were labelled with, by the rows that are there, with the ledger."""
+    ledger = facts.rows("ledger")
+    told = joined(done_rows(ledger.filter(pc.equal(ledger["stage"], "label"))), _DONE)
+    for table in ("views", *LABELS):
+        found = facts.owners[table] or facts.kept[table]
+        if not found or table in facts.damaged:
+            continue
+        used = joined(pa.concat_tables(found), ["event_id", "spec_digest"])
+        lost = pc.unique(used.filter(pc.invert(pc.is_in(used, value_set=told))))
+        if len(lost):
+            event_id = str(lost[0]).partition("\0")[0]
+            yield (
+                f"{table}: {len(lost)} specifications of events are not in the ledger; the first "
+                f"is of {event_id}"
+            )
+
+
+def _check_views(facts: Facts) -> Iterator[str]:
+    """Compares the cameras that models looked at with the videos."""
+    views = facts.rows("views").select(["event_id", "camera", "width_px", "height_px"])
+    events = facts.rows("events").select(["event_id", "log_id"])
+    looked = views.join(events, "event_id", join_type="inner")
+    claimed = joined(looked, ["log_id", "camera", "width_px", "height_px"])
+    told = joined(facts.rows("videos"), ["log_id", "camera", "width", "height"])
+    lost = pc.unique(claimed.filter(pc.invert(pc.is_in(claimed, value_set=told))))
+    if len(lost):
+        log_id, camera = str(lost[0]).split("\0")[:2]
+        yield (
+            f"views: {len(lost)} cameras are not those of videos; the first is {camera} of {log_id}"
+        )
+
+
 def _check_durations(facts: Facts) -> Iterator[str]:
     events = facts.rows("events")
     spans = pc.subtract(events["end_ns"], events["start_ns"])
-    claimed = joined(facts.rows("samples"), ["event_id", "duration_ns"])
     told = joined(events.append_column("duration_ns", spans), ["event_id", "duration_ns"])
-    lost = claimed.filter(pc.invert(pc.is_in(claimed, value_set=told)))
-    if len(lost):
-        event_id = str(lost[0]).partition("\0")[0]
-        yield f"samples: {len(lost)} are not as long as their events; the first is {event_id}"
+    for table in ("samples", "parts"):
+        claimed = joined(facts.rows(table), ["event_id", "duration_ns"])
+        lost = claimed.filter(pc.invert(pc.is_in(claimed, value_set=told)))
+        if len(lost):
+            event_id = str(lost[0]).partition("\0")[0]
+            yield f"{table}: {len(lost)} are not as long as their events; the first is {event_id}"
 
 
 @dataclass(frozen=True, slots=True)
 class _Told:
-    """What the tables say about samples: `logs` are rows by log_id, none if they are damaged."""
+    """What the tables say of an event: `logs` are rows by log_id, none if they are damaged."""
 
     facts: Facts
     logs: Mapping[str, Mapping[str, Any]]
 
 
 def check_packs(lake: Lake, facts: Facts, checked: Counter[str]) -> Iterator[str]:
-    """Yields what is wrong with the packs that `samples` names, and with what they hold."""
-    if "samples" in facts.damaged:
+    """Yields what is wrong with the packs that `parts` and `samples` name, and what they hold."""
+    if {"parts", "samples"} & facts.damaged:
         return
     logs: dict[str, dict[str, Any]] = {}
     if "logs" not in facts.damaged:
         logs = {row["log_id"]: row for row in facts.rows("logs").to_pylist()}
-    samples = facts.rows("samples")
-    for uri in sorted(pc.unique(samples["pack_uri"]).to_pylist()):
-        rows = samples.filter(pc.equal(samples["pack_uri"], uri)).sort_by("offset").to_pylist()
+    tables = [facts.rows(table) for table in ("parts", "samples")]
+    for uri in sorted({uri for rows in tables for uri in pc.unique(rows["pack_uri"]).to_pylist()}):
+        ranges = [
+            row
+            for rows in tables
+            for row in rows.filter(pc.equal(rows["pack_uri"], uri)).to_pylist()
+        ]
+        ranges.sort(key=lambda row: row["offset"])
         try:
-            yield from _check_pack(lake, uri, rows, _Told(facts, logs), checked)
+            yield from _check_pack(lake, uri, ranges, _Told(facts, logs), checked)
         except (LakeError, OSError) as error:
             yield f"{uri}: cannot be read: {one_line(error)}"
 
@@ -214,7 +258,7 @@ def _check_pack(
     size, at = fs.size(path) or 0, 0
     for row in rows:
         start, end = row["offset"], row["offset"] + row["length"]
-        place = f"{uri}: sample {row['event_id']} at byte {start}"
+        place = f"{uri}: {row.get('part', 'sample')} of {row['event_id']} at byte {start}"
         if start < at or end <= start:
             yield f"{place}: {row['length']} bytes from there are not a range of its own"
             return
@@ -225,7 +269,7 @@ def _check_pack(
             yield from _check_gap(uri, at, get(url, at, start), told.facts)
         at = end
         block = get(url, start, end)
-        checked["samples"] += 1
+        checked["parts" if "part" in row else "samples"] += 1
         checked["bytes"] += len(block)
         if sha256(block).hexdigest() != row["sha256"]:
             yield f"{place}: altered: its SHA-256 is not that in the table"
@@ -267,27 +311,72 @@ def _check_sample(block: bytes, row: Mapping[str, Any], told: _Told) -> Iterator
     if key != row["event_id"]:
         yield f"its members have the key {key!r}"
         return
-    wrong = ".jpg" if row["payload"] == "clip" else ".mp4"
-    if any(suffix.endswith(wrong) for suffix in members):
-        yield f"its members are not those of the payload {row['payload']!r}"
     try:
-        metadata = json.loads(members.get("json", b"{}"))
-        if "event" in metadata:
-            yield from _check_metadata(metadata, row, told)
+        if "part" in row:
+            yield from _check_part(members, row, told)
+        else:
+            yield from _check_whole(members, row, told)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         yield f"its json does not have the structure of a sample's: {error!r}"
 
 
-def _check_metadata(
-    metadata: Mapping[str, Any],
-    row: Mapping[str, Any],
-    told: _Told,
+def _check_part(members: Mapping[str, bytes], row: Mapping[str, Any], told: _Told) -> Iterator[str]:
+    """Compares what a part holds with the tables."""
+    if row["part"] == "labels":
+        if set(members) != {"json"}:
+            yield "its members are not those of labels"
+            return
+        metadata = json.loads(members["json"])
+        if metadata["labelling"]["digest"] != row["source_digest"]:
+            yield "its json has another label specification than the table"
+        yield from _check_labels(metadata, row, row["source_digest"], told)
+    elif row["part"] == "signals":
+        if set(members) != {"signals.npz"}:
+            yield "its members are not those of signals"
+    elif row["part"] in {"clip", "frames"}:
+        yield from _check_pictures(members, row)
+    else:
+        yield f"a sample has no part {row['part']!r}"
+
+
+def _check_pictures(members: Mapping[str, bytes], row: Mapping[str, Any]) -> Iterator[str]:
+    said = json.loads(members["pictures.json"])
+    pixels = said["pixels"]
+    clip = row["spec_digest"] if row["part"] == "clip" else row["source_digest"]
+    if (said["payload"], sorted(said["cameras"])) != (row["part"], sorted(row["cameras"])):
+        yield "its json has another payload or other cameras than the table"
+    if (pixels["digest"], pixels["privacy"]) != (clip, row["privacy"]):
+        yield "its json has another specification of pixels than the table"
+    names = {member_name(camera) for camera in said["cameras"]}
+    depth, kind = (1, ".mp4") if row["part"] == "clip" else (2, ".jpg")
+    pictures = members.keys() - {"pictures.json"}
+    found = {suffix.rsplit(".", depth)[0] for suffix in pictures}
+    if found != names or not all(suffix.endswith(kind) for suffix in pictures):
+        yield f"its members are not those of {row['part']}"
+
+
+def _check_whole(
+    members: Mapping[str, bytes], row: Mapping[str, Any], told: _Told
 ) -> Iterator[str]:
+    """Compares what a whole sample, of a lake before format 3, holds with the tables."""
+    wrong = ".jpg" if row["payload"] == "clip" else ".mp4"
+    if any(suffix.endswith(wrong) for suffix in members):
+        yield f"its members are not those of the payload {row['payload']!r}"
+    metadata = json.loads(members.get("json", b"{}"))
+    if "event" not in metadata:
+        return
     if sorted(metadata["cameras"]) != sorted(row["cameras"]):
         yield "its json has other cameras than the table"
     labelling = metadata["labelling"]
     if (labelling["digest"], labelling["privacy"]) != (row["spec_digest"], row["privacy"]):
         yield "its json has another label specification than the table"
+    yield from _check_labels(metadata, row, row["spec_digest"], told)
+
+
+def _check_labels(
+    metadata: Mapping[str, Any], row: Mapping[str, Any], label_digest: str, told: _Told
+) -> Iterator[str]:
+    """Compares the event, the labels and the log that a json holds with the tables."""
     event = row_hash("events", metadata["event"])
     facts = told.facts
     if "events" not in facts.damaged and event != facts.contents[row["event_id"]]:
@@ -297,7 +386,7 @@ def _check_metadata(
         columns = metadata[table]
         for values in zip(*columns.values(), strict=True):
             labels += row_hash(table, dict(zip(columns, values, strict=True)))
-    wanted = facts.contents[owner(row["event_id"], row["spec_digest"])]
+    wanted = facts.contents[owner(row["event_id"], label_digest)]
     if not facts.damaged & {*LABELS} and labels != wanted:
         yield f"its json has other labels than the tables {', '.join(LABELS)}"
     log = told.logs.get(row["log_id"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import asdict
 from typing import Any
 
@@ -18,6 +18,7 @@ from pipeline.lake.intents import (
     Intent,
     intent_url,
 )
+from pipeline.lake.ledger import done_rows
 from pipeline.lake.repair import JOB, ONCE
 from pipeline.lake.tables import NUMBER_CHARS, Lake
 from pipeline.snapshots.verify import listed, read_bytes
@@ -30,7 +31,7 @@ _NS_PER_MS = 1_000_000
 _SUBJECTS = {"ingest": "log", "sweep": "log", "mine": "log", "label": "event"}
 """By stage, what its subjects are."""
 
-_COUNTED = {"ingest": "logs", "label": "events", "repack": "samples"}
+_COUNTED = {"ingest": "logs", "label": "events", "repack": "clips"}
 """By stage, what is counted as kept once for each row of the ledger."""
 
 Runs = Mapping[int, Mapping[str, Any]]
@@ -245,17 +246,9 @@ def _check_done_twice(ledger: pa.Table) -> Iterator[str]:
             return
 
 
-def done_rows(ledger: pa.Table) -> pa.Table:
-    """Returns a row for each digest of a row's stage_digest, which may join several by "+"."""
-    parts = pc.split_pattern(ledger["stage_digest"].combine_chunks(), "+")
-    rows = ledger.take(pc.list_parent_indices(parts))
-    at = rows.column_names.index("stage_digest")
-    return rows.set_column(at, "stage_digest", pc.list_flatten(parts))
-
-
 def _check_subjects(ledger: pa.Table, facts: Facts) -> Iterator[str]:
     """Compares the ledger with the logs, events and samples that it is about."""
-    tables = {table: facts.rows(table) for table in ("logs", "events", "samples")}
+    tables = {table: facts.rows(table) for table in ("logs", "events", "parts", "samples")}
     kept = pc.equal(ledger["outcome"], "kept")
     homes: dict[str, tuple[str, pa.Array]] = {
         "sweep": ("logs", tables["logs"]["log_id"]),
@@ -280,27 +273,29 @@ def _check_mirrored(
     ledger: pa.Table, tables: Mapping[str, pa.Table], facts: Facts
 ) -> Iterator[str]:
     """Compares what the ledger says was kept with the rows that are there, both ways."""
-    samples = tables["samples"]
+    samples, parts = tables["samples"], tables["parts"]
     clips = samples.filter(pc.equal(samples["payload"], "clip"))
-    labelled = joined(clips, ["event_id", "spec_digest"])
     frames = samples.filter(pc.equal(samples["payload"], "frames"))
-    repacked = [
-        digest("sample", event_id, spec)
-        for event_id, spec in zip(
-            frames["event_id"].to_pylist(), frames["spec_digest"].to_pylist(), strict=True
-        )
-    ]
+    pictures = parts.filter(pc.equal(parts["part"], "frames"))
+    others = parts.filter(pc.not_equal(parts["part"], "frames"))
+    pair = ["event_id", "spec_digest"]
+    labelled = joined(pa.concat_tables([clips.select(pair), others.select(pair)]), pair)
+    repacked = _subjects("sample", frames, pair)
+    repacked += _subjects("clip", pictures, ["event_id", "source_digest"])
     both = (
         ("ingest", ["subject"], "logs", joined(tables["logs"], ["log_id"])),
         ("mine", ["subject"], "events", joined(tables["events"], ["log_id"])),
-        ("label", ["subject", "stage_digest"], "samples", labelled),
-        ("repack", ["subject"], "samples", pa.chunked_array([pa.array(repacked, pa.string())])),
+        ("label", ["subject", "stage_digest"], "parts", labelled),
+        ("repack", ["subject"], "parts", pa.chunked_array([pa.array(repacked, pa.string())])),
     )
     for stage, columns, table, there in both:
-        if table in facts.damaged:
+        if {table, *({"samples"} if table == "parts" else ())} & facts.damaged:
             continue
         wanted = pc.and_(pc.equal(ledger["stage"], stage), pc.equal(ledger["outcome"], "kept"))
-        told = joined(ledger.filter(wanted), columns)
+        rows = ledger.filter(wanted)
+        if stage == "label":
+            rows = _with_parts(rows, there)
+        told = joined(rows, columns)
         for rows, values, says in (
             (told, there, f"{stage} kept {{}} subjects that are not in {table}"),
             (there, told, f"{{}} rows of {table} are of no subject that {stage} kept"),
@@ -309,6 +304,25 @@ def _check_mirrored(
             if len(lost):
                 first = str(lost[0]).partition("\0")[0]
                 yield f"ledger: {says.format(len(lost))}; the first is {first}"
+
+
+def _subjects(kind: str, rows: pa.Table, columns: Sequence[str]) -> list[str]:
+    """Returns the subjects of the ledger of frames, which are digests."""
+    values = (rows[name].to_pylist() for name in columns)
+    return [digest(kind, *pair) for pair in zip(*values, strict=True)]
+
+
+def _with_parts(rows: pa.Table, there: pa.ChunkedArray) -> pa.Table:
+    """Returns the rows of the ledger digest by digest, as far as they are of parts.
+
+    What a model saw and what was linked has no part. A row none of whose digests has one stays
+    as it is, so that it is found to be of nothing.
+    """
+    apart = done_rows(rows.append_column("row", pa.array(range(rows.num_rows), pa.int64())))
+    known = pc.is_in(joined(apart, ["subject", "stage_digest"]), value_set=there)
+    found = apart.filter(known)
+    lost = pc.invert(pc.is_in(apart["row"], value_set=found["row"]))
+    return pa.concat_tables([found, apart.filter(lost)])
 
 
 def _check_counts(ledger: pa.Table, runs: pa.Table) -> Iterator[str]:

@@ -54,6 +54,14 @@ def parted(stage_digest: str) -> tuple[str, ...]:
     return tuple(stage_digest.split(_JOIN))
 
 
+def done_rows(ledger: pa.Table) -> pa.Table:
+    """Returns a row for each digest of a row's stage_digest, which may join several by "+"."""
+    parts = pc.split_pattern(ledger["stage_digest"].combine_chunks(), "+")
+    rows = ledger.take(pc.list_parent_indices(parts))
+    at = rows.column_names.index("stage_digest")
+    return rows.set_column(at, "stage_digest", pc.list_flatten(parts))
+
+
 def landed_since(lake: Lake, planned: Lake, stage: str) -> set[tuple[str, str]]:
     """Returns what other runs did of a stage since a job was planned: (subject, digest).
 

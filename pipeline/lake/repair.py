@@ -34,7 +34,12 @@ _BY_LOG: Mapping[str, tuple[str, ...]] = {
     "sweep": ("scene",),
     "mine": ("events",),
 }  # fmt: skip
-_BY_EVENT = ("boxes", "tracks", "ego_path", "samples")
+_BY_EVENT = ("views", "detections", "boxes", "tracks", "ego_path", "parts", "samples")
+_FRAMES = {
+    "parts": ("part", "clip", "source_digest"),
+    "samples": ("payload", "sample", "spec_digest"),
+}
+"""Of frames by table: the column that says so, and the kind and digest in the ledger's subject."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -143,7 +148,7 @@ def _tables() -> Iterator[str]:
 
 
 def _label_tables(stage: str) -> tuple[str, ...]:
-    return {"label": _BY_EVENT, "repack": ("samples",)}.get(stage, ())
+    return {"label": _BY_EVENT, "repack": ("parts", "samples")}.get(stage, ())
 
 
 def _doubled(lake: Lake) -> list[_Entry]:
@@ -208,9 +213,10 @@ def _drop(table: str, rows: pa.Table, twin: _Entry, often: pa.Array) -> pa.Chunk
         same = pc.and_(pc.equal(rows["stage"], twin.stage), pc.equal(rows["run_id"], twin.run_id))
         return pc.and_(same, pc.equal(rows["subject"], twin.subject))
     if twin.stage == "repack":
-        owners = zip(rows["event_id"].to_pylist(), rows["spec_digest"].to_pylist(), strict=True)
-        same = [digest("sample", *owner) == twin.subject for owner in owners]
-        return pc.and_(pa.array(same, pa.bool_()), pc.equal(rows["payload"], "frames"))
+        what, kind, column = _FRAMES[table]
+        owners = zip(rows["event_id"].to_pylist(), rows[column].to_pylist(), strict=True)
+        same = [digest(kind, *owner) == twin.subject for owner in owners]
+        return pc.and_(pa.array(same, pa.bool_()), pc.equal(rows[what], "frames"))
     if twin.stage == "label":
         same = pc.equal(rows["event_id"], twin.subject)
         return pc.and_(same, pc.equal(rows["spec_digest"], twin.stage_digest))

@@ -49,9 +49,13 @@ def vacuum(lake: Lake, hours: float, *, dry_run: bool = False) -> list[str]:
         used |= {path for name, path in queued if name == table}
         used |= {path for name, path in kept if name == table}
         unused += _unused(lake, f"tables/{table}", used, deadline)
-    if not any(table == "samples" for table, _ in queued):
-        packs = pc.unique(lake.scan("samples", ["pack_uri"])["pack_uri"]).to_pylist()
-        unused += _unused(lake, "packs", {uri.rpartition("/")[2] for uri in packs}, deadline)
+    if not any(table == "parts" for table, _ in queued):
+        packs = {
+            uri.rpartition("/")[2]
+            for table in ("parts", "samples")
+            for uri in pc.unique(lake.scan(table, ["pack_uri"])["pack_uri"]).to_pylist()
+        }
+        unused += _unused(lake, "packs", packs, deadline)
     unused += _unpublished(lake, deadline)
     return sorted(path for path in unused if dry_run or delete(f"{lake.url}/{path}"))
 

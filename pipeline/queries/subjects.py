@@ -115,6 +115,90 @@ def standing(lake: Lake, stage: str, wanted: str | pa.Table, stage_digest: str =
     )
 
 
+_PARTS_DONE = """
+WITH together AS (
+    -- Few, because what is done together is done so for many subjects.
+    SELECT DISTINCT stage_digest, list_intersect(string_split(stage_digest, '+'), $digests) AS parts
+    FROM ledger WHERE stage = $stage
+), numbered AS (
+    SELECT *, row_number() OVER (ORDER BY stage_digest) AS number FROM together WHERE len(parts) > 0
+), ended AS (
+    SELECT subject, list(number ORDER BY number) AS numbers,
+           bool_or(outcome = 'rejected') AS rejected
+    FROM ledger JOIN numbered USING (stage_digest) WHERE stage = $stage GROUP BY subject
+), standing AS (
+    SELECT subject, numbers, coalesce(rejected, false) AS rejected
+    FROM ({wanted}) LEFT JOIN ended USING (subject)
+)
+"""
+"""How the subjects stand that the query {wanted} gives: by the groups of parts that are done."""
+
+_PARTS_GROUPS = """
+SELECT numbers, rejected, count(*) AS subjects, (
+    SELECT list_sort(list_distinct(flatten(list(parts)))) FROM numbered
+    WHERE list_contains(numbers, number)
+) AS done FROM standing GROUP BY numbers, rejected ORDER BY numbers, rejected
+"""
+
+_PARTS_SUBJECTS = "SELECT subject FROM standing WHERE numbers IS NOT DISTINCT FROM $numbers"
+
+
+@dataclass(frozen=True, slots=True)
+class DueGroup:
+    """Subjects of which the same is left to do; `done` are the digests of what is not."""
+
+    done: frozenset[str]
+    subjects: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PartsDone:
+    """How the subjects of a stage stand whose work has several parts, each with a digest.
+
+    `due` are those of which a part is left to do; `kept` and `rejected` count the others, by
+    whether a part of them was rejected.
+    """
+
+    due: tuple[DueGroup, ...]
+    kept: int
+    rejected: int
+
+    def known(self, stage: str, of: str) -> Count:
+        """Counts what need not be done: rejects stay rejected, and all others are filtered."""
+        return Count(stage, of, filtered=self.kept, rejected=self.rejected)
+
+    @property
+    def total(self) -> int:
+        """The number of subjects."""
+        return self.kept + self.rejected + sum(len(group.subjects) for group in self.due)
+
+
+def parts_done(lake: Lake, stage: str, wanted: str, digests: Sequence[str]) -> PartsDone:
+    """Compares the subjects of a stage with the ledger, part by part.
+
+    Args:
+        lake: the lake.
+        stage: the stage, whose rows of the ledger name the parts that were done together.
+        wanted: a SELECT over the lake's tables that gives each `subject` once.
+        digests: those of the parts, all distinct.
+    """
+    sql = _PARTS_DONE.format(wanted=wanted)
+    due: dict[frozenset[str], list[str]] = {}
+    ended = {True: 0, False: 0}
+    with _connect(lake, named_tables(sql)) as con:
+        given = {"stage": stage, "digests": list(digests)}
+        seen: list[list[int] | None] = []
+        for numbers, rejected, number, done in con.execute(sql + _PARTS_GROUPS, given).fetchall():
+            if len(done or ()) == len(digests):
+                ended[rejected] += number
+            elif numbers not in seen:  # a part that was rejected is done, too
+                seen.append(numbers)
+                rows = con.execute(sql + _PARTS_SUBJECTS, {**given, "numbers": numbers}).fetchall()
+                due.setdefault(frozenset(done or ()), []).extend(subject for (subject,) in rows)
+    groups = (DueGroup(done, tuple(sorted(found))) for done, found in due.items())
+    return PartsDone(tuple(groups), ended[False], ended[True])
+
+
 _RECOGNISED = """
 SELECT listed.subject, listed.stage_digest FROM ledger AS listed
 SEMI JOIN given ON given.listing = listed.subject

@@ -12,6 +12,7 @@ import re
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from transforms.storage import filesystem, is_local, normal, replacing
 from transforms.timing import step
 
 Range = tuple[str, int, int, str, str]
-"""A sample in a pack: pack URI, relative to the lake, offset, length, SHA-256, event id."""
+"""A part of a sample in a pack: pack URI, relative to the lake, offset, length, SHA-256, event."""
 
 _PACK = re.compile(r"packs/[A-Za-z0-9_-]+\.tar")
 
@@ -44,7 +45,7 @@ def assemble_shard(
     Args:
         lake_url: the lake that has the packs.
         out_uri: the shard.
-        ranges: the samples, in order.
+        ranges: the parts of the samples, in order.
         form: a name in CORPORA.
 
     Raises:
@@ -58,7 +59,7 @@ def assemble_shard(
         replacing(out_uri) as out,
     ):
         written: ShardDigest = corpus.assemble(_checked(parts, ranges, hasher), out)
-    return written
+    return replace(written, samples=len({event_id for *_, event_id in ranges}))
 
 
 def pack_url(lake_url: str, uri: str) -> str:

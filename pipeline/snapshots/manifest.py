@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -24,11 +24,24 @@ from schemas.ids import Canonical, canonical, digest
 from transforms.links import check_links
 from transforms.storage import get_own, names, normal, put
 
-MANIFEST_FORMAT = 1
+MANIFEST_FORMAT = 2
+"""The format of snapshots: since 2 a sample has parts. Both are read."""
 MANIFEST = "manifest.json"
 LATEST = "latest.json"
 PLACED = ("event_id", "sha256", "split", "shard", "position", "offset", "length")
 """The columns of samples.parquet that say which bytes of which shard a sample is."""
+
+PARTS_TYPE = pa.list_(
+    pa.struct(
+        [
+            pa.field("part", pa.string()),
+            pa.field("spec_digest", pa.string()),
+            pa.field("length", pa.int64()),
+            pa.field("sha256", pa.string()),
+        ]
+    )
+)
+"""The type of the column `parts` of samples.parquet: a sample's parts, in order."""
 
 _MAX_POINTER_BYTES = 1 << 12
 CORPUS_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -75,18 +88,30 @@ def snapshot_id(samples: pa.Table, plan: Plan, metadata: Mapping[str, Canonical]
         plan: its plan.
         metadata: the manifest's metadata.
     """
-    return document_id(samples, plan.document, metadata)
+    return document_id(samples, plan.document, metadata, MANIFEST_FORMAT)
+
+
+def sample_hash(parts: Sequence[str]) -> str:
+    """Returns a sample's hash, given the SHA-256 of its parts: that of the only one, or of all.
+
+    >>> sample_hash(["ab"])
+    'ab'
+    """
+    return parts[0] if len(parts) == 1 else sha256("".join(parts).encode()).hexdigest()
 
 
 def document_id(
-    samples: pa.Table, plan: Mapping[str, Canonical], metadata: Mapping[str, Canonical]
+    samples: pa.Table,
+    plan: Mapping[str, Canonical],
+    metadata: Mapping[str, Canonical],
+    manifest_format: int,
 ) -> str:
     """Does what `snapshot_id` does, for a plan that was read from plan.json."""
     columns: list[Canonical] = [
         sha256("\n".join(map(str, samples.column(name).to_pylist())).encode()).hexdigest()
         for name in PLACED
     ]
-    return digest("snapshot", MANIFEST_FORMAT, columns, plan, metadata)
+    return digest("snapshot", manifest_format, columns, plan, metadata)
 
 
 def is_published(url: str) -> bool:
@@ -108,8 +133,9 @@ def read_manifest(url: str) -> Manifest:
         raise LakeError(f"{url}/{MANIFEST} cannot be read: {error}") from error
     except (ValueError, RecursionError) as error:
         raise LakeError(f"{url}/{MANIFEST} is not JSON: {error}; publish it again") from error
-    if not (isinstance(document, dict) and document.get("format") == MANIFEST_FORMAT):
-        raise LakeError(f"{url}/{MANIFEST} is not a manifest of format {MANIFEST_FORMAT}")
+    known = range(1, MANIFEST_FORMAT + 1)
+    if not (isinstance(document, dict) and document.get("format") in known):
+        raise LakeError(f"{url}/{MANIFEST} is not a manifest of a format up to {MANIFEST_FORMAT}")
     for key, kind in _MANIFEST_KEYS.items():
         if not isinstance(document.get(key), kind):
             raise LakeError(f"{url}/{MANIFEST}: {key!r} must be a {kind.__name__}")

@@ -19,12 +19,14 @@ import pyarrow.compute as pc
 from pipeline.snapshots.manifest import (
     LATEST,
     MANIFEST,
+    PARTS_TYPE,
     PLACED,
     Manifest,
     document_id,
     latest_snapshots,
     read_manifest,
     root_hash,
+    sample_hash,
     split_totals,
 )
 from pipeline.snapshots.publish import card
@@ -102,7 +104,8 @@ def check_snapshot(url: str, checked: Counter[str]) -> Iterator[str]:
         plan = json.loads(read_bytes(f"{url}/plan.json"))
         yield from _check_plan(plan, samples)
         yield from _check_summary(url, plan, manifest, samples)
-        if document_id(samples, plan, manifest.document["metadata"]) != manifest.snapshot:
+        metadata, form = manifest.document["metadata"], manifest.document["format"]
+        if document_id(samples, plan, metadata, form) != manifest.snapshot:
             yield (
                 f"{MANIFEST}: the snapshot's id {manifest.snapshot} is not that of its samples, "
                 "plan and metadata"
@@ -115,14 +118,27 @@ def check_snapshot(url: str, checked: Counter[str]) -> Iterator[str]:
 
 def _unfit(samples: pa.Table) -> list[str]:
     """Lists the columns of PLACED that are absent, of another type, or hold nulls."""
-    integers = {"position", "offset", "length"}
+    types = dict.fromkeys(PLACED, pa.string())
+    types |= dict.fromkeys(("position", "offset", "length"), pa.int64())
+    if "parts" in samples.column_names:
+        types["parts"] = PARTS_TYPE
     return [
         name
-        for name in PLACED
+        for name, type_ in types.items()
         if name not in samples.column_names
-        or samples.schema.field(name).type != (pa.int64() if name in integers else pa.string())
+        or samples.schema.field(name).type != type_
         or samples[name].null_count
+        or (name == "parts" and not _are_whole(samples[name]))
     ]
+
+
+def _are_whole(parts: pa.ChunkedArray) -> bool:
+    """Tells whether every sample has parts, and every part its length and hash."""
+    if not pc.all(pc.greater(pc.list_value_length(parts), 0)).as_py():
+        return not len(parts)
+    flat = pc.list_flatten(parts)
+    fields = (pc.struct_field(flat, name) for name in ("length", "sha256"))
+    return all(int(one.null_count) == 0 for one in fields)
 
 
 def _check_manifest(manifest: Manifest) -> Iterator[str]:
@@ -182,7 +198,8 @@ def _check_shards(
 ) -> Iterator[str]:
     """Reads every shard once, sample by sample."""
     rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for row in samples.select([*PLACED]).to_pylist():
+    columns = [*PLACED, *({"parts"} & {*samples.column_names})]
+    for row in samples.select(columns).to_pylist():
         rows[row["shard"]].append(row)
     for path in sorted(rows.keys() | shards.keys()):
         if path not in shards:
@@ -225,10 +242,7 @@ def _check_shard(
         if len(block) != row["length"]:
             yield f"{place}: the shard ends within it"
             break
-        if sha256(block).hexdigest() != row["sha256"]:
-            yield f"{place}: altered: its SHA-256 is not that in samples.parquet"
-            continue
-        yield from (f"{place}: {problem}" for problem in check_key(block, row["event_id"]))
+        yield from (f"{place}: {problem}" for problem in _check_sample(block, row))
     else:
         tail = file.read(len(END_OF_ARCHIVE))
         if tail != END_OF_ARCHIVE:
@@ -242,6 +256,25 @@ def _check_shard(
         yield f"{path}: has {at} bytes, the manifest says {entry['bytes']}"
     elif hashed.hexdigest() != entry["sha256"]:
         yield f"{path}: altered: its SHA-256 is not the manifest's"
+
+
+def _check_sample(block: bytes, row: Mapping[str, Any]) -> Iterator[str]:
+    """Yields what is wrong with the parts of a sample; one of format 1 has a single part."""
+    parts = row.get("parts") or [{"length": row["length"], "sha256": row["sha256"]}]
+    if sample_hash([part["sha256"] for part in parts]) != row["sha256"]:
+        yield "samples.parquet: its SHA-256 is not that of its parts"
+        return
+    if sum(part["length"] for part in parts) != row["length"]:
+        yield "samples.parquet: its length is not that of its parts"
+        return
+    at = 0
+    for part in parts:
+        piece = block[at : at + part["length"]]
+        at += part["length"]
+        if sha256(piece).hexdigest() != part["sha256"]:
+            yield "altered: its SHA-256 is not that in samples.parquet"
+            continue
+        yield from check_key(piece, row["event_id"])
 
 
 def check_key(block: bytes, event_id: str) -> Iterator[str]:

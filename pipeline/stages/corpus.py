@@ -1,7 +1,8 @@
 """Corpus: publishes the samples that a SELECT over the lake chooses, as an immutable snapshot.
 
-Nothing is decoded: a shard is the concatenation of byte ranges of packs. The driver selects
-and plans, workers assemble shards, and the last step writes the tables and, last, the manifest.
+Nothing is decoded: a shard is the concatenation of byte ranges of packs, some for each sample.
+The driver selects and plans, workers assemble shards, and the last step writes the tables and,
+last, the manifest.
 """
 
 from __future__ import annotations
@@ -21,8 +22,16 @@ from pipeline.lake.intents import RunRow, commit
 from pipeline.lake.tables import Lake
 from pipeline.queries.catalog import Limits, query, read_rows
 from pipeline.snapshots.assembly import assemble_shard
-from pipeline.snapshots.manifest import is_published, make_latest, snapshot_id, snapshot_url
+from pipeline.snapshots.manifest import (
+    PARTS_TYPE,
+    is_published,
+    make_latest,
+    sample_hash,
+    snapshot_id,
+    snapshot_url,
+)
 from pipeline.snapshots.publish import publish
+from pipeline.stages.repack import FRAMES_DIGEST, frames_key
 from pipeline.topologies import load_topology
 from pipeline.topologies.planner import Plan, plan, split_of
 from schemas.errors import UsageError
@@ -37,26 +46,56 @@ _LATEST = """
 WITH commits AS (
     -- The order in which runs were committed: each that labels raises the ledger's version.
     SELECT run_id, [v.version FOR v IN versions IF v."table" = 'ledger'][1] AS number FROM runs
-), labelled AS (
-    SELECT samples.event_id, arg_max(samples.spec_digest, commits.number) AS spec_digest
-    FROM samples
-    JOIN ledger ON ledger.subject = samples.event_id
-        AND ledger.stage_digest = samples.spec_digest AND ledger.stage = 'label'
-    JOIN commits USING (run_id)
-    WHERE samples.privacy = '{privacy}'
+), made AS (
+    SELECT subject AS event_id, unnest(string_split(stage_digest, '+')) AS spec_digest, number
+    FROM ledger JOIN commits USING (run_id) WHERE stage = 'label' AND outcome = 'kept'
+), newest AS (
+    -- Of each kind of part the one that was made last; of clips, with the privacy asked for.
+    SELECT event_id, part, arg_max(parts.spec_digest, made.number) AS spec_digest
+    FROM parts JOIN made USING (event_id, spec_digest)
+    WHERE part IN ('signals', 'labels') OR (part = 'clip' AND privacy = '{privacy}')
     GROUP BY ALL
+), picture_parts AS (
+    SELECT parts.* FROM parts SEMI JOIN newest USING (event_id, part, spec_digest)
+    WHERE part = 'clip' AND '{payload}' = 'clip'
+    UNION ALL
+    SELECT parts.* FROM parts
+    JOIN newest ON newest.event_id = parts.event_id AND newest.part = 'clip'
+        AND newest.spec_digest = parts.source_digest
+    WHERE parts.part = 'frames' AND '{payload}' = 'frames' AND parts.spec_digest = {frames}
+), other_parts AS (
+    SELECT parts.* FROM parts SEMI JOIN newest USING (event_id, part, spec_digest)
+    WHERE part <> 'clip'
+), whole AS (
+    SELECT p.event_id, '{payload}' AS payload, p.cameras, '{privacy}' AS privacy,
+           p.spec_digest, l.source_digest AS label_digest, p.duration_ns,
+           [{{part: r.part, spec_digest: r.spec_digest, pack_uri: r.pack_uri,
+              "offset": r."offset", length: r.length, sha256: r.sha256}}
+            FOR r IN [p, s, l]] AS parts
+    FROM picture_parts AS p
+    JOIN other_parts AS s ON s.event_id = p.event_id AND s.part = 'signals'
+    JOIN other_parts AS l ON l.event_id = p.event_id AND l.part = 'labels'
+), labelled AS (
+    -- Samples of a lake before format 3 are whole.
+    SELECT samples.event_id, arg_max(samples.spec_digest, made.number) AS spec_digest
+    FROM samples JOIN made USING (event_id, spec_digest)
+    WHERE samples.privacy = '{privacy}' GROUP BY ALL
+), found AS (
+    FROM whole
+    UNION ALL BY NAME
+    SELECT event_id, payload, cameras, privacy, spec_digest, spec_digest AS label_digest,
+           duration_ns,
+           [{{part: payload, spec_digest: spec_digest, pack_uri: pack_uri, "offset": "offset",
+              length: length, sha256: sha256}}] AS parts
+    FROM samples SEMI JOIN labelled USING (event_id, spec_digest) ANTI JOIN whole USING (event_id)
+    WHERE payload = '{payload}'
 ), selection AS (
     SELECT events.*, logs.vehicle_id, logs.platform, logs.format, logs.name AS log_name,
-           samples.payload, samples.cameras, samples.privacy, samples.spec_digest,
-           samples.duration_ns, samples.pack_uri, samples."offset", samples.length,
-           samples.sha256
-    FROM events
-    JOIN labelled USING (event_id)
-    JOIN samples USING (event_id, spec_digest, log_id, drive_id)
-    JOIN logs USING (log_id, drive_id)
+           found.* EXCLUDE (event_id)
+    FROM events JOIN found USING (event_id) JOIN logs USING (log_id, drive_id)
 )
 """
-"""Of each event the sample that was labelled last, of those with the privacy asked for."""
+"""Of each event the sample whose parts were made last."""
 
 
 _RANGES, _SAMPLES, _PLAN = "ranges.parquet", "samples.parquet", "plan.json"
@@ -163,8 +202,17 @@ def _metadata(config: CorpusConfig, samples: pa.Table) -> dict[str, Any]:
         "val_fraction": config.val_fraction,
         "salt": config.salt,
         "privacy": sorted(set(samples["privacy"].to_pylist())),
-        "specs": sorted(set(samples["spec_digest"].to_pylist())),
+        "specs": _specs(samples),
     }
+
+
+def _specs(samples: pa.Table) -> dict[str, list[str]]:
+    """Lists the digests of what the parts were made with, by part."""
+    found: dict[str, set[str]] = {}
+    for row in samples["parts"].to_pylist():
+        for part in row:
+            found.setdefault(part["part"], set()).add(part["spec_digest"])
+    return {part: sorted(found[part]) for part in sorted(found)}
 
 
 def select(lake: Lake, config: CorpusConfig) -> Selection:
@@ -176,9 +224,12 @@ def select(lake: Lake, config: CorpusConfig) -> Selection:
         FleetError: the condition takes too long, or too much memory.
     """
     topology = load_topology(config.topology, config.topologies)
-    latest = _LATEST.format(privacy=config.privacy)
+    latest = _LATEST.format(
+        privacy=config.privacy,
+        payload=config.payload,
+        frames=FRAMES_DIGEST.format(key=frames_key(config.frames_fps), clip="parts.source_digest"),
+    )
     offered = read_rows(lake, "\n".join([latest, "SELECT * FROM selection"]))
-    offered = offered.filter(pc.equal(offered["payload"], config.payload))
     if config.where is None:
         chosen = offered
     else:
@@ -199,7 +250,7 @@ def select(lake: Lake, config: CorpusConfig) -> Selection:
             "its columns are those of events, and vehicle_id, platform, format, log_name, "
             "payload, cameras, privacy, duration_ns"
         )
-    chosen = chosen.sort_by("event_id")
+    chosen = _sizes(chosen.sort_by("event_id"))
     splits = [
         split_of(drive_id, config.val_fraction, config.salt)
         for drive_id in chosen["drive_id"].to_pylist()
@@ -208,11 +259,11 @@ def select(lake: Lake, config: CorpusConfig) -> Selection:
     planned = plan(chosen, topology, config.salt)
     placed = planned.placements.drop_columns(["row"])
     chosen = chosen.take(planned.placements["row"])
-    ranges = chosen.select(["pack_uri", "offset", "length", "sha256", "event_id"])
-    ranges = ranges.append_column("shard", placed["shard"])
+    ranges = _ranges(chosen, placed["shard"])
+    chosen = _described(chosen)
     samples = placed
     for name in chosen.column_names:
-        if name not in {*placed.column_names, "pack_uri"}:
+        if name not in placed.column_names:
             samples = samples.append_column(name, chosen[name])
     return Selection(
         samples=samples,
@@ -223,12 +274,40 @@ def select(lake: Lake, config: CorpusConfig) -> Selection:
     )
 
 
+def _ranges(chosen: pa.Table, shards: pa.ChunkedArray) -> pa.Table:
+    """Returns a row for each part of the samples: its byte range, event and shard."""
+    rows = chosen.combine_chunks()
+    of = pc.list_parent_indices(rows["parts"])
+    parts = pc.list_flatten(rows["parts"])
+    columns = ("pack_uri", "offset", "length", "sha256")
+    table = pa.table({name: pc.struct_field(parts, name) for name in columns})
+    table = table.append_column("event_id", rows["event_id"].take(of))
+    return table.append_column("shard", shards.combine_chunks().take(of))
+
+
+def _described(chosen: pa.Table) -> pa.Table:
+    """Replaces the parts' places in packs, which are the lake's alone, by what a sample is."""
+    fields = ("part", "spec_digest", "length", "sha256")
+    parts = [[{f: part[f] for f in fields} for part in row] for row in chosen["parts"].to_pylist()]
+    at = chosen.column_names.index("parts")
+    return chosen.set_column(at, "parts", pa.array(parts, PARTS_TYPE))
+
+
+def _sizes(chosen: pa.Table) -> pa.Table:
+    """Adds the length of each sample, and a digest of its parts."""
+    rows = chosen["parts"].to_pylist()
+    length = [sum(part["length"] for part in row) for row in rows]
+    hashed = [sample_hash([part["sha256"] for part in row]) for row in rows]
+    chosen = chosen.append_column("length", pa.array(length, pa.int64()))
+    return chosen.append_column("sha256", pa.array(hashed, pa.string()))
+
+
 def _labels(lake: Lake, samples: pa.Table) -> pa.Table:
     """Returns the boxes of the snapshot's samples, each with the shard of its sample."""
     events = samples["event_id"].to_pylist()
     boxes = lake.read("boxes", filter=pc.field("event_id").isin(events))
     shards = dict(zip(events, samples["shard"].to_pylist(), strict=True))
-    specs = dict(zip(events, samples["spec_digest"].to_pylist(), strict=True))
+    specs = dict(zip(events, samples["label_digest"].to_pylist(), strict=True))
     owners = boxes["event_id"].to_pylist()
     current = [
         specs[event_id] == spec

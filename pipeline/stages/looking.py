@@ -6,19 +6,19 @@ again after a crash.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from functools import cache, partial
 
 import pyarrow as pa
 
 from auto_label import scene
-from auto_label.label import Labelled, LabelSpec, label_event, sample_members
+from auto_label.blur import Blurrer
+from auto_label.event_rows import EventRows
+from auto_label.label import Labelled, label_event
 from auto_label.models import ModelSpec
+from auto_label.specs import Due
 from pipeline.stages.detectors import open_detectors
 from schemas.records import Event, VideoFile
-from transforms.corpora import Sample
 from transforms.isolation import Call
 from transforms.timing import timed
 from transforms.video.decode import decode_keyframes
@@ -37,33 +37,32 @@ class Models:
     shared: bool
 
 
-@dataclass(frozen=True, slots=True)
-class LogRows:
-    """The rows of one log that labelling needs; `signals` and `joints` are those of the event."""
-
-    row: Mapping[str, Any]
-    videos: Mapping[str, Sequence[VideoFile]]
-    frames: pa.Table
-    signals: pa.Table
-    joints: pa.Table
-
-
 def label_call(
-    event: Event, log: LogRows, models: Models, spec: LabelSpec, memory_bytes: int
-) -> Call[tuple[Labelled, Sample]]:
-    """Returns the call that labels an event and makes its sample."""
-    prepare = partial(open_detectors, models.specs, shared=models.shared)
-    return Call(_label, (event, log, models, spec, memory_bytes), prepare)
+    event: Event, log: EventRows, models: Models, due: Due, memory_bytes: int
+) -> Call[Labelled]:
+    """Returns the call that does what is due of an event."""
+    wanted = {*due.models, *(due.pixels.models if due.pixels else ())}
+    used = Models(tuple(one for one in models.specs if one.identity in wanted), models.shared)
+    return Call(_label, (event, log, used, due, memory_bytes), partial(_prepare, used, due))
 
 
-def _label(
-    event: Event, log: LogRows, models: Models, spec: LabelSpec, memory_bytes: int
-) -> tuple[Labelled, Sample]:
-    detectors = open_detectors(models.specs, shared=models.shared)
-    labelled = label_event(
-        event, log.videos, log.frames, log.signals, detectors, spec, memory_bytes
-    )
-    return labelled, sample_members(event, log.row, labelled, log.signals, log.joints)
+def _prepare(models: Models, due: Due) -> None:
+    open_detectors(models.specs, shared=models.shared)
+    if due.blurs:
+        _blurrer()
+
+
+def _label(event: Event, log: EventRows, models: Models, due: Due, memory_bytes: int) -> Labelled:
+    opened = open_detectors(models.specs, shared=models.shared)
+    detectors = {detector.spec.identity: detector for detector in opened}
+    blurrer = _blurrer() if due.blurs else None
+    return label_event(event, log, detectors, due, blurrer, memory_bytes)
+
+
+@cache
+def _blurrer() -> Blurrer:
+    """Opens the files that find what is blurred, once a process."""
+    return Blurrer()
 
 
 def sweep_call(video: VideoFile, frames: pa.Table, fps: float, models: Models) -> Call[pa.Table]:

@@ -45,3 +45,21 @@ def ready_models(
         except FleetError as error:
             raise UsageError(str(error)) from error
     return models, ()
+
+
+def privacy_models(privacy: str, names: Sequence[str] | None) -> tuple[ModelSpec, ...]:
+    """Returns the models whose persons and vehicles are blurred: the default ones that are ready.
+
+    They do not depend on the models that label, so that another one leaves the clips as they
+    are. A job without any model has none for this either.
+
+    Args:
+        privacy: "blur" or "none".
+        names: the models of the job, as `ready_models` takes them.
+
+    Raises:
+        FleetError: the weights of one have another hash than it names, or cannot be opened.
+    """
+    if privacy == "none" or (names is not None and not names):
+        return ()
+    return ready_models(None, ())[0]

@@ -1,4 +1,4 @@
-"""Repack: makes samples of another payload from clips in packs.
+"""Repack: makes frames from the clips in packs.
 
 The clips are blurred already, and the vehicle's video is not read. A corpus with
 `--payload frames` runs this first.
@@ -25,30 +25,33 @@ from schemas.ids import ID_CHARS, canonical, digest
 from schemas.records import Count
 from schemas.tables import TABLES
 from transforms.corpora.pack import PackWriter, read_sample
+from transforms.corpora.webdataset import member_name
 from transforms.storage import get, replacing
 from transforms.timing import step
 from transforms.video.encode import clip_to_frames
 
-VERSION = 1
+VERSION = 2
 """Version; raised when the same clip gives different frames."""
 
-TASK_SAMPLES = 16
+TASK_CLIPS = 16
+
+FRAMES_DIGEST = f"""sha256('["frames","{{key}}","' || {{clip}} || '"]')[:{ID_CHARS}]"""
+"""Computes what `frames_digest` does, given `frames_key` and a column of clips' digests."""
 
 _CLIPS = f"""
-SELECT sha256('["sample","' || event_id || '","' || spec_digest || '"]')[:{ID_CHARS}] AS subject,
-       '' AS stage_digest
-FROM samples WHERE payload = 'clip'
+SELECT sha256('["clip","' || event_id || '","' || spec_digest || '"]')[:{ID_CHARS}] AS subject
+FROM parts WHERE part = 'clip'
 """  # noqa: S608 - a constant
 """Computes `subject` of every clip."""
 
 
 @dataclass(frozen=True, slots=True)
 class RepackTask:
-    """Samples of one pack, as rows of `samples`."""
+    """Clips of one pack, as rows of `parts`."""
 
     key: str
     pack_uri: str
-    samples: tuple[dict[str, Any], ...]
+    clips: tuple[dict[str, Any], ...]
 
 
 @dataclass(slots=True)
@@ -62,13 +65,13 @@ class RepackStage(Stage):
     task: ClassVar[type] = RepackTask
 
     def process(self, task: RepackTask) -> Output:
-        """Writes the task's samples, with frames for clips, to a new pack."""
+        """Writes the frames of the task's clips to a new pack."""
         source = pack_url(self.lake_url, task.pack_uri)
         pack_uri = f"packs/{task.key}.tar"
         rows = []
         with replacing(f"{self.lake_url}/{pack_uri}") as out:
             pack = PackWriter(out)
-            for row in task.samples:
+            for row in task.clips:
                 body = get(source, row["offset"], row["offset"] + row["length"])
                 with step("transcode"):
                     members = frames_members(read_sample(body), self.fps)
@@ -77,7 +80,9 @@ class RepackStage(Stage):
                 rows.append(
                     row
                     | {
-                        "payload": "frames",
+                        "part": "frames",
+                        "spec_digest": frames_digest(self.digest, row["spec_digest"]),
+                        "source_digest": row["spec_digest"],
                         "pack_uri": pack_uri,
                         "offset": place.offset,
                         "length": place.length,
@@ -88,58 +93,66 @@ class RepackStage(Stage):
             size = out.tell()
         return Output(
             blobs={pack_uri: size},
-            tables={"samples": pa.Table.from_pylist(rows, schema=TABLES["samples"].schema)},
-            done=[Done(subject(row), self.digest, "kept") for row in task.samples],
-            counts=[Count(self.name, "samples", kept=len(rows))],
+            tables={"parts": pa.Table.from_pylist(rows, schema=TABLES["parts"].schema)},
+            done=[Done(subject(row), self.digest, "kept") for row in task.clips],
+            counts=[Count(self.name, "clips", kept=len(rows))],
         )
 
 
 def frames_members(members: Mapping[str, bytes], fps: float) -> dict[str, bytes]:
-    """Replaces the clips among a sample's members by JPEG frames.
+    """Turns the files of a clip part into those of a frames part: JPEGs instead of clips.
 
-    The sample's `json` gains `frame_t_ns`: by camera, the frames' times in ns from the
-    start of the event's window.
+    `pictures.json` gains `frame_t_ns`: by camera, the frames' times in ns from the start of the
+    event's window.
     """
+    said = json.loads(members["pictures.json"])
     out: dict[str, bytes] = {}
     times: dict[str, list[int]] = {}
-    for suffix, body in members.items():
-        camera, dot, kind = suffix.rpartition(".")
-        if (dot, kind) != (".", "mp4"):
-            out[suffix] = body
-            continue
-        pictures = clip_to_frames(body, fps)
+    for camera in said["cameras"]:
+        name = member_name(camera)
+        pictures = clip_to_frames(members[f"{name}.mp4"], fps)
         times[camera] = [t_ns for t_ns, _ in pictures]
         for index, (_, jpeg) in enumerate(pictures):
-            out[f"{camera}.{index:04d}.jpg"] = jpeg
-    out["json"] = canonical(json.loads(members["json"]) | {"frame_t_ns": times})
+            out[f"{name}.{index:04d}.jpg"] = jpeg
+    out["pictures.json"] = canonical(said | {"payload": "frames", "frame_t_ns": times})
     return out
 
 
+def frames_key(fps: float) -> str:
+    """Returns the stage digest of frames at a rate."""
+    return stage_digest(version=VERSION, fps=fps)
+
+
+def frames_digest(key: str, clip_digest: str) -> str:
+    """Returns the digest of a frames part, given `frames_key` and the digest of its clip."""
+    return digest("frames", key, clip_digest)
+
+
 def subject(row: Mapping[str, Any]) -> str:
-    """Returns the ledger's subject of a clip sample: its event and label specification."""
-    return digest("sample", row["event_id"], row["spec_digest"])
+    """Returns the ledger's subject of a clip: its event and what it was made with."""
+    return digest("clip", row["event_id"], row["spec_digest"])
 
 
 def plan_repack(lake: Lake, config: CorpusConfig) -> Work:
     """Finds the clip samples without frames at this rate."""
-    key = stage_digest(version=VERSION, fps=config.frames_fps)
-    found = standing(lake, "repack", _CLIPS, key)
+    key = frames_key(config.frames_fps)
+    found = standing(lake, "repack", f"SELECT subject, '' AS stage_digest FROM ({_CLIPS})", key)  # noqa: S608 - constants
     new = set(found.new)
     packs: dict[str, list[dict[str, Any]]] = {}
     if new:
-        clips = lake.read("samples", filter=pc.field("payload") == "clip")
+        clips = lake.read("parts", filter=pc.field("part") == "clip")
         for row in clips.to_pylist():
             if subject(row) in new:
                 packs.setdefault(row["pack_uri"], []).append(row)
     tasks = [
         RepackTask(digest("repack", key, [subject(row) for row in batch]), pack_uri, tuple(batch))
         for pack_uri, rows in sorted(packs.items())
-        for first in range(0, len(rows), TASK_SAMPLES)
-        if (batch := rows[first : first + TASK_SAMPLES])
+        for first in range(0, len(rows), TASK_CLIPS)
+        if (batch := rows[first : first + TASK_CLIPS])
     ]
     return Work(
         stage=RepackStage(lake.url, config.frames_fps, key),
         tasks=tasks,
-        expected={("repack", "samples"): found.total},
-        known=(found.known("repack", "samples"),),
+        expected={("repack", "clips"): found.total},
+        known=(found.known("repack", "clips"),),
     )

@@ -77,7 +77,7 @@ def test_the_numbers_are_those_of_the_code() -> None:
     assert rows["ingest"] == f"{ingest.TASK_LOGS} logs or {ingest.TASK_BYTES >> 20} MiB of input"
     assert rows["mine"] == f"{mine.TASK_LOGS} logs or {mine.TASK_NS // 3600 // 10**9} driven hours"
     assert rows["label"] == f"{label.TASK_EVENTS} events of one log"
-    assert rows["repack"] == f"{repack.TASK_SAMPLES} samples"
+    assert rows["repack"] == f"{repack.TASK_CLIPS} clips"
     assert f"pages of {journal.PAGE_TASKS} tasks" in TEXT
     assert f"{fetch.PRISM}@v{metadata.version('apache-beam')}\n" in TEXT
     flink, spark = ((fetch.DEPLOY / name / "pom.xml").read_text() for name in ("flink", "spark"))

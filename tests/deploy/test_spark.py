@@ -18,7 +18,7 @@ from tests.servers import free_ports, grpc_answers, serving
 
 def contents(lake: Path) -> dict[str, str]:
     """Returns names and digests of the files that do not depend on the time of the run."""
-    tables = {"events", "samples", "logs", "videos", "frames", "signals", "packs", "corpora"}
+    tables = {"events", "parts", "logs", "videos", "frames", "signals", "packs", "corpora"}
     return {
         str(path.relative_to(lake)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(lake.rglob("*"))

@@ -43,7 +43,7 @@ def readable(lake: Path) -> dict[str, int]:
             assert set(table["log_id"].to_pylist()) <= logs, name
         if "event_id" in table.column_names:
             assert set(table["event_id"].to_pylist()) <= events, name
-    for row in tables["samples"].to_pylist():
+    for row in tables["parts"].to_pylist():
         assert (lake / row["pack_uri"]).stat().st_size >= row["offset"] + row["length"]
     runs = tables["runs"].to_pylist()
     assert len({row["run_id"] for row in runs}) == len(runs)
@@ -86,7 +86,7 @@ def test_killed_at_random_moments_it_ends_in_the_same_root_hash(
                 code = 0
         assert code == 0
         rows = readable(rough)
-        if rows.get("samples") and snapshots(rough) and killed < MOMENTS:
+        if rows.get("parts") and snapshots(rough) and killed < MOMENTS:
             shutil.rmtree(rough)  # the run had finished: kill a new one next
     done = fleetmill(*arguments(fleet, rough))
     assert done.code == 0, done.err

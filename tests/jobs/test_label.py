@@ -12,9 +12,9 @@ from tests.jobs.inprocess import call
 
 def test_every_event_has_a_blurred_sample(chain: Chain) -> None:
     lake = Lake.open(str(chain.lake))
-    samples = [row for row in lake.read("samples").to_pylist() if row["payload"] == "clip"]
-    assert {row["event_id"] for row in samples} == set(lake.read("events")["event_id"].to_pylist())
-    assert all(row["privacy"].startswith("blur") for row in samples)
+    clips = [row for row in lake.read("parts").to_pylist() if row["part"] == "clip"]
+    assert {row["event_id"] for row in clips} == set(lake.read("events")["event_id"].to_pylist())
+    assert {row["privacy"] for row in clips} == {"blur"}
 
 
 def test_without_weights_it_says_so_and_labels_without(chain: Chain) -> None:

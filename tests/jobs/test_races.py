@@ -138,7 +138,7 @@ def race(
 ) -> list[Running]:
     """Starts two of each of a pair of jobs and two readers at random moments; kills some."""
     jobs = jobs_of(ready.fleet)
-    readers = [("query", "SELECT count(*) FROM events JOIN samples USING (event_id)"), ("verify",)]
+    readers = [("query", "SELECT count(*) FROM events JOIN parts USING (event_id)"), ("verify",)]
     commands = [dice.choice(jobs[job]) for job in (*pair, *pair)] + readers
     moments: list[tuple[float, str, int]] = []
     for number, _ in enumerate(commands):

@@ -76,7 +76,7 @@ def test_the_balance_holds_by_stage(first: Finished) -> None:
 def test_without_weights_the_run_says_so_and_labels_without(first: Finished, lake: Path) -> None:
     assert first.err.splitlines()[0].startswith("model yolox_nano: no weights in")
     assert Lake.open(str(lake)).read("boxes").num_rows == 0
-    assert Lake.open(str(lake)).read("samples").num_rows > 0
+    assert Lake.open(str(lake)).read("parts").num_rows > 0
 
 
 def test_the_lake_holds_the_recorded_frames_and_signals(

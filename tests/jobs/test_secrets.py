@@ -239,7 +239,7 @@ def test_a_fleet_behind_a_login_goes_through_every_job(
     assert done.code == 0, done.err
     assert not shows(done), done.err
     opened = Lake.open(str(lake))
-    for table in ("logs", "events", "samples"):
+    for table in ("logs", "events", "parts"):
         expected = Lake.open(str(chain.lake)).read(table).num_rows
         assert opened.read(table).num_rows == expected > 0
     assert all(uri.startswith(web.url) for uri in opened.read("videos")["uri"].to_pylist())

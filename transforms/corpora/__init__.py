@@ -19,21 +19,25 @@ CORPORA = Registry("corpus format", {"webdataset": "transforms.corpora.webdatase
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One encoded event: the input of a corpus format.
+    """One encoded event, or a part of it: the input of a corpus format.
 
     Args:
         key: name of the sample: letters, digits, "_" and "-".
         clips: camera to MP4.
         frames: camera to JPEG pictures (t_ns, bytes), in temporal order.
-        metadata: the event and its labels, of types that JSON can represent.
-        signals: name to an array of numbers or of fixed-length strings.
+        pictures: what is to be said of the clips or frames, of types that JSON can represent;
+            None in a part without pictures.
+        metadata: the event and its labels, likewise; None in a part without labels.
+        signals: name to an array of numbers or of fixed-length strings; None in a part without
+            signals.
     """
 
     key: str
     clips: Mapping[str, bytes] = field(default_factory=dict)
     frames: Mapping[str, Sequence[tuple[int, bytes]]] = field(default_factory=dict)
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-    signals: Mapping[str, AnyArray] = field(default_factory=dict)
+    pictures: Mapping[str, Any] | None = None
+    metadata: Mapping[str, Any] | None = None
+    signals: Mapping[str, AnyArray] | None = None
 
     def __post_init__(self) -> None:
         """Rejects frames that are not in temporal order."""

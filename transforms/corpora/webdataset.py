@@ -2,10 +2,11 @@
 
 A sample `KEY` has the files:
 
-    KEY.json                 metadata, and the times of frames
-    KEY.signals.npz          arrays by name, if there are any
     KEY.<camera>.mp4         one clip per camera, or
     KEY.<camera>.0000.jpg    one picture per frame
+    KEY.pictures.json        the sizes of the cameras, how they were encoded, the times of frames
+    KEY.signals.npz          arrays by name
+    KEY.json                 the event, its log and its labels
 
 The format is described at https://github.com/webdataset/webdataset. Its loader splits a name
 at the first dot and converts the rest to lower case; camera names are escaped accordingly.
@@ -46,26 +47,29 @@ class WebDataset:
     suffix: ClassVar[str] = ".tar"
 
     def members(self, sample: Sample) -> dict[str, bytes]:
-        """Returns the files of a sample by suffix.
+        """Returns the files of a sample, or of a part of one, by suffix.
 
-        `json` is the sample's metadata and, if the sample has frames, `frame_t_ns`: the times
-        of the pictures by camera.
+        `pictures.json` holds what is said of the pictures and, if there are frames,
+        `frame_t_ns`: their times by camera.
         """
-        metadata = dict(sample.metadata)
         members: dict[str, bytes] = {}
         for camera, clip in sample.clips.items():
             members[f"{member_name(camera)}.mp4"] = clip
         for camera, pictures in sample.frames.items():
             for index, (_, jpeg) in enumerate(pictures):
                 members[f"{member_name(camera)}.{index:04d}.jpg"] = jpeg
-        if sample.frames:
-            metadata["frame_t_ns"] = {
-                member_name(camera): [t_ns for t_ns, _ in pictures]
-                for camera, pictures in sample.frames.items()
-            }
-        if sample.signals:
+        if sample.pictures is not None:
+            said = dict(sample.pictures)
+            if sample.frames:
+                said["frame_t_ns"] = {
+                    camera: [t_ns for t_ns, _ in pictures]
+                    for camera, pictures in sample.frames.items()
+                }
+            members["pictures.json"] = canonical(rounded(said))
+        if sample.signals is not None:
             members["signals.npz"] = npz(sample.signals)
-        members["json"] = canonical(rounded(metadata))
+        if sample.metadata is not None:
+            members["json"] = canonical(rounded(sample.metadata))
         return members
 
     def assemble(self, parts: Iterable[bytes | memoryview], out: BinaryIO) -> ShardDigest:

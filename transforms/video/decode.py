@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import heapq
+import io
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,7 +28,7 @@ from fsspec.implementations.local import LocalFileSystem
 from numpy.typing import NDArray
 
 from schemas.arrays import BoolArray, Image, IntArray
-from schemas.errors import CorruptError, UnreadableError, UnsupportedError
+from schemas.errors import CorruptError, UnreadableError, UnsupportedError, one_line
 from schemas.records import VideoFile
 from schemas.times import NS_PER_S, Span
 from transforms.storage import filesystem
@@ -41,6 +42,7 @@ MAX_PACKET_BYTES = 1 << 26
 
 # Formats without timestamps and without a seek table: their packets are read by offset.
 _ELEMENTARY = frozenset({"h264", "hevc"})
+_START_CODES = (b"\0\0\1", b"\0\0\0\1")
 _AHEAD = 2  # Pictures converted while another is decoded: as many as one thread keeps up with.
 _LIMITED_RANGE = frozenset({0, 1})  # AVCOL_RANGE_UNSPECIFIED, _MPEG
 _BT601 = frozenset({2, 5, 6})  # AVCOL_SPC_UNSPECIFIED, _BT470BG, _SMPTE170M
@@ -131,6 +133,34 @@ def decode_keyframes(
     yield from _require_frames(decoded, [video], bool(runs), span)
 
 
+def decode_clip(mp4: bytes, start_ns: int, t_ns: IntArray) -> Iterator[Frame]:
+    """Decodes a clip that `transforms.video.encode.ClipWriter` wrote.
+
+    Args:
+        mp4: the clip.
+        start_ns: the time of its pts 0.
+        t_ns: int64[n], rising: the times of the frames that may be in it. A clip's ticks are
+            coarser; of each picture the nearest time is taken.
+
+    Raises:
+        CorruptError: the clip cannot be decoded.
+    """
+    try:
+        with av.open(io.BytesIO(mp4), "r", format="mov", metadata_errors="replace") as container:
+            stream: Any = container.streams.video[0]
+            stream.codec_context.thread_count = 1
+            for picture in container.decode(stream):
+                at = start_ns + round(picture.pts * stream.time_base * NS_PER_S)
+                place = int(np.searchsorted(t_ns, at))
+                near = t_ns[max(place - 1, 0) : place + 1]
+                image: Any = cv2.cvtColor(picture.to_ndarray(), cv2.COLOR_YUV2BGR_I420)
+                yield Frame(int(near[np.abs(near - at).argmin()]), image)
+    except (av.error.FFmpegError, IndexError, ValueError) as error:
+        raise CorruptError(
+            f"a clip of {len(mp4)} bytes cannot be decoded: {one_line(error)}; encode it again"
+        ) from error
+
+
 def _require_frames(
     frames: Iterator[Frame], videos: Sequence[VideoFile], expected: bool, span: Span
 ) -> Iterator[Frame]:
@@ -163,7 +193,8 @@ def _decode_runs(
                 packets = _demux_packets(container, stream, video.uri, index, run)
             times = dict(zip(index.pts[run].tolist(), index.t_ns[run].tolist(), strict=True))
             ahead: deque[tuple[int, Future[Image]]] = deque()
-            for picture in _pictures(context, packets, set(times)):
+            checked = _as_indexed(packets, index, video.uri)
+            for picture in _pictures(context, checked, set(times)):
                 ahead.append((times[picture.pts], converter.submit(_bgr, picture, video)))
                 if len(ahead) > _AHEAD:
                     yield _frame(*ahead.popleft())
@@ -266,9 +297,32 @@ def _read_packets(video: VideoFile, index: _Index, run: NDArray[np.intp]) -> Ite
     with fs.open(path, mode="rb") as file:
         for row in rows[np.argsort(index.byte_offset[rows])]:
             file.seek(int(index.byte_offset[row]))
-            packet = av.Packet(file.read(min(int(index.byte_size[row]), MAX_PACKET_BYTES)))
+            content = file.read(min(int(index.byte_size[row]), MAX_PACKET_BYTES))
+            if not content.startswith(_START_CODES):
+                raise CorruptError(
+                    f"{video.uri}: no frame begins at byte {index.byte_offset[row]}, where the "
+                    "index has one: the file was replaced; ingest it again"
+                )
+            packet = av.Packet(content)
             packet.pts = int(index.pts[row])
             yield packet
+
+
+def _as_indexed(packets: Iterator[Any], index: _Index, uri: str) -> Iterator[Any]:
+    """Passes packets through, as long as they are those that were indexed.
+
+    Raises:
+        CorruptError: one has another size, so the file was replaced.
+    """
+    sizes = dict(zip(index.pts.tolist(), index.byte_size.tolist(), strict=True))
+    for packet in packets:
+        wanted = sizes.get(packet.pts, packet.size)
+        if packet.size != wanted and not packet.is_corrupt:  # as the last one of a cut file is
+            raise CorruptError(
+                f"{uri}: the frame at pts {packet.pts} has {packet.size} bytes, in the index "
+                f"{wanted}: the file was replaced; ingest it again"
+            )
+        yield packet
 
 
 def _pictures(context: Any, packets: Iterator[Any], wanted: set[int]) -> Iterator[Any]:

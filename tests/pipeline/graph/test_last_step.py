@@ -23,7 +23,7 @@ from transforms.parquet import statistics
 from transforms.storage import put
 
 TASKS = 100_000
-WRITTEN = ("events", "ledger", "samples")
+WRITTEN = ("events", "ledger", "parts")
 MOST_MB = 500
 
 COMMIT = """

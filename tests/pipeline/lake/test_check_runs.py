@@ -8,8 +8,9 @@ import pyarrow as pa
 import pytest
 
 from pipeline.lake.adds import Adds
-from pipeline.lake.check_runs import done_rows, read_intent
+from pipeline.lake.check_runs import read_intent
 from pipeline.lake.intents import Intent, intent_url, recover
+from pipeline.lake.ledger import done_rows
 from pipeline.lake.tables import Lake
 from schemas.errors import LakeError
 from schemas.records import AddFile

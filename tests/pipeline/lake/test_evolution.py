@@ -19,6 +19,9 @@ from schemas.tables import FORMAT, TABLES
 from tests.conftest import ROOT
 from tests.pipeline.lake.rows import filled, rejects, run_row
 
+OLD = sorted(TABLES.keys() - {"views", "detections", "parts"})
+"""The tables of the old lake; those added since are made by the first run that adds to them."""
+
 
 def columns(lake: Lake, table: str) -> list[str]:
     """The columns of a table's newest version."""
@@ -50,8 +53,8 @@ def test_reading_upgrades_nothing_and_writing_everything(old_lake: str) -> None:
     assert before["ledger"]["task"].null_count == before["ledger"].num_rows > 0
     commit(lake, run_row("new"), lake.write("rejects", rejects("a"), "u"))
     assert lake.format == FORMAT
-    for table, spec in TABLES.items():
-        assert columns(lake, table) == spec.schema.names
+    for table in OLD:
+        assert columns(lake, table) == TABLES[table].schema.names
         rows = lake.read(table)
         if table not in ("rejects", "runs"):
             assert rows.equals(before[table])
@@ -61,9 +64,9 @@ def test_reading_upgrades_nothing_and_writing_everything(old_lake: str) -> None:
 def test_upgrading_twice_changes_nothing(old_lake: str) -> None:
     lake = Lake.open(old_lake)
     upgrade(lake)
-    versions = {table: lake.delta(table).version() for table in TABLES}
+    versions = {table: lake.delta(table).version() for table in OLD}
     upgrade(lake)
-    assert {table: lake.delta(table).version() for table in TABLES} == versions
+    assert {table: lake.delta(table).version() for table in OLD} == versions
 
 
 def test_a_table_added_since_is_empty(old_lake: str) -> None:
@@ -93,4 +96,4 @@ def test_two_processes_upgrade_at_once(old_lake: str) -> None:
     assert [process.wait() for process in processes] == [0, 0]
     lake = Lake.open(old_lake)
     assert lake.format == FORMAT
-    assert all(columns(lake, table) == spec.schema.names for table, spec in TABLES.items())
+    assert all(columns(lake, table) == TABLES[table].schema.names for table in OLD)

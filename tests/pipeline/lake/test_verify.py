@@ -26,8 +26,10 @@ def test_a_lake_is_checked_with_its_packs_and_corpora(whole_once: Lake) -> None:
     assert report.problems == ()
     assert report.checked["tables"] == len(TABLES)
     assert report.checked["files"] >= sum(len(whole_once.files(table)) for table in TABLES)
-    samples = whole_once.read("samples", ["payload"])["payload"].to_pylist()
-    assert report.checked["samples"] == len(samples) + samples.count("clip") - 1, "and a corpus"
+    parts = whole_once.read("parts", ["part"])["part"].to_pylist()
+    assert report.checked["parts"] == len(parts)
+    # One whole sample, and a corpus of all events but the robot's, which came later.
+    assert report.checked["samples"] == 1 + parts.count("labels") - 1
     assert verify(f"{whole_once.url}/corpora/first").ok
 
 
@@ -35,7 +37,7 @@ def test_a_lake_whose_samples_lost_their_events_is_found(whole: Lake) -> None:
     removes = [("events", uri) for uri in whole.files("events")]
     commit(whole, run("erase", "erase"), [], removes)
     problems = verify(whole.url).problems
-    assert any(line.startswith("samples: 4 event_ids are not in events; ") for line in problems)
+    assert any(line.startswith("parts: 4 event_ids are not in events; ") for line in problems)
 
 
 @pytest.mark.parametrize(

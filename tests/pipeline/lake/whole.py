@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from auto_label.label import Labelled, LabelSpec, sample_members
+from auto_label.labels import Labels
+from auto_label.render import clip_part, labels_part, signals_part
+from auto_label.specs import SIGNALS_DIGEST, LabelSpec, PixelSpec
 from pipeline.config import CorpusConfig, IngestConfig, LabelConfig, MineConfig, SweepConfig
 from pipeline.graph.execute import execute
 from pipeline.graph.stage import reject_rows
 from pipeline.lake.intents import RunRow, commit
+from pipeline.lake.ledger import joined
 from pipeline.lake.tables import Lake
 from pipeline.stages.corpus import plan_corpus
 from pipeline.stages.ingest import plan_ingest
@@ -28,12 +32,13 @@ from schemas.ids import canonical, digest
 from schemas.records import Count, Event, Reject
 from schemas.tables import TABLES
 from synth.fleet import FleetSpec, write_fleet
-from transforms.corpora import CORPORA
+from transforms.corpora import CORPORA, Sample
 from transforms.corpora.pack import PackWriter
 from transforms.storage import replacing
 
 CORPUS = CorpusConfig(name="first", topology="dojo-tray", val_fraction=0.5)
-SPEC = LabelSpec(label_fps=1.0, privacy="blur", crf=25, models=())
+SPEC = LabelSpec(label_fps=1.0, models=("m@1",))
+PIXELS = PixelSpec()
 _STEPS = (
     (plan_sweep, SweepConfig(fps=1.0, models=())),
     (plan_mine, MineConfig()),
@@ -56,6 +61,16 @@ def make_whole(folder: Path) -> Lake:
         execute(Lake.open(url), work.stage.name, config.model_dump(mode="json"), work)
     commit_robot(Lake.open(url))
     return Lake.open(url)
+
+
+DIGESTS = (SPEC.look("m@1"), SPEC.link_digest, SPEC.digest, PIXELS.digest, SIGNALS_DIGEST)
+"""What was done with the robot's event."""
+
+
+def members(sample: Sample) -> dict[str, bytes]:
+    """Returns the files of a sample or of a part."""
+    files: dict[str, bytes] = CORPORA.load("webdataset")().members(sample)
+    return files
 
 
 def run(job: str, name: str, *counts: Count) -> RunRow:
@@ -109,10 +124,14 @@ def robot_tables(lake: Lake, stem: str, fingerprint: str = "robot") -> dict[str,
         score=0.5,
         evidence=json.dumps({"end_ns": 30, "peak": 0.5, "start_ns": 10}),
     )
-    source = {"source": "m", "source_version": "1", "spec_digest": SPEC.digest}
+    model = {"source": "m", "source_version": "1"}
+    source = {**model, "spec_digest": SPEC.link_digest}
     owner = {"event_id": event.event_id, **source}
     box = {"camera": "front", "track_id": 1, "class": "car", "score": 0.25, **owner}
     size = {"x_px": 1.0, "y_px": 2.0, "w_px": 3.0, "h_px": 4.0}
+    view = {"event_id": event.event_id, "camera": "front", **model, "spec_digest": SPEC.look("m@1")}
+    found = {**view, "number": 0, "class": "car", "score": 0.25, **size}
+    video = {"log_id": log_id, "camera": "front", "uri": "/robot.mp4"}
     pose = {"x_m": 0.1, "y_m": 0.2, "heading_rad": 0.3, "speed_mps": 0.4, "sigma_m": 0.5}
     joint = {"position": [1.0, 2.0], "velocity": [0.0, 0.5], "action": None}
     rows: dict[str, list[Mapping[str, Any]]] = {
@@ -124,6 +143,17 @@ def robot_tables(lake: Lake, stem: str, fingerprint: str = "robot") -> dict[str,
              "lon_deg": 2.0}
         ],
         "events": [{name: getattr(event, name) for name in Event.__dataclass_fields__}],
+        "videos": [
+            {**video, "codec": "h264", "width": 8, "height": 8, "frames": 1, "first_pts_ns": 0,
+             "start_ns": 0, "duration_ns": 100, "time_base_num": 1, "time_base_den": 1000,
+             "variable_rate": False}
+        ],
+        "frames": [
+            {**video, "frame_index": 0, "t_ns": 0, "pts": 0, "is_keyframe": True,
+             "byte_offset": 0, "byte_size": 9}
+        ],
+        "views": [{**view, "width_px": 8, "height_px": 8, "t_ns": [10, 20]}],
+        "detections": [{"t_ns": t_ns, **found} for t_ns in (10, 20)],
         "boxes": [{"t_ns": t_ns, **box, **size} for t_ns in (10, 20)],
         "tracks": [{**box, "start_ns": 10, "end_ns": 20, "boxes": 2}],
         "ego_path": [{"t_ns": t_ns, **owner, **pose} for t_ns in (10, 20)],
@@ -132,7 +162,7 @@ def robot_tables(lake: Lake, stem: str, fingerprint: str = "robot") -> dict[str,
              "run_id": run_id, "task": stem}
             for stage, subject, key in (
                 ("ingest", log_id, "i"), ("mine", log_id, "m"),
-                ("label", event.event_id, SPEC.digest),
+                ("label", event.event_id, joined(DIGESTS)),
             )
         ],
     }  # fmt: skip
@@ -140,31 +170,39 @@ def robot_tables(lake: Lake, stem: str, fingerprint: str = "robot") -> dict[str,
         table: TABLES[table].conform(pa.Table.from_pylist([*found], schema=TABLES[table].schema))
         for table, found in rows.items()
     }
-    labels = {table: tables[table] for table in ("boxes", "tracks", "ego_path")}
-    labelled = Labelled(**labels, clips={"front": b"clip"}, sizes={"front": (8, 8)},
-                        cameras=("front",), rejects=(), spec=SPEC)  # fmt: skip
+    labels = Labels(*(tables[table] for table in ("boxes", "tracks", "ego_path")))
     (row,) = tables["logs"].to_pylist()
-    sample = sample_members(event, row, labelled, TABLES["signals"].empty(), tables["joints"])
+    signals = signals_part(event, TABLES["signals"].empty(), tables["joints"])
+    text = labels_part(event, row, labels, SPEC)
+    parts = {
+        "clip": (clip_part(event, {"front": b"clip"}, {"front": (8, 8)}, PIXELS), PIXELS.digest),
+        "signals": (signals, SIGNALS_DIGEST),
+        "labels": (text, SPEC.digest),
+    }
+    said = dict(text.metadata or {}) | {"cameras": {"front": {}}}
+    said["labelling"] = {"digest": SPEC.link_digest, "privacy": "blur"}
+    whole = Sample(event.event_id, {"front": b"clip"}, metadata=said, signals=signals.signals)
     uri = f"packs/{stem}-{fingerprint}.tar"
+    named = {"event_id": event.event_id, "log_id": log_id, "drive_id": "robot/1",
+             "duration_ns": 30, "pack_uri": uri}  # fmt: skip
+    made: list[dict[str, Any]] = []
     with replacing(f"{lake.url}/{uri}") as out:
         pack = PackWriter(out)
-        packed = pack.add(event.event_id, CORPORA.load("webdataset")().members(sample))
+        for part, (sample, spec_digest) in parts.items():
+            pictures = part == "clip"
+            made.append(
+                named | asdict(pack.add(event.event_id, members(sample)))
+                | {"part": part, "spec_digest": spec_digest,
+                   "source_digest": SPEC.link_digest if part == "labels" else None,
+                   "cameras": ["front"] if pictures else [],
+                   "privacy": "blur" if pictures else None}
+            )  # fmt: skip
+        old = named | asdict(pack.add(event.event_id, members(whole)))
         pack.close()
-    named = {
-        "event_id": event.event_id,
-        "log_id": log_id,
-        "drive_id": "robot/1",
-        "payload": "clip",
-        "pack_uri": uri,
-        "offset": packed.offset,
-        "length": packed.length,
-        "sha256": packed.sha256,
-        "spec_digest": SPEC.digest,
-        "duration_ns": 30,
-        "cameras": ["front"],
-        "privacy": "blur",
-    }
-    tables["samples"] = pa.Table.from_pylist([named], schema=TABLES["samples"].schema)
+    old |= {"payload": "clip", "spec_digest": SPEC.link_digest, "cameras": ["front"],
+            "privacy": "blur"}  # fmt: skip
+    tables["parts"] = pa.Table.from_pylist(made, schema=TABLES["parts"].schema)
+    tables["samples"] = pa.Table.from_pylist([old], schema=TABLES["samples"].schema)
     reject = Reject("/robot/broken", "ingest", "corrupt", "/robot/broken: no log", "")
     tables["rejects"] = reject_rows([reject], run_id)
     return tables

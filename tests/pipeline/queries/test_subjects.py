@@ -11,7 +11,7 @@ import pytest
 from pipeline.lake.intents import commit
 from pipeline.lake.ledger import Done, joined, ledger_rows
 from pipeline.lake.tables import Lake
-from pipeline.queries.subjects import mined_logs, recognised, standing
+from pipeline.queries.subjects import mined_logs, parts_done, recognised, standing
 from schemas.errors import LakeError
 from schemas.records import Count, Outcome
 from tests.pipeline.lake.rows import one_row, run_row
@@ -120,3 +120,47 @@ def test_a_damaged_ledger_is_one_line(tmp_path: Path) -> None:
     Path(file).write_bytes(content)
     with pytest.raises(LakeError, match="fleetmill verify"):
         standing(lake, "sweep", "SELECT subject, stage_digest FROM ledger")
+
+
+def test_parts_of_random_ledgers(tmp_path: Path) -> None:
+    """What is done together, and what is left, subject by subject."""
+    dice = random.Random(8)  # noqa: S311 - a test's choice
+    lake = Lake.create(str(tmp_path))
+    subjects = [f"log-{k:02}" for k in range(40)]
+    add_logs(lake, *subjects)
+    wanted = ("clip", "link", "look")
+    done: dict[str, set[str]] = {subject: set() for subject in subjects}
+    rejected: set[str] = set()
+    for run in range(4):
+        rows = []
+        for subject in dice.sample(subjects, 25):
+            new = sorted({*dice.sample([*wanted, "old", "older"], 2)} - done[subject])
+            if not new:
+                continue
+            outcome: Outcome = dice.choice(("kept", "kept", "rejected"))
+            rows.append(Done(subject, joined(new), outcome))
+            done[subject] |= {*new}
+            if outcome == "rejected" and {*new} & {*wanted}:
+                rejected.add(subject)
+        add_done(lake, f"run-{run}", "label", rows)
+    add_done(
+        lake, "other", "mine", [Done(subject, "clip+link+look", "kept") for subject in subjects]
+    )
+    found = parts_done(lake, "label", "SELECT log_id AS subject FROM logs", wanted)
+    due = {subject: group.done for group in found.due for subject in group.subjects}
+    left = {s: frozenset(done[s] & {*wanted}) for s in subjects if not {*wanted} <= done[s]}
+    assert due == left
+    assert len(found.due) == len(set(left.values())), "one group for each that is done"
+    whole = [subject for subject in subjects if subject not in left]
+    assert found.rejected == len(rejected & {*whole}) > 0
+    assert found.kept == len(whole) - found.rejected > 0
+    assert found.total == len(subjects)
+    count = found.known("label", "logs")
+    assert (count.filtered, count.rejected) == (found.kept, found.rejected)
+
+
+def test_parts_of_a_lake_without_a_ledger(tmp_path: Path) -> None:
+    lake = Lake.create(str(tmp_path))
+    add_logs(lake, "a")
+    found = parts_done(lake, "label", "SELECT log_id AS subject FROM logs", ("x",))
+    assert [(group.done, group.subjects) for group in found.due] == [(frozenset(), ("a",))]

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import shutil
+import tarfile
+import time
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pipeline.config import CorpusConfig
+from pipeline.graph.balance import JobReport
+from pipeline.lake.verify import verify
+from pipeline.stages.corpus import plan_corpus
 from pipeline.stages.label import TASK_EVENTS, LabelTask, plan_label, video_files
+from tests.conftest import Tell
 from tests.pipeline.stages.conftest import LABEL, Small
 from transforms.corpora.pack import read_sample
+from transforms.isolation import Call
 
 
 def tasks(small: Small, **changes: object) -> list[LabelTask]:
@@ -33,12 +43,25 @@ def test_an_event_is_labelled_again_only_with_another_specification(labelled: Sm
     assert len(tasks(labelled, privacy="none")) == len(tasks(labelled, crf=30)) > 0
 
 
-def test_a_sample_is_where_its_row_says(labelled: Small) -> None:
-    for row in labelled.rows("samples"):
+MEMBERS = {
+    "clip": {"front.mp4", "pictures.json"},
+    "signals": {"signals.npz"},
+    "labels": {"json"},
+}
+"""The files of each part."""
+
+
+def test_a_part_is_where_its_row_says(labelled: Small) -> None:
+    rows = labelled.rows("parts")
+    for row in rows:
         pack = Path(labelled.url, row["pack_uri"]).read_bytes()
         members = read_sample(pack[row["offset"] : row["offset"] + row["length"]])
-        assert {"json", "signals.npz", "front.mp4"} <= set(members)
-        assert row["cameras"] == ["front"]
+        assert set(members) == MEMBERS[row["part"]]
+        assert row["cameras"] == (["front"] if row["part"] == "clip" else [])
+    events = [row["event_id"] for row in labelled.rows("events")]
+    for part in MEMBERS:
+        made = [row["event_id"] for row in rows if row["part"] == part]
+        assert sorted(made) == sorted(events)
 
 
 def test_a_missing_video_rejects_only_its_own_events(mined: Small, tmp_path: Path) -> None:
@@ -57,12 +80,12 @@ def test_a_missing_video_rejects_only_its_own_events(mined: Small, tmp_path: Pat
     assert f"{events.count(lost)} inputs could not be read" in note
     assert str(videos[lost]) in note
     assert not mined.rows("rejects"), "it is no verdict"
-    assert {row["log_id"] for row in mined.rows("samples")} == {kept}
+    assert {row["log_id"] for row in mined.rows("parts")} == {kept}
     (count,) = [c for c in mined.run(plan_label, LABEL).counts if c.of == "events"]
     assert (count.kept, count.rejected) == (events.count(lost), 0), "it is back"
-    assert sorted(row["event_id"] for row in mined.rows("samples")) == sorted(
+    assert {row["event_id"] for row in mined.rows("parts")} == {
         row["event_id"] for row in mined.rows("events")
-    )
+    }
 
 
 @pytest.mark.parametrize("cameras", [[], ["front"], ["back", "front", "back"]])
@@ -74,3 +97,110 @@ def test_videos_are_grouped_by_camera(cameras: list[str], mined: Small) -> None:
     assert {camera: len(files) for camera, files in found.items()} == {
         camera: cameras.count(camera) for camera in cameras
     }
+
+
+@pytest.mark.usefixtures("models")
+def test_only_what_is_due_is_done_again(
+    labelled: Small,
+    monkeypatch: pytest.MonkeyPatch,
+    tell: Tell,
+) -> None:
+    """Frames decoded, parts and bytes written after each change; nothing is done twice."""
+    events = len(labelled.rows("events"))
+    frames = decoded(labelled.run(plan_label, LABEL.model_copy(update={"privacy": "none"})))
+    lines = [f"{events} events of {frames} frames:"]
+
+    def label(change: str, **config: object) -> tuple[int, Counter[str]]:
+        before = labelled.rows("parts")
+        start = time.perf_counter()
+        report = labelled.run(plan_label, LABEL.model_copy(update=config))
+        seconds = time.perf_counter() - start
+        new = [row for row in labelled.rows("parts") if row not in before]
+        kinds, size = Counter(row["part"] for row in new), sum(row["length"] for row in new)
+        number = decoded(report)
+        said = ", ".join(f"{n} {part}" for part, n in sorted(kinds.items())) or "nothing"
+        lines.append(f"  {change}: {seconds:.2f} s, {number} frames, {size:,} bytes: {said}")
+        assert not labelled.run(plan_label, LABEL.model_copy(update=config)).tasks
+        return number, kinds
+
+    clips, labels = Counter(clip=events), Counter(labels=events)
+    assert label("nothing") == (0, Counter())
+    assert label("another quality", crf=30) == (frames, clips)
+    assert label("a new model", models=("yolox_nano",)) == (frames, labels + clips), (
+        "and its boxes are blurred, since the job has a model now"
+    )
+    assert label("a rate", models=("yolox_nano",), fps=2.0) == (frames, labels)
+    link_anew(monkeypatch)
+    assert label("a new linker", models=("yolox_nano",), fps=2.0) == (0, labels)
+    tell("\n".join(lines))
+    assert verify(labelled.url).problems == ()
+
+
+def link_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes the linker another version, and calls it in this process, which knows it."""
+
+    def call_here(call: Call[Any], *_: object) -> Any:
+        return call.function(*call.arguments)
+
+    monkeypatch.setattr("pipeline.stages.label.isolated", call_here)
+    monkeypatch.setattr("auto_label.link.VERSION", 99)
+
+
+def decoded(report: JobReport) -> int:
+    """Returns how many frames a job decoded."""
+    return sum(count.kept for count in report.counts if count.of == "frames")
+
+
+def test_labels_made_anew_leave_the_clips_of_a_corpus_as_they_are(
+    labelled: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = CorpusConfig(name="c", topology="gpu-8", val_fraction=0.5)
+    before = labelled.run(plan_corpus, config)
+    link_anew(monkeypatch)
+    labelled.run(plan_label, LABEL)
+    after = labelled.run(plan_corpus, config)
+    assert before.detail["snapshot"] != after.detail["snapshot"]
+    old, new = (members_of(Path(report.detail["folder"])) for report in (before, after))
+    assert old.keys() == new.keys()
+    changed = {name for name in old if old[name] != new[name]}
+    assert changed == {name for name in old if name.endswith(".json") and "pictures" not in name}
+    assert changed
+    assert verify(labelled.url).problems == ()
+
+
+def members_of(snapshot: Path) -> dict[str, bytes]:
+    """Returns every file of every shard, as tarfile reads them."""
+    files: dict[str, bytes] = {}
+    for path in sorted(snapshot.glob("*/*.tar")):
+        with tarfile.open(path) as tar:
+            for member in tar:
+                content = tar.extractfile(member)
+                assert content is not None
+                files[member.name] = content.read()
+    return files
+
+
+@pytest.mark.usefixtures("models")
+def test_a_model_looks_at_the_clips_where_the_videos_are_gone(
+    labelled: Small, tmp_path: Path
+) -> None:
+    """The clips stay; the next quality has nothing to be made from, and is not final."""
+    with_model = LABEL.model_copy(update={"models": ("yolox_nano",)})
+    labelled.run(plan_label, with_model)
+    before = [row for row in labelled.rows("parts") if row["part"] == "clip"]
+    videos = [Path(row["uri"]) for row in labelled.rows("videos")]
+    for number, path in enumerate(videos):
+        shutil.move(path, tmp_path / f"{number}.mp4")
+    try:
+        faster = labelled.run(plan_label, with_model.model_copy(update={"fps": 3.0}))
+        coarser = labelled.run(plan_label, with_model.model_copy(update={"crf": 40}))
+    finally:
+        for number, path in enumerate(videos):
+            shutil.move(tmp_path / f"{number}.mp4", path)
+    assert [c.kept for c in faster.counts if c.of == "events"] == [len(labelled.rows("events"))]
+    views = [row for row in labelled.rows("views") if row["source"].endswith(" (clip)")]
+    assert {row["event_id"] for row in views} == {row["event_id"] for row in before}
+    assert [row for row in labelled.rows("parts") if row["part"] == "clip"] == before
+    assert "could not be read" in coarser.notes[0]
+    assert not labelled.rows("rejects")
+    assert verify(labelled.url).problems == ()

@@ -39,14 +39,14 @@ def test_an_event_that_takes_too_long_is_tried_again(mined: Small, seconds: floa
 
 
 def test_pictures_that_need_too_much_memory_cost_their_event(mined: Small) -> None:
-    config = LABEL.model_copy(update={"input_memory_gb": 1e-4})
+    config = LABEL.model_copy(update={"input_memory_gb": 5e-5})
     work = plan_label(mined.lake(), config)
     assert isinstance(work.stage, LabelStage)
     assert isinstance(work.tasks[0], LabelTask)
     output = work.stage.process(work.tasks[0])
     assert {reject.reason for reject in output.rejects} == {"memory"}
     assert {done.outcome for done in output.done} == {"rejected"}
-    assert "pictures of 64x48 in one label interval" in output.rejects[0].detail
+    assert "pictures of 64x48 in 0.2 s, which blurring holds" in output.rejects[0].detail
 
 
 def test_the_steps_of_a_child_are_those_of_its_task(mined: Small) -> None:

@@ -22,7 +22,7 @@ from tests.pipeline.stages.conftest import LABEL, Small
 
 Plan = Callable[[Lake, Any], Work]
 
-ROWS = ("logs", "videos", "frames", "signals", "annotations", "scene", "events", "samples")
+ROWS = ("logs", "videos", "frames", "signals", "annotations", "scene", "events", "parts")
 """Tables whose rows may not be there twice."""
 
 

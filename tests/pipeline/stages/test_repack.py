@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from pipeline.config import CorpusConfig
+from pipeline.stages.corpus import select
 from pipeline.stages.repack import frames_members, plan_repack, subject
 from tests.pipeline.stages.conftest import Small
 from transforms.corpora.pack import read_sample
@@ -26,10 +27,10 @@ def members(small: Small, row: dict[str, object]) -> dict[str, bytes]:
 
 
 def test_every_clip_is_repacked_once_per_rate(labelled: Small) -> None:
-    clips = labelled.rows("samples")
+    clips = [row for row in labelled.rows("parts") if row["part"] == "clip"]
     report = labelled.run(plan_repack, FRAMES)
-    assert [(c.of, c.kept) for c in report.counts] == [("samples", len(clips))]
-    frames = [row for row in labelled.rows("samples") if row["payload"] == "frames"]
+    assert [(c.of, c.kept) for c in report.counts] == [("clips", len(clips))]
+    frames = [row for row in labelled.rows("parts") if row["part"] == "frames"]
     assert {row["event_id"] for row in frames} == {row["event_id"] for row in clips}
     assert not plan_repack(labelled.lake(), FRAMES).tasks
     again = FRAMES.model_copy(update={"frames_fps": 1.0})
@@ -37,13 +38,30 @@ def test_every_clip_is_repacked_once_per_rate(labelled: Small) -> None:
     assert len({subject(row) for row in clips}) == len(clips)
 
 
+def test_a_corpus_of_frames_has_those_of_one_rate(labelled: Small) -> None:
+    """Also where the lake has those of another one, of the same clips."""
+    rates = {fps: FRAMES.model_copy(update={"frames_fps": fps}) for fps in (1.0, 2.0)}
+    for config in rates.values():
+        labelled.run(plan_repack, config)
+    events = sorted(row["event_id"] for row in labelled.rows("events"))
+    parts = {row["sha256"]: row for row in labelled.rows("parts")}
+    for fps, config in rates.items():
+        chosen = select(labelled.lake(), config).samples.to_pylist()
+        assert sorted(row["event_id"] for row in chosen) == events
+        for row in chosen:
+            made = members(labelled, parts[row["parts"][0]["sha256"]])
+            times = json.loads(made["pictures.json"])["frame_t_ns"]["front"]
+            assert np.diff(times).min() >= 0.8e9 / fps
+
+
 def test_frames_are_those_of_the_clip(labelled: Small) -> None:
     """Compared with PyAV's decoding of the clip, up to JPEG's loss."""
-    row = labelled.rows("samples")[0]
+    row = next(row for row in labelled.rows("parts") if row["part"] == "clip")
     clip = members(labelled, row)
     made = frames_members(clip, 2.0)
-    assert made["signals.npz"] == clip["signals.npz"]
-    times = json.loads(made["json"])["frame_t_ns"]["front"]
+    said = json.loads(made["pictures.json"])
+    assert said["cameras"] == json.loads(clip["pictures.json"])["cameras"]
+    times = said["frame_t_ns"]["front"]
     with av.open(io.BytesIO(clip["front.mp4"]), "r") as container:
         decoded = {
             round(float(frame.pts * frame.time_base) * 1e9): frame.to_ndarray(format="bgr24")

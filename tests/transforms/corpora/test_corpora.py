@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ SAMPLE = Sample(
     "k1",
     clips={"front": b"clip"},
     frames={"back": [(5, b"one"), (9, b"two")]},
+    pictures={"cameras": {"back": {}, "front": {}}},
     metadata={"event": {"score": 0.1 + 0.2, "t_ns": 2**62}},
     signals={"t_ns": np.arange(3), "speed_mps": np.array([1.0, np.nan, 3.0])},
 )
@@ -32,7 +34,18 @@ def corpus(request: pytest.FixtureRequest) -> Corpus:
 def test_members_are_the_same_each_time(corpus: Corpus) -> None:
     assert corpus.members(SAMPLE) == corpus.members(SAMPLE)
     assert read_sample(tar_members("k1", corpus.members(SAMPLE))) == corpus.members(SAMPLE)
-    assert corpus.members(Sample("empty"))
+    assert not corpus.members(Sample("empty"))
+
+
+def test_the_files_of_a_sample_are_those_of_its_parts(corpus: Corpus) -> None:
+    parts = [
+        replace(SAMPLE, metadata=None, signals=None),
+        Sample("k1", metadata=SAMPLE.metadata),
+        Sample("k1", signals=SAMPLE.signals),
+    ]
+    files = [corpus.members(part) for part in parts]
+    assert sum(map(len, files)) == len(corpus.members(SAMPLE))
+    assert {name: raw for part in files for name, raw in part.items()} == corpus.members(SAMPLE)
 
 
 def test_a_shard_is_its_samples(corpus: Corpus) -> None:

@@ -21,6 +21,7 @@ def test_the_library_gives_back_what_went_in(tmp_path: Path) -> None:
         "e1",
         clips={"front": b"clip", "observation.images.cam_high": b"high"},
         frames={"back": [(5, b"one"), (9, b"two")]},
+        pictures={"payload": "both"},
         metadata={"trigger": "hard_brake", "score": 1.5},
         signals={"t_ns": np.arange(3), "speed_mps": np.array([1.0, np.nan, 3.0])},
     )
@@ -32,11 +33,12 @@ def test_the_library_gives_back_what_went_in(tmp_path: Path) -> None:
     assert found["front.mp4"] == b"clip"
     assert found["observation.images.cam_high.mp4"] == b"high"
     assert (found["back.0000.jpg"], found["back.0001.jpg"]) == (b"one", b"two")
-    assert json.loads(found["json"]) == {
-        "trigger": "hard_brake",
-        "score": 1.5,
+    assert json.loads(found["json"]) == {"trigger": "hard_brake", "score": 1.5}
+    assert json.loads(found["pictures.json"]) == {
+        "payload": "both",
         "frame_t_ns": {"back": [5, 9]},
     }
+    assert sample.signals is not None
     with np.load(io.BytesIO(found["signals.npz"])) as arrays:
         assert sorted(arrays) == ["speed_mps", "t_ns"]
         np.testing.assert_array_equal(arrays["t_ns"], sample.signals["t_ns"])

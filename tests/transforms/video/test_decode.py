@@ -19,6 +19,7 @@ from schemas.errors import CorruptError, DataError, UnreadableError
 from schemas.records import VideoFile
 from schemas.times import NS_PER_S, Span
 from transforms.video.decode import Frame, decode_keyframes, decode_window
+from transforms.video.demux import index_video
 
 WIDTH, HEIGHT, BITS = 128, 64, 12
 ALWAYS = Span(-(10**15), 10**15)
@@ -311,3 +312,32 @@ def test_real_videos_equal_a_full_decode(data: Path, name: str) -> None:
             truth = full[pts].to_ndarray(format="bgr24").astype(int)
             # OpenCV and swscale differ in how they place and round the colours.
             assert np.abs(frame.image - truth).mean() < 2
+
+
+def ingested(path: Path) -> tuple[VideoFile, pa.Table]:
+    """Indexes a file as readers do."""
+    found = index_video(str(path), "front", 0)
+    frames = pa.table(
+        {
+            "uri": [found.uri] * len(found.t_ns),
+            "t_ns": found.t_ns,
+            "pts": found.pts,
+            "is_keyframe": found.is_keyframe,
+            "byte_offset": found.byte_offset,
+            "byte_size": found.byte_size,
+        }
+    )
+    size = (found.width, found.height)
+    return VideoFile("front", found.uri, 0, found.duration_ns, *found.time_base, *size), frames
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "avi", "ts", "h264"])
+def test_a_file_that_was_replaced_gives_no_other_pictures(tmp_path: Path, suffix: str) -> None:
+    """The new file has frames at the same times."""
+    path, base = tmp_path / f"a.{suffix}", Fraction(1, 25)
+    write_video(path, range(40), base, options={"bf": "0"})
+    video, frames = ingested(path)
+    assert numbers(list(decode_window([video], frames, ALWAYS))) == list(range(40))
+    write_video(path, range(40), base, first=1365, options={"bf": "0", "crf": "35"})
+    with pytest.raises(CorruptError, match="the file was replaced; ingest it again"):
+        list(decode_window([video], frames, ALWAYS))
