@@ -269,7 +269,7 @@ class _Camera:
             assert self._due.pixels is not None
             seen = [looked[model] for model in self._due.pixels.models]
             persons, vehicles = _boxes_of(seen, scene.PERSONS), _boxes_of(seen, scene.VEHICLES)
-            ready = self._blurring.push(frame, persons, vehicles)
+            ready = self._blurring.push(frame, persons, vehicles, detected=bool(seen))
         for one in timed("blur", ready):
             self._clip.write(one)
 

@@ -21,6 +21,7 @@ WANTED = {
     "link": 1.0,
     "ego_path": 1.0,
     "label": 0.9,
+    "blur": 0.6,
     "sparse_decode": 1.0,
     "plan": 1.0,
     "balance": 1.0,
