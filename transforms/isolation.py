@@ -54,6 +54,9 @@ the next look."""
 _LOOK_S = 0.02
 """Time between looks at the memory of a child: some 100 MB can be filled meanwhile."""
 
+START = "start"
+"""The step to which it is charged that a child starts and loads what its calls use."""
+
 _PREPARED = b"prepared"
 _ALIGNED = 64
 """Buffers begin at multiples of so many bytes, as Arrow wants them."""
@@ -206,10 +209,12 @@ class _Child:
             _OverTimeError, _OverMemoryError: it is still at work, beyond its limits.
         """
         over = time.monotonic() + limits.seconds
+        began_ns = time.perf_counter_ns()
         try:
             _send(self._connection, _pack((call, limits)))
             self._await(over, None)
             assert self._connection.recv_bytes() == _PREPARED
+            charge({START: time.perf_counter_ns() - began_ns})
             allowed = limits.memory_bytes
             watched = _WATCHES and allowed != UNLIMITED
             self._await(over, self._memory_bytes() + allowed if watched else None)
