@@ -198,7 +198,7 @@ def test_the_frames_payload_is_made_from_the_clips(
     assert done.code == 0, done.err
     shard = next(shards(done.document["snapshot"]["url"]))
     sample = next(iter(webdataset.WebDataset(str(shard), shardshuffle=False)))
-    times = json.loads(sample["json"])["frame_t_ns"]["front"]
+    times = json.loads(sample["pictures.json"])["frame_t_ns"]["front"]
     pictures = sorted(name for name in sample if name.startswith("front.") and name.endswith("jpg"))
     assert len(pictures) == len(times) > 2
     assert min(np.diff(times)) > 0.1e9
