@@ -31,7 +31,13 @@ from schemas.ids import digest
 from schemas.registry import Registry
 from transforms.definitions import Definition, Definitions, Text, matching, one_of
 
-MODEL_FAMILIES = Registry("model family", {"yolox": "auto_label.models.yolox:Yolox"})
+MODEL_FAMILIES = Registry(
+    "model family",
+    {
+        "centerface": "auto_label.models.centerface:Centerface",
+        "yolox": "auto_label.models.yolox:Yolox",
+    },
+)
 
 _PLAIN_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}"
 

@@ -18,6 +18,7 @@ from auto_label.models import (
     open_detector,
 )
 from auto_label.models.yolox import YoloxSpec
+from auto_label.packages import PREFIX
 from schemas.errors import UsageError
 
 GOOD = """
@@ -53,7 +54,7 @@ def test_every_model_of_ours_has_a_family_and_a_licence(spec: ModelSpec) -> None
     assert again == spec == pickle.loads(pickle.dumps(spec))  # noqa: S301 - our own bytes
     assert callable(MODEL_FAMILIES.load(again.family))
     assert again.licence
-    assert again.url.startswith("https://")
+    assert again.url.startswith(("https://", PREFIX))
 
 
 def test_yolox_nano_knows_the_classes_of_coco() -> None:
@@ -65,7 +66,7 @@ def test_yolox_nano_knows_the_classes_of_coco() -> None:
 
 def test_a_users_folder_adds_a_model_and_wins_over_ours(tmp_path: Path) -> None:
     dirs = _written(tmp_path, GOOD)
-    assert [spec.name for spec in list_models(dirs)] == ["mine", "yolox_nano"]
+    assert [spec.name for spec in list_models(dirs)] == ["centerface", "mine", "yolox_nano"]
     _written(tmp_path, GOOD.replace('"mine"', '"yolox_nano"'), "yolox_nano.toml")
     spec = _yolox("yolox_nano", dirs)
     assert (spec.width, spec.height, spec.nms_iou) == (64, 32, 1.0)
@@ -90,7 +91,8 @@ def test_models_are_keys_of_what_a_worker_has_open(tmp_path: Path) -> None:
 
 
 def test_an_unknown_model_lists_the_choices() -> None:
-    with pytest.raises(UsageError, match='model "yolo": unknown; choose one of: yolox_nano'):
+    choices = 'model "yolo": unknown; choose one of: centerface, yolox_nano'
+    with pytest.raises(UsageError, match=choices):
         load_models(["yolo"])
 
 
@@ -106,7 +108,7 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
         ('file = "mine.onnx"', 'file = ".."', "plain file name"),
         ('name = "mine"', 'name = "other"', 'name = "other": must be "mine"'),
         ('sha256 = "0000', 'sha256 = "ZZZZ', "64 lower-case hex"),
-        ('family = "yolox"', 'family = "resnet"', "choose one of: yolox"),
+        ('family = "yolox"', 'family = "resnet"', "choose one of: centerface, yolox"),
         ("width = 64", "width = 1000000000", "width = 1000000000: must be at most 4096"),
         ("width = 64", "width = true", "must be a whole number"),
         ("width = 64", 'width = "64"', "must be a whole number"),
