@@ -10,22 +10,16 @@ Blurrer without its cascade files cannot be opened: no frame is written unblurre
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
-from scipy.optimize import linear_sum_assignment
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from schemas.arrays import BoolArray, FloatArray, Image
 from schemas.errors import FleetError
-from transforms.video.decode import Frame
 
-VERSION = 3
+VERSION = 4
 """Increases when the same images are blurred differently."""
 
 
@@ -59,13 +53,6 @@ _VEHICLES = 4
 _VEHICLE_WIDTH = 256
 _CELLS = 6
 """Cells along the longer side of a blurred region: too few to recognise a face."""
-_MAX_HULLS = 64
-"""Pairs of overlapping regions that get a hull each. In a crowd, where every region overlaps many,
-there would be thousands, and each takes time on every frame: there a group gets one."""
-_BETWEEN = 1.0
-"""A region's next position is at most so many of its sizes away."""
-_GROWTH = 2.5
-"""A region's next position is at most so many times as large, or as small."""
 
 
 class Blurrer:
@@ -126,72 +113,6 @@ class Blurrer:
         every = np.concatenate(found)
         # Sorted, because the cascades' threads finish in any order.
         return np.asarray(np.unique(every, axis=0))
-
-
-class BlurStream:
-    """Blurs every frame of one camera, with regions that are found on some of them.
-
-    A frame between two looked-at frames gets the regions of both, and the hulls of regions that
-    belong together, which cover the motion in between. Frames are held back until the next
-    looked-at frame, in memory; regions are also found on the last frame of all.
-    """
-
-    def __init__(self, blurrer: Blurrer) -> None:
-        self._blurrer = blurrer
-        self._waiting: deque[Frame] = deque()
-        self._regions = _NO_BOXES
-        self._persons = self._vehicles = _NO_BOXES
-        self._detected = False
-        self._started = False
-
-    def push(
-        self,
-        frame: Frame,
-        persons: FloatArray | None,
-        vehicles: FloatArray = _NO_BOXES,
-        *,
-        detected: bool = False,
-    ) -> Iterator[Frame]:
-        """Takes the next frame and yields, in order, the blurred frames that are ready.
-
-        Args:
-            frame: the next frame; its image is modified in place.
-            persons: float64[n, 4] boxes of persons on a looked-at frame; None on any other.
-            vehicles: float64[m, 4] boxes of vehicles on a looked-at frame.
-            detected: whether a detector found them, or there is none.
-
-        Raises:
-            ValueError: the first frame is not a looked-at frame.
-        """
-        if persons is None:
-            if not self._started:
-                raise ValueError("the first frame of a camera must be a looked-at frame")
-            self._waiting.append(frame)
-            return
-        self._started = True
-        after = self._blurrer.regions(frame.image, persons, vehicles, detected=detected)
-        between = _join(self._regions, after)
-        while self._waiting:
-            waiting = self._waiting.popleft()
-            blur(waiting.image, between)
-            yield waiting
-        blur(frame.image, after)
-        self._regions, self._persons, self._vehicles = after, persons, vehicles
-        self._detected = detected
-        yield frame
-
-    def close(self) -> Iterator[Frame]:
-        """Yields the frames that are held back, blurred."""
-        if not self._waiting:
-            return
-        after = self._blurrer.regions(
-            self._waiting[-1].image, self._persons, self._vehicles, detected=self._detected
-        )
-        between = _join(self._regions, after)
-        while self._waiting:
-            waiting = self._waiting.popleft()
-            blur(waiting.image, between)
-            yield waiting
 
 
 def blur(bgr: Image, regions: FloatArray) -> None:
@@ -273,76 +194,3 @@ def _on(regions: FloatArray, boxes: FloatArray) -> BoolArray:
     centre = (regions[:, :2] + regions[:, 2:] / 2)[:, None]
     inside = (centre >= boxes[:, :2]) & (centre <= boxes[:, :2] + boxes[:, 2:])
     return np.asarray(np.any(np.all(inside, axis=2), axis=1), dtype=np.bool_)
-
-
-def _join(before: FloatArray, after: FloatArray) -> FloatArray:
-    """Joins the regions of two looked-at frames for those between: both, and hulls of pairs.
-
-    A region is joined with what it overlaps, and with its next position: the nearest region of
-    about its size that is not another one's. So a large region does not join what lies about it.
-    """
-    every = np.concatenate([before, after])
-    if not len(before) or not len(after):
-        return every
-    ends = before[:, :2] + before[:, 2:], after[:, :2] + after[:, 2:]
-    low = np.minimum(before[:, None, :2], after[:, :2])
-    high = np.maximum(ends[0][:, None], ends[1])
-    gap = np.maximum(before[:, None, :2], after[:, :2]) - np.minimum(ends[0][:, None], ends[1])
-    over = (gap < 0).all(axis=2)
-    near = _next(before, after, gap.max(axis=2))
-    if np.count_nonzero(over) > _MAX_HULLS:
-        groups_low, groups_high, groups = _grouped(low, high, over)
-        hulls = [_hulls(groups_low, groups_high, groups), _hulls(low, high, near & ~over)]
-    else:
-        hulls = [_hulls(low, high, near | over)]
-    return _outermost(np.concatenate([every, *hulls]))
-
-
-def _next(before: FloatArray, after: FloatArray, gap: FloatArray) -> BoolArray:
-    """Pairs regions with their next positions: bool[n, m], one in each row and column at most."""
-    size, later = before[:, None, 2:].max(axis=2), after[:, 2:].max(axis=1)
-    alike = (size <= _GROWTH * later) & (later <= _GROWTH * size)
-    fits = alike & (gap <= _BETWEEN * np.maximum(size, later))
-    centres = before[:, :2] + before[:, 2:] / 2, after[:, :2] + after[:, 2:] / 2
-    away = np.linalg.norm(centres[0][:, None] - centres[1], axis=2)
-    # A pair that does not fit costs more than all that fit together.
-    cost = np.where(fits, away, away[fits].sum() + 1.0)
-    pairs = np.zeros(fits.shape, dtype=np.bool_)
-    pairs[linear_sum_assignment(cost)] = True
-    return np.asarray(pairs & fits, dtype=np.bool_)
-
-
-def _hulls(low: FloatArray, high: FloatArray, chosen: BoolArray) -> FloatArray:
-    return np.concatenate([low, high - low], axis=2)[chosen]
-
-
-def _outermost(regions: FloatArray) -> FloatArray:
-    """Drops the regions that lie inside another one: their pixels are averaged in that one."""
-    regions = np.unique(regions, axis=0)
-    low, high = regions[:, :2], regions[:, :2] + regions[:, 2:]
-    inside = np.all((low[:, None] >= low) & (high[:, None] <= high), axis=2)
-    # Each lies in itself.
-    return np.asarray(regions[np.count_nonzero(inside, axis=1) == 1])
-
-
-def _grouped(
-    low: FloatArray, high: FloatArray, near: BoolArray
-) -> tuple[FloatArray, FloatArray, BoolArray]:
-    """Joins the hulls of overlapping pairs that are linked by others to one hull a group.
-
-    Args:
-        low: float64[n, m, 2] top left corners of the pairs' hulls.
-        high: float64[n, m, 2] bottom right corners.
-        near: bool[n, m], the pairs that overlap.
-
-    Returns:
-        The same for the groups, [1, groups].
-    """
-    rows, columns = np.nonzero(near)
-    nodes = sum(near.shape)
-    edges = coo_array((np.ones(len(rows)), (rows, columns + near.shape[0])), (nodes, nodes))
-    number, group_of = connected_components(edges, directed=False)
-    lowest, highest = np.full((number, 2), np.inf), np.full((number, 2), -np.inf)
-    np.minimum.at(lowest, group_of[rows], low[rows, columns])
-    np.maximum.at(highest, group_of[rows], high[rows, columns])
-    return lowest[None], highest[None], np.asarray(np.isfinite(lowest[None]).all(axis=2), np.bool_)

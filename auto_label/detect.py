@@ -1,13 +1,16 @@
-"""Decodes an event's window once: what models see in it, and the clips of its cameras.
+"""Decodes an event's window: what models see in it, and the clips of its cameras.
 
-The cameras are processed one after the other, as streams: decode, detect, blur, encode. Memory
-holds the frames between two pictures that blurring looks at, and the encoded clips.
+The cameras are processed one after the other, as streams; memory holds a few frames and the
+encoded clips. First a window is decoded for what looks at its pictures, some a second, and only
+these are converted; then, if clips are due, once more to be blurred and encoded, since what is
+blurred on a frame follows from what is seen before and after it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,9 +19,10 @@ import pyarrow.compute as pc
 
 from auto_label import blur, scene
 from auto_label.event_rows import EventRows
+from auto_label.masks import Masks
 from auto_label.models import Detections, Detector, look
 from auto_label.specs import BLUR_FPS, Due
-from schemas.arrays import FloatArray
+from schemas.arrays import FloatArray, IntArray
 from schemas.errors import (
     CorruptError,
     DataError,
@@ -26,10 +30,9 @@ from schemas.errors import (
     UnreadableError,
     UnsupportedError,
 )
-from schemas.records import Event, Reject, VideoFile
+from schemas.records import Event, Reject
 from schemas.tables import TABLES
 from schemas.times import NS_PER_S
-from transforms.budget import UNLIMITED, require
 from transforms.corpora.pack import read_sample
 from transforms.corpora.webdataset import member_name
 from transforms.timing import step, timed
@@ -63,13 +66,12 @@ class Detected:
     rejects: list[Reject] = field(default_factory=list)
 
 
-def detect_event(  # noqa: PLR0917 - all are inputs of equal rank
+def detect_event(
     event: Event,
     log: EventRows,
     detectors: Mapping[str, Detector],
     due: Due,
     blurrer: blur.Blurrer | None,
-    memory_bytes: int = UNLIMITED,
 ) -> Detected:
     """Decodes the window of an event, camera by camera, and does what is due.
 
@@ -79,7 +81,6 @@ def detect_event(  # noqa: PLR0917 - all are inputs of equal rank
         detectors: the models that `due` names, by identity.
         due: what is to be done.
         blurrer: finds what is blurred; needed if `due` asks for blurring.
-        memory_bytes: what the pictures that blurring holds may take.
 
     Raises:
         ValueError: blurring is due, and there is no blurrer.
@@ -88,19 +89,17 @@ def detect_event(  # noqa: PLR0917 - all are inputs of equal rank
         raise ValueError("blurring is due, and there is no blurrer")
     found = Detected()
     for camera, rows in _cameras(event, log):
-        videos = log.videos[camera]
-        uri = min(video.uri for video in videos)
+        times = _inside(event, rows)
+        seen = _Camera(event, due, detectors, blurrer if due.blurs else None, int(times[-1]))
+        uri = min(video.uri for video in log.videos[camera])
         try:
-            if due.blurs:
-                _check_memory(event, videos, rows, memory_bytes)
-            seen = _Camera(event, due, detectors, blurrer if due.blurs else None)
             try:
-                seen.take(decode_window(videos, rows, event.span))
+                seen.take(partial(decode_window, log.videos[camera], rows, event.span))
             except UnreadableError:
-                clip = None if due.pixels is not None else _clip_of(event, log, camera, rows)
+                clip = None if due.pixels is not None else _clip_of(event, log, camera, times)
                 if clip is None:
                     raise
-                seen = _Camera(event, due, detectors, None, FROM_CLIP)
+                seen = _Camera(event, due, detectors, None, int(times[-1]), FROM_CLIP)
                 seen.take(clip)
         except DataError as error:
             if isinstance(error, ModelError):  # of the picture, it knows the time alone
@@ -109,9 +108,9 @@ def detect_event(  # noqa: PLR0917 - all are inputs of equal rank
             continue
         found.cameras.append(camera)
         found.decoded += seen.decoded
-        found.missing += _within(event, rows) - seen.decoded
-        if due.pixels is not None:
-            found.clips[camera], found.sizes[camera] = seen.close(), seen.size
+        found.missing += len(times) - seen.decoded
+        if seen.clip is not None:
+            found.clips[camera], found.sizes[camera] = seen.clip, seen.size
         for identity in due.models:
             views, detections = seen.rows(camera, identity)
             found.views.append(views)
@@ -128,44 +127,24 @@ def _cameras(event: Event, log: EventRows) -> Iterator[tuple[str, pa.Table]]:
         yield camera, log.frames.filter(pc.field("camera") == camera)
 
 
-def _clip_of(event: Event, log: EventRows, camera: str, rows: pa.Table) -> Iterator[Frame] | None:
-    """Decodes a camera's clip; returns None if there is none."""
+def _inside(event: Event, rows: pa.Table) -> IntArray:
+    """Returns the times of the frames of an event, sorted."""
+    t_ns = np.sort(rows["t_ns"].to_numpy())
+    return np.asarray(t_ns[(t_ns >= event.start_ns) & (t_ns < event.end_ns)])
+
+
+Frames = Callable[..., Iterator[Frame]]
+"""Decodes the frames of a window, those that its argument `take` takes."""
+
+
+def _clip_of(event: Event, log: EventRows, camera: str, t_ns: IntArray) -> Frames | None:
+    """Returns what decodes a camera's clip; None if there is none."""
     if log.clip is None:
         return None
-    members = read_sample(log.clip.read())
-    mp4 = members.get(f"{member_name(camera)}.mp4")
+    mp4 = read_sample(log.clip.read()).get(f"{member_name(camera)}.mp4")
     if mp4 is None:
         return None
-    t_ns = np.sort(rows["t_ns"].to_numpy())
-    inside = t_ns[(t_ns >= event.start_ns) & (t_ns < event.end_ns)]
-    return decode_clip(mp4, event.start_ns, inside)
-
-
-def _within(event: Event, rows: pa.Table) -> int:
-    t_ns = rows["t_ns"].to_numpy()
-    return int(np.count_nonzero((t_ns >= event.start_ns) & (t_ns < event.end_ns)))
-
-
-def _check_memory(
-    event: Event, videos: Sequence[VideoFile], frames: pa.Table, memory_bytes: int
-) -> None:
-    """Checks that the pictures which blurring holds at a time are not too many.
-
-    Raises:
-        TooLargeError: they take more than `memory_bytes`.
-    """
-    t_ns = frames.column("t_ns").to_numpy()
-    t_ns = t_ns[(t_ns >= event.start_ns) & (t_ns < event.end_ns)]
-    intervals = (t_ns - event.start_ns) // int(NS_PER_S / BLUR_FPS)
-    number = int(np.unique(intervals, return_counts=True)[1].max(initial=0))
-    width, height = max(video.width for video in videos), max(video.height for video in videos)
-    require(
-        min(video.uri for video in videos),
-        f"event {event.event_id}: {number:,} pictures of {width}x{height} in "
-        f"{1 / BLUR_FPS:g} s, which blurring holds",
-        number * width * height * 3,
-        memory_bytes,
-    )
+    return partial(decode_clip, mp4, event.start_ns, t_ns)
 
 
 class _Steps:
@@ -184,56 +163,72 @@ class _Steps:
 
 
 class _Camera:
-    """One camera of an event: its frames go through detectors, blurring and the encoder."""
+    """One camera of an event: detectors look at some of its frames, then all are encoded."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - all are inputs of equal rank
         self,
         event: Event,
         due: Due,
         detectors: Mapping[str, Detector],
         blurrer: blur.Blurrer | None,
+        last_ns: int,
         seen_on: str = "",
     ) -> None:
         self._event, self._due, self._detectors = event, due, detectors
-        self._seen_on = seen_on
-        self._blurring = blur.BlurStream(blurrer) if blurrer else None
-        self._clip = None if due.pixels is None else _Clip(event, due.pixels.crf)
-        self.size = (0, 0)
+        self._blurrer, self._last_ns, self._seen_on = blurrer, last_ns, seen_on
         self._t_ns: list[int] = []
         self._seen: dict[str, list[Detections]] = {model: [] for model in due.models}
+        self._hidden_t_ns: list[int] = []
+        self._hidden: list[FloatArray] = []
+        self.size = (0, 0)
         self.decoded = 0
+        self.clip: bytes | None = None
 
-    def take(self, frames: Iterable[Frame]) -> None:
-        """Does with the frames what is due.
+    def take(self, frames: Frames) -> None:
+        """Does with the frames of the window what is due, in one pass or two.
 
-        Of frames with equal times (overlapping files, an index with equal times) the first is
-        taken.
+        What is blurred follows from what is seen before and after, so the window is decoded
+        once for looking, and once more for the clip.
 
         Raises:
-            DataError: there is none, the size of the pictures changes, or a model fails.
+            DataError: there is no frame, the size of the pictures changes, or a model fails.
         """
-        label, private = (
-            _Steps(self._event, self._due.spec.label_fps),
-            _Steps(self._event, BLUR_FPS),
-        )
-        last_tick = -1
-        for frame in timed("decode", frames):
-            self.decoded += 1
-            tick = clip_ticks(frame.t_ns - self._event.start_ns)
-            if tick <= last_tick:
-                continue
-            last_tick = tick
+        if self._seen or self._blurrer is not None:
+            self._look(frames)
+        if self._due.pixels is not None:
+            self._encode(frames)
+
+    def _look(self, frames: Frames) -> None:
+        """Runs what looks at the pictures, on the first one of each of its steps.
+
+        What is blurred is looked for on the last one too.
+        """
+        label = _Steps(self._event, self._due.spec.label_fps)
+        private = _Steps(self._event, BLUR_FPS)
+        wanted: dict[int, tuple[bool, bool]] = {}
+        decoded = 0
+
+        def take(t_ns: int) -> bool:
+            nonlocal decoded
+            decoded += 1
+            labels = bool(self._seen) and label.takes(t_ns)
+            hides = self._blurrer is not None and (private.takes(t_ns) or t_ns == self._last_ns)
+            if not (labels or hides) or t_ns in wanted:
+                return False
+            wanted[t_ns] = (labels, hides)
+            return True
+
+        for frame in timed("decode", frames(take=take)):
             self._check_size(frame)
-            wanted = label.takes(frame.t_ns) and bool(self._seen)
-            hides = self._blurring is not None and private.takes(frame.t_ns)
-            looked = self._look(frame, wanted, hides)
-            if wanted:
+            labels, hides = wanted[frame.t_ns]
+            looked = self._run(frame, labels, hides)
+            if labels:
                 self._t_ns.append(frame.t_ns)
                 for model, seen in self._seen.items():
                     seen.append(looked[model])
-            self._encode(frame, looked if hides else None)
-        if not self.decoded:
-            raise CorruptError(f"event {self._event.event_id}: no frame of its window decodes")
+            if hides:
+                self._hide(frame, looked)
+        self.decoded = decoded
 
     def _check_size(self, frame: Frame) -> None:
         height, width = frame.image.shape[:2]
@@ -245,9 +240,9 @@ class _Camera:
                 f"from {self.size[0]}x{self.size[1]} to {width}x{height}; split the log there"
             )
 
-    def _look(self, frame: Frame, wanted: bool, hides: bool) -> dict[str, Detections]:
+    def _run(self, frame: Frame, labels: bool, hides: bool) -> dict[str, Detections]:
         """Runs the models that are due on a frame, each once."""
-        models = dict.fromkeys(self._due.models if wanted else ())
+        models = dict.fromkeys(self._due.models if labels else ())
         if hides and self._due.pixels is not None:
             models |= dict.fromkeys(self._due.pixels.models)
         if not models:
@@ -257,29 +252,48 @@ class _Camera:
                 model: look(self._detectors[model], frame.image, frame.t_ns) for model in models
             }
 
-    def _encode(self, frame: Frame, looked: Mapping[str, Detections] | None) -> None:
-        if self._clip is None:
-            return
-        if self._blurring is None:
-            self._clip.write(frame)
-            return
-        if looked is None:
-            ready = self._blurring.push(frame, None)
-        else:
-            assert self._due.pixels is not None
-            seen = [looked[model] for model in self._due.pixels.models]
-            persons, vehicles = _boxes_of(seen, scene.PERSONS), _boxes_of(seen, scene.VEHICLES)
-            ready = self._blurring.push(frame, persons, vehicles, detected=bool(seen))
-        for one in timed("blur", ready):
-            self._clip.write(one)
+    def _hide(self, frame: Frame, looked: Mapping[str, Detections]) -> None:
+        """Finds what is blurred on a frame that was looked at."""
+        assert self._due.pixels is not None
+        assert self._blurrer is not None
+        seen = [looked[model] for model in self._due.pixels.models]
+        persons, vehicles = _boxes_of(seen, scene.PERSONS), _boxes_of(seen, scene.VEHICLES)
+        with step("blur"):
+            regions = self._blurrer.regions(frame.image, persons, vehicles, detected=bool(seen))
+        self._hidden_t_ns.append(frame.t_ns)
+        self._hidden.append(regions)
 
-    def close(self) -> bytes:
-        """Returns the MP4 of a camera that has frames."""
-        assert self._clip is not None
-        if self._blurring is not None:
-            for frame in timed("blur", self._blurring.close()):
-                self._clip.write(frame)
-        return self._clip.close()
+    def _encode(self, frames: Frames) -> None:
+        """Blurs and encodes all frames.
+
+        Of frames with equal times (overlapping files, an index with equal times) the first is
+        taken.
+        """
+        assert self._due.pixels is not None
+        with step("blur"):
+            masks = Masks(np.array(self._hidden_t_ns, dtype=np.int64), self._hidden)
+        writer: ClipWriter | None = None
+        last_tick = -1
+        self.decoded = 0
+        for frame in timed("decode", frames()):
+            self.decoded += 1
+            tick = clip_ticks(frame.t_ns - self._event.start_ns)
+            if tick <= last_tick:
+                continue
+            last_tick = tick
+            self._check_size(frame)
+            if self._blurrer is not None:
+                with step("blur"):
+                    blur.blur(frame.image, masks.of(frame.t_ns))
+            with step("encode"):
+                if writer is None:
+                    start_ns, crf = self._event.start_ns, self._due.pixels.crf
+                    writer = ClipWriter(*self.size, start_ns, crf=crf)
+                writer.write(frame.t_ns, frame.image)
+        if writer is None:
+            raise CorruptError(f"event {self._event.event_id}: no frame of its window decodes")
+        with step("encode"):
+            self.clip = writer.close()
 
     def rows(self, camera: str, identity: str) -> tuple[pa.Table, pa.Table]:
         """Returns the rows of `views` and `detections` of one model."""
@@ -318,28 +332,6 @@ def _detection_rows(
     }
     schema = TABLES["detections"].schema
     return pa.Table.from_arrays([pa.array(columns[f.name], f.type) for f in schema], schema=schema)
-
-
-class _Clip:
-    """The clip of one camera."""
-
-    def __init__(self, event: Event, crf: int) -> None:
-        self._start_ns, self._crf = event.start_ns, crf
-        self._writer: ClipWriter | None = None
-
-    def write(self, frame: Frame) -> None:
-        """Encodes a frame; the first one sets the clip's size."""
-        with step("encode"):
-            if self._writer is None:
-                height, width = frame.image.shape[:2]
-                self._writer = ClipWriter(width, height, self._start_ns, crf=self._crf)
-            self._writer.write(frame.t_ns, frame.image)
-
-    def close(self) -> bytes:
-        """Returns the MP4."""
-        assert self._writer is not None
-        with step("encode"):
-            return self._writer.close()
 
 
 def _boxes_of(looked: Sequence[Detections], names: frozenset[str]) -> FloatArray:

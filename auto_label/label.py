@@ -23,7 +23,6 @@ from auto_label.specs import SIGNALS_DIGEST, Due
 from schemas.errors import EmptyError
 from schemas.records import Event, Reject
 from schemas.tables import TABLES
-from transforms.budget import UNLIMITED
 from transforms.corpora import CORPORA, Sample
 from transforms.timing import step
 
@@ -60,13 +59,12 @@ class Labelled:
     rejects: tuple[Reject, ...]
 
 
-def label_event(  # noqa: PLR0917 - all are inputs of equal rank
+def label_event(
     event: Event,
     log: EventRows,
     detectors: Mapping[str, Detector],
     due: Due,
     blurrer: blur.Blurrer | None,
-    memory_bytes: int = UNLIMITED,
 ) -> Labelled:
     """Does what is due of one event.
 
@@ -76,7 +74,6 @@ def label_event(  # noqa: PLR0917 - all are inputs of equal rank
         detectors: the models that `due` names, by identity.
         due: what is to be done.
         blurrer: finds what is blurred; needed if `due` asks for blurring.
-        memory_bytes: what the pictures that blurring holds may take.
 
     Raises:
         EmptyError: the log has video, but none of the event.
@@ -84,7 +81,7 @@ def label_event(  # noqa: PLR0917 - all are inputs of equal rank
     """
     detected = Detected()
     if due.detects:
-        detected = detect_event(event, log, detectors, due, blurrer, memory_bytes)
+        detected = detect_event(event, log, detectors, due, blurrer)
         _require_pictures(event, log, detected)
     made: dict[str, pa.Table] = {}
     if due.models:

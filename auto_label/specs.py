@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from auto_label import blur, ego, link
+from auto_label import blur, ego, link, masks
 from schemas.ids import digest
 
 LOOK_VERSION = 1
@@ -60,7 +60,8 @@ class PixelSpec:
     @property
     def digest(self) -> str:
         """The digest of the clip part."""
-        versions = [CLIP_VERSION, *([blur.VERSION, BLUR_FPS] if self.privacy == "blur" else [])]
+        hidden = [blur.VERSION, masks.VERSION, BLUR_FPS]
+        versions = [CLIP_VERSION, *(hidden if self.privacy == "blur" else [])]
         return digest("clip", versions, asdict(self))
 
 

@@ -46,7 +46,7 @@ _SOURCES = ("logs", "videos", "frames", "signals", "joints")
 
 
 RESOURCES = {"min_ram": "4GB"}
-"""For a model, and for each thread the pictures that blurring holds."""
+"""For a model, and for each thread some pictures and the clips of an event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class LabelStage(Stage):
     def _label(self, event: Event, log: _TaskRows, due: Due, output: Output) -> Labelled | None:
         """Labels one event; if that fails, adds its rejects to `output` and returns None."""
         models = Models(self.models, shared=not is_driver())
-        call = label_call(event, log.of(event), models, due, self.limits.memory_bytes)
+        call = label_call(event, log.of(event), models, due)
         try:
             labelled = isolated(call, self.limits, f"{log.uri}: event {event.event_id}")
         except DataError as error:

@@ -37,13 +37,11 @@ class Models:
     shared: bool
 
 
-def label_call(
-    event: Event, log: EventRows, models: Models, due: Due, memory_bytes: int
-) -> Call[Labelled]:
+def label_call(event: Event, log: EventRows, models: Models, due: Due) -> Call[Labelled]:
     """Returns the call that does what is due of an event."""
     wanted = {*due.models, *(due.pixels.models if due.pixels else ())}
     used = Models(tuple(one for one in models.specs if one.identity in wanted), models.shared)
-    return Call(_label, (event, log, used, due, memory_bytes), partial(_prepare, used, due))
+    return Call(_label, (event, log, used, due), partial(_prepare, used, due))
 
 
 def _prepare(models: Models, due: Due) -> None:
@@ -52,11 +50,11 @@ def _prepare(models: Models, due: Due) -> None:
         _blurrer()
 
 
-def _label(event: Event, log: EventRows, models: Models, due: Due, memory_bytes: int) -> Labelled:
+def _label(event: Event, log: EventRows, models: Models, due: Due) -> Labelled:
     opened = open_detectors(models.specs, shared=models.shared)
     detectors = {detector.spec.identity: detector for detector in opened}
     blurrer = _blurrer() if due.blurs else None
-    return label_event(event, log, detectors, due, blurrer, memory_bytes)
+    return label_event(event, log, detectors, due, blurrer)
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Blurring: what is found, what is left of it, and what happens between looked-at frames."""
+"""Blurring: what is found, and what is left of it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
-from auto_label.blur import Blurrer, BlurStream, _join, blur
-from schemas.arrays import BoolArray, FloatArray, Image
+from auto_label.blur import Blurrer, blur
+from schemas.arrays import FloatArray, Image
 from schemas.errors import FleetError
-from transforms.video.decode import Frame
 
 NONE: FloatArray = np.empty((0, 4))
 
@@ -160,132 +159,12 @@ def test_without_its_cascades_nothing_opens(tmp_path: Path, broken: bytes | None
         Blurrer(tmp_path)
 
 
-class _Marks(Blurrer):
-    """A blurrer that finds what it is told to: the persons' boxes, whole."""
-
-    def regions(
-        self,
-        bgr: Image,
-        person_boxes: FloatArray,
-        vehicle_boxes: FloatArray = NONE,
-        *,
-        detected: bool = False,
-    ) -> FloatArray:
-        """Returns the boxes given."""
-        assert bgr.ndim == 3
-        assert (len(vehicle_boxes), detected) == (0, False)
-        return person_boxes
-
-
-def _streamed(boxes: dict[int, FloatArray], count: int) -> list[Frame]:
-    """Streams noise; `boxes` are the persons of the looked-at frames."""
-    stream = BlurStream(_Marks())
-    out: list[Frame] = []
-    for k in range(count):
-        out += stream.push(Frame(k, _noise(100, 200, seed=k)), boxes.get(k))
-    return [*out, *stream.close()]
-
-
-def _touched(frame: Frame) -> BoolArray:
-    return np.asarray((frame.image != _noise(100, 200, seed=frame.t_ns)).any(axis=2))
-
-
-def test_frames_come_out_in_order_and_complete() -> None:
-    out = _streamed({0: NONE, 4: NONE, 8: NONE}, 11)
-    assert [frame.t_ns for frame in out] == list(range(11))
-    assert not any(_touched(frame).any() for frame in out)
-
-
-def test_between_looked_at_frames_both_sides_and_the_way_between_are_blurred() -> None:
-    left, right = np.array([[10.0, 20, 20, 20]]), np.array([[45.0, 20, 20, 20]])
-    out = _streamed({0: left, 4: right, 8: NONE}, 12)
-    for k in (1, 2, 3):
-        assert _touched(out[k])[22:38, 12:63].mean() > 0.95
-    assert not _touched(out[0])[:, 31:].any()
-    for k in (5, 6, 7):
-        assert _touched(out[k])[22:38, 46:64].mean() > 0.95
-        assert not _touched(out[k])[:, :44].any()
-
-
-def test_what_appears_at_the_next_looked_at_frame_is_blurred_before_it() -> None:
-    out = _streamed({0: NONE, 5: np.array([[100.0, 40, 30, 30]])}, 6)
-    assert all(_touched(out[k])[42:68, 102:128].mean() > 0.95 for k in range(1, 6))
-
-
-def test_frames_after_the_last_looked_at_frame_keep_its_regions() -> None:
-    out = _streamed({0: np.array([[100.0, 40, 30, 30]])}, 5)
-    assert len(out) == 5
-    assert all(_touched(frame)[42:68, 102:128].mean() > 0.95 for frame in out)
-
-
-def test_a_stream_must_start_with_a_looked_at_frame() -> None:
-    with pytest.raises(ValueError, match="looked-at frame"):
-        list(BlurStream(_Marks()).push(Frame(0, _noise(10, 10)), None))
-
-
 def test_real_frames_keep_their_road(data: Path, blurrer: Blurrer) -> None:
     image = cv2.imread(str(data / "video" / "stills" / "whiteCarLaneSwitch.jpg"))
     assert image is not None
     regions = blurrer.regions(image.astype(np.uint8), NONE)
     area = (regions[:, 2] * regions[:, 3]).sum() / (image.shape[0] * image.shape[1])
     assert area < 0.05
-
-
-def covered(regions: FloatArray, boxes: FloatArray) -> BoolArray:
-    """Tells of each box whether one region covers it whole."""
-    low, high = boxes[:, None, :2], boxes[:, None, :2] + boxes[:, None, 2:]
-    inside = (regions[:, :2] <= low) & (regions[:, :2] + regions[:, 2:] >= high)
-    return np.asarray(np.any(np.all(inside, axis=2), axis=1), dtype=np.bool_)
-
-
-def hulls(before: FloatArray, after: FloatArray) -> FloatArray:
-    """The hulls of pairs."""
-    low = np.minimum(before[:, :2], after[:, :2])
-    high = np.maximum(before[:, :2] + before[:, 2:], after[:, :2] + after[:, 2:])
-    return np.concatenate([low, high - low], axis=1)
-
-
-def test_a_crowd_is_covered_on_its_way_by_few_hulls() -> None:
-    """Whoever walks from a region to the next is covered, and nothing far away is joined."""
-    dice = np.random.default_rng(3)
-    before = np.concatenate([dice.uniform(0, 300, (76, 2)), dice.uniform(30, 60, (76, 2))], axis=1)
-    step = np.array([5.0, 3.0, 0.0, 0.0])
-    after, far = before + step, np.array([[5000.0, 5000.0, 40.0, 40.0]])
-    joined = _join(np.concatenate([before, far]), np.concatenate([after, far + step]))
-    assert len(joined) < 76, "what lies in a hull needs no region of its own"
-    assert covered(joined, hulls(before, after)).all()
-    assert (joined[:, 2:].max(axis=1) < 500).all()
-
-
-def test_a_large_region_does_not_join_what_lies_about_it() -> None:
-    """A wide false plate, once: one bar over crossing, cyclist and cars was blurred."""
-    plate = np.array([[100.0, 300.0, 260.0, 60.0]])
-    heads = np.array([[40.0, 100.0, 30.0, 30.0], [400.0, 420.0, 30.0, 30.0], [90.0, 250.0, 8, 8]])
-    joined = _join(plate, heads)
-    assert sorted(map(tuple, joined)) == sorted(map(tuple, np.concatenate([plate, heads])))
-
-
-def test_each_region_is_joined_with_its_own_next_position() -> None:
-    before = np.array([[0.0, 0.0, 20.0, 20.0], [60.0, 0.0, 20.0, 20.0]])
-    after = before + np.array([30.0, 0.0, 0.0, 0.0])
-    joined = _join(before, after)
-    assert covered(joined, hulls(before, after)).all()
-    assert joined[:, 2].max() == 50.0, "and not with the other's"
-
-
-def test_regions_that_are_equal_on_both_frames_stay_as_they_are() -> None:
-    regions = np.array([[0.0, 0.0, 20.0, 20.0], [25.0, 0.0, 20.0, 20.0], [300.0, 5.0, 9.0, 9.0]])
-    assert np.array_equal(_join(regions, regions), regions)
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_joining_covers_both_frames_whatever_there_is(seed: int) -> None:
-    dice = np.random.default_rng(seed)
-    sides = [1.0 + dice.uniform(0, 400, (dice.integers(0, 60), 4)) for _ in range(2)]
-    joined = _join(*sides)
-    for side in sides:
-        assert covered(joined, side).all()
-    assert len(joined) <= sum(map(len, sides)) + 64 + min(map(len, sides))
 
 
 def test_a_large_region_costs_what_its_area_costs() -> None:

@@ -293,10 +293,7 @@ def saying(text: str) -> Callable[[Path, bytes], object]:
 
 
 def burst(root: Path, pictures: int) -> None:
-    """Writes a clip of 1920x1080 at 9,000 pictures a second, and an event in it.
-
-    Blurring holds the pictures between two that are labelled.
-    """
+    """Writes a clip of 1920x1080 at 9,000 pictures a second, and an event in it."""
     folder = teslacam(root, b"", event(reason="vehicle_auto_emergency_braking"))
     with av.open(str(folder / CLIP), "w") as container:
         stream: Any = container.add_stream("libx264", rate=9000, options={"preset": "ultrafast"})

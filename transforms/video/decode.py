@@ -11,7 +11,7 @@ import errno
 import heapq
 import io
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,6 +48,10 @@ _LIMITED_RANGE = frozenset({0, 1})  # AVCOL_RANGE_UNSPECIFIED, _MPEG
 _BT601 = frozenset({2, 5, 6})  # AVCOL_SPC_UNSPECIFIED, _BT470BG, _SMPTE170M
 
 
+Take = Callable[[int], bool]
+"""Says of the frame at a time in ns whether it is wanted."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
     """One decoded picture at `t_ns` of its log: `image` is uint8[h, w, 3], BGR."""
@@ -76,7 +80,11 @@ class _Index:
 
 
 def decode_window(
-    videos: Sequence[VideoFile], frames: pa.Table, span: Span, threads: int = 1
+    videos: Sequence[VideoFile],
+    frames: pa.Table,
+    span: Span,
+    threads: int = 1,
+    take: Take | None = None,
 ) -> Iterator[Frame]:
     """Decodes the frames of one camera with start_ns <= t_ns < end_ns, in temporal order.
 
@@ -85,6 +93,8 @@ def decode_window(
         frames: the camera's rows of the table `frames`, in any order.
         span: the window.
         threads: decoder threads per file.
+        take: asked once for each frame of a file that decodes, in temporal order; the others
+            are neither converted nor yielded. None takes all.
 
     Yields:
         The frames, except those that damaged packets make undecodable.
@@ -99,7 +109,7 @@ def decode_window(
         index = _Index.of(frames, video.uri)
         wanted = index.within(span)
         if len(wanted):
-            parts.append(_decode_runs(video, index, [wanted], threads))
+            parts.append(_decode_runs(video, index, [wanted], threads, take))
     merged = heapq.merge(*parts, key=lambda frame: frame.t_ns)
     yield from _require_frames(merged, videos, bool(parts), span)
 
@@ -129,11 +139,13 @@ def decode_keyframes(
     _, first = np.unique(steps, return_index=True)
     runs = [keys[i : i + 1] for i in first]
     span = Span(video.start_ns, video.start_ns + video.duration_ns)
-    decoded = _decode_runs(video, index, runs, threads)
+    decoded = _decode_runs(video, index, runs, threads, None)
     yield from _require_frames(decoded, [video], bool(runs), span)
 
 
-def decode_clip(mp4: bytes, start_ns: int, t_ns: IntArray) -> Iterator[Frame]:
+def decode_clip(
+    mp4: bytes, start_ns: int, t_ns: IntArray, take: Take | None = None
+) -> Iterator[Frame]:
     """Decodes a clip that `transforms.video.encode.ClipWriter` wrote.
 
     Args:
@@ -141,6 +153,7 @@ def decode_clip(mp4: bytes, start_ns: int, t_ns: IntArray) -> Iterator[Frame]:
         start_ns: the time of its pts 0.
         t_ns: int64[n], rising: the times of the frames that may be in it. A clip's ticks are
             coarser; of each picture the nearest time is taken.
+        take: as of `decode_window`.
 
     Raises:
         CorruptError: the clip cannot be decoded.
@@ -153,8 +166,10 @@ def decode_clip(mp4: bytes, start_ns: int, t_ns: IntArray) -> Iterator[Frame]:
                 at = start_ns + round(picture.pts * stream.time_base * NS_PER_S)
                 place = int(np.searchsorted(t_ns, at))
                 near = t_ns[max(place - 1, 0) : place + 1]
-                image: Any = cv2.cvtColor(picture.to_ndarray(), cv2.COLOR_YUV2BGR_I420)
-                yield Frame(int(near[np.abs(near - at).argmin()]), image)
+                found = int(near[np.abs(near - at).argmin()])
+                if take is None or take(found):
+                    image: Any = cv2.cvtColor(picture.to_ndarray(), cv2.COLOR_YUV2BGR_I420)
+                    yield Frame(found, image)
     except (av.error.FFmpegError, IndexError, ValueError) as error:
         raise CorruptError(
             f"a clip of {len(mp4)} bytes cannot be decoded: {one_line(error)}; encode it again"
@@ -177,7 +192,11 @@ def _require_frames(
 
 
 def _decode_runs(
-    video: VideoFile, index: _Index, runs: Sequence[NDArray[np.intp]], threads: int
+    video: VideoFile,
+    index: _Index,
+    runs: Sequence[NDArray[np.intp]],
+    threads: int,
+    take: Take | None,
 ) -> Iterator[Frame]:
     """Decodes runs of rows of one file's index, each from the last keyframe before it.
 
@@ -195,7 +214,10 @@ def _decode_runs(
             ahead: deque[tuple[int, Future[Image]]] = deque()
             checked = _as_indexed(packets, index, video.uri)
             for picture in _pictures(context, checked, set(times)):
-                ahead.append((times[picture.pts], converter.submit(_bgr, picture, video)))
+                t_ns = times[picture.pts]
+                if take is not None and not take(t_ns):
+                    continue
+                ahead.append((t_ns, converter.submit(_bgr, picture, video)))
                 if len(ahead) > _AHEAD:
                     yield _frame(*ahead.popleft())
             while ahead:

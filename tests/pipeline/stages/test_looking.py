@@ -46,7 +46,7 @@ def test_pictures_that_need_too_much_memory_cost_their_event(mined: Small) -> No
     output = work.stage.process(work.tasks[0])
     assert {reject.reason for reject in output.rejects} == {"memory"}
     assert {done.outcome for done in output.done} == {"rejected"}
-    assert "pictures of 64x48 in 0.2 s, which blurring holds" in output.rejects[0].detail
+    assert "needs more memory than the 5e-05 GB" in output.rejects[0].detail
 
 
 def test_the_steps_of_a_child_are_those_of_its_task(mined: Small) -> None:
