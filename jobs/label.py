@@ -17,7 +17,8 @@ LABEL = Job(
     name="label",
     help="""Decode, label, blur and encode the events.
 
-    Every event is labelled once. Weights are downloaded once into FLEETMILL_MODELS (or the
+    What is done is not done again: another model looks at the events and makes new labels, and
+    leaves the clips as they are. Weights are downloaded once into FLEETMILL_MODELS (or the
     user's cache) and checked against their hash. Where those of the default
     model cannot be had, the job says so first and labels without; a model that is named has
     to be there.
