@@ -256,6 +256,7 @@ def _check_pack(
     check_own(url)
     fs, path = filesystem(url)
     size, at = fs.size(path) or 0, 0
+    altered: list[str] = []
     for row in rows:
         start, end = row["offset"], row["offset"] + row["length"]
         place = f"{uri}: {row.get('part', 'sample')} of {row['event_id']} at byte {start}"
@@ -272,9 +273,12 @@ def _check_pack(
         checked["parts" if "part" in row else "samples"] += 1
         checked["bytes"] += len(block)
         if sha256(block).hexdigest() != row["sha256"]:
-            yield f"{place}: altered: its SHA-256 is not that in the table"
+            altered.append(place)
             continue
         yield from (f"{place}: {problem}" for problem in _check_sample(block, row, told))
+    if altered:
+        more = f", nor are {len(altered) - 1} others of the pack" if len(altered) > 1 else ""
+        yield f"{altered[0]}: altered: its SHA-256 is not that in the table{more}"
     rest = get(url, at, min(size, at + len(END_OF_ARCHIVE) + 1))
     if rest != END_OF_ARCHIVE:
         gap = rest if size <= at + len(rest) else get(url, at, size)
