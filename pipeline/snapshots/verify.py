@@ -11,6 +11,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from hashlib import sha256
+from itertools import accumulate
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -267,13 +268,13 @@ def _check_sample(block: bytes, row: Mapping[str, Any]) -> Iterator[str]:
     if sum(part["length"] for part in parts) != row["length"]:
         yield "samples.parquet: its length is not that of its parts"
         return
-    at = 0
-    for part in parts:
-        piece = block[at : at + part["length"]]
-        at += part["length"]
-        if sha256(piece).hexdigest() != part["sha256"]:
-            yield "altered: its SHA-256 is not that in samples.parquet"
-            continue
+    ends = list(accumulate(part["length"] for part in parts))
+    pieces = [block[end - part["length"] : end] for part, end in zip(parts, ends, strict=True)]
+    hashed = [sha256(piece).hexdigest() for piece in pieces]
+    if hashed != [part["sha256"] for part in parts]:
+        yield "altered: its SHA-256 is not that in samples.parquet"
+        return
+    for piece in pieces:
         yield from check_key(piece, row["event_id"])
 
 
