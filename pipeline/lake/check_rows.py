@@ -326,6 +326,11 @@ def _check_sample(block: bytes, row: Mapping[str, Any], told: _Told) -> Iterator
 
 def _check_part(members: Mapping[str, bytes], row: Mapping[str, Any], told: _Told) -> Iterator[str]:
     """Compares what a part holds with the tables."""
+    pictured = row["part"] in {"clip", "frames"}
+    if not pictured and (row["cameras"] or row["privacy"] is not None):
+        yield "the table says that it has pictures"
+    if row["part"] in {"clip", "signals"} and row["source_digest"] is not None:
+        yield "the table says that it is made of another part"
     if row["part"] == "labels":
         if set(members) != {"json"}:
             yield "its members are not those of labels"
@@ -337,7 +342,7 @@ def _check_part(members: Mapping[str, bytes], row: Mapping[str, Any], told: _Tol
     elif row["part"] == "signals":
         if set(members) != {"signals.npz"}:
             yield "its members are not those of signals"
-    elif row["part"] in {"clip", "frames"}:
+    elif pictured:
         yield from _check_pictures(members, row)
     else:
         yield f"a sample has no part {row['part']!r}"
