@@ -118,10 +118,10 @@ def standing(lake: Lake, stage: str, wanted: str | pa.Table, stage_digest: str =
 _PARTS_DONE = """
 WITH together AS (
     -- Few, because what is done together is done so for many subjects.
-    SELECT DISTINCT stage_digest, list_intersect(string_split(stage_digest, '+'), $digests) AS parts
+    SELECT DISTINCT stage_digest, list_intersect(string_split(stage_digest, '+'), $digests) AS those
     FROM ledger WHERE stage = $stage
 ), numbered AS (
-    SELECT *, row_number() OVER (ORDER BY stage_digest) AS number FROM together WHERE len(parts) > 0
+    SELECT *, row_number() OVER (ORDER BY stage_digest) AS number FROM together WHERE len(those) > 0
 ), ended AS (
     SELECT subject, list(number ORDER BY number) AS numbers,
            bool_or(outcome = 'rejected') AS rejected
@@ -135,7 +135,7 @@ WITH together AS (
 
 _PARTS_GROUPS = """
 SELECT numbers, rejected, count(*) AS subjects, (
-    SELECT list_sort(list_distinct(flatten(list(parts)))) FROM numbered
+    SELECT list_sort(list_distinct(flatten(list(those)))) FROM numbered
     WHERE list_contains(numbers, number)
 ) AS done FROM standing GROUP BY numbers, rejected ORDER BY numbers, rejected
 """
