@@ -53,16 +53,11 @@ WITH commits AS (
     -- Of each kind of part the one that was made last; of clips, with the privacy asked for.
     SELECT event_id, part, arg_max(parts.spec_digest, made.number) AS spec_digest
     FROM parts JOIN made USING (event_id, spec_digest)
-    WHERE part IN ('signals', 'labels') OR (part = 'clip' AND privacy = '{privacy}')
+    -- Parts without pictures have none.
+    WHERE privacy IS NULL OR (part = 'clip' AND privacy = '{privacy}')
     GROUP BY ALL
 ), picture_parts AS (
-    SELECT parts.* FROM parts SEMI JOIN newest USING (event_id, part, spec_digest)
-    WHERE part = 'clip' AND '{payload}' = 'clip'
-    UNION ALL
-    SELECT parts.* FROM parts
-    JOIN newest ON newest.event_id = parts.event_id AND newest.part = 'clip'
-        AND newest.spec_digest = parts.source_digest
-    WHERE parts.part = 'frames' AND '{payload}' = 'frames' AND parts.spec_digest = {frames}
+    {pictures}
 ), other_parts AS (
     SELECT parts.* FROM parts SEMI JOIN newest USING (event_id, part, spec_digest)
     WHERE part <> 'clip'
@@ -73,8 +68,9 @@ WITH commits AS (
               "offset": r."offset", length: r.length, sha256: r.sha256}}
             FOR r IN [p, s, l]] AS parts
     FROM picture_parts AS p
-    JOIN other_parts AS s ON s.event_id = p.event_id AND s.part = 'signals'
-    JOIN other_parts AS l ON l.event_id = p.event_id AND l.part = 'labels'
+    -- Labels are made of other rows; what the sensors measured is not.
+    JOIN other_parts AS s ON s.event_id = p.event_id AND s.source_digest IS NULL
+    JOIN other_parts AS l ON l.event_id = p.event_id AND l.source_digest IS NOT NULL
 ), labelled AS (
     -- Samples of a lake before format 3 are whole.
     SELECT samples.event_id, arg_max(samples.spec_digest, made.number) AS spec_digest
@@ -95,7 +91,25 @@ WITH commits AS (
     FROM events JOIN found USING (event_id) JOIN logs USING (log_id, drive_id)
 )
 """
-"""Of each event the sample whose parts were made last."""
+"""Of each event the sample whose parts were made last.
+
+A table that is named here, be it in a text, is opened.
+"""
+
+_PICTURES = {
+    "clip": """
+    SELECT parts.* FROM parts SEMI JOIN newest USING (event_id, part, spec_digest)
+    WHERE part = 'clip'
+    """,
+    "frames": f"""
+    SELECT parts.* FROM parts
+    JOIN newest ON newest.event_id = parts.event_id AND newest.part = 'clip'
+        AND newest.spec_digest = parts.source_digest
+    WHERE parts.part = 'frames'
+        AND parts.spec_digest = {FRAMES_DIGEST.format(key="{key}", clip="parts.source_digest")}
+    """,  # noqa: S608 - a constant
+}
+"""By payload, the parts that hold pictures."""
 
 
 _RANGES, _SAMPLES, _PLAN = "ranges.parquet", "samples.parquet", "plan.json"
@@ -227,7 +241,7 @@ def select(lake: Lake, config: CorpusConfig) -> Selection:
     latest = _LATEST.format(
         privacy=config.privacy,
         payload=config.payload,
-        frames=FRAMES_DIGEST.format(key=frames_key(config.frames_fps), clip="parts.source_digest"),
+        pictures=_PICTURES[config.payload].format(key=frames_key(config.frames_fps)),
     )
     offered = read_rows(lake, "\n".join([latest, "SELECT * FROM selection"]))
     if config.where is None:
