@@ -98,6 +98,19 @@ COUNT = pa.struct(
 )
 """One line of a run's balance; `in` is kept + filtered + rejected."""
 
+_BOX = (
+    _required("class", _S),
+    _required("x_px", _F),
+    _required("y_px", _F),
+    _required("w_px", _F),
+    _required("h_px", _F),
+    _required("score", _F),
+    _required("source", _S),
+    _required("source_version", _S),
+    _required("spec_digest", _S),
+)
+"""The columns of a box, as a model saw it or as it was linked."""
+
 _ALL = (
     Table(
         "logs",
@@ -280,15 +293,7 @@ _ALL = (
                 _required("camera", _S),
                 _required("t_ns", _I),
                 _required("number", _I),
-                _required("class", _S),
-                _required("x_px", _F),
-                _required("y_px", _F),
-                _required("w_px", _F),
-                _required("h_px", _F),
-                _required("score", _F),
-                _required("source", _S),
-                _required("source_version", _S),
-                _required("spec_digest", _S),
+                *_BOX,
             ]
         ),
         ("event_id", "spec_digest", "camera", "t_ns", "number"),
@@ -302,15 +307,7 @@ _ALL = (
                 _required("camera", _S),
                 _required("track_id", _I),
                 _required("t_ns", _I),
-                _required("class", _S),
-                _required("x_px", _F),
-                _required("y_px", _F),
-                _required("w_px", _F),
-                _required("h_px", _F),
-                _required("score", _F),
-                _required("source", _S),
-                _required("source_version", _S),
-                _required("spec_digest", _S),
+                *_BOX,
             ]
         ),
         ("event_id", "spec_digest", "camera", "track_id", "t_ns"),
