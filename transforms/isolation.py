@@ -57,7 +57,6 @@ _LOOK_S = 0.02
 START = "start"
 """The step to which it is charged that a child starts and loads what its calls use."""
 
-_PREPARED = b"prepared"
 _ALIGNED = 64
 """Buffers begin at multiples of so many bytes, as Arrow wants them."""
 
@@ -213,29 +212,27 @@ class _Child:
         try:
             _send(self._connection, _pack((call, limits)))
             self._await(over, None)
-            assert self._connection.recv_bytes() == _PREPARED
+            # The child says what it holds: it is at work already when the message is read.
+            held_bytes = int(self._connection.recv_bytes())
             charge({START: time.perf_counter_ns() - began_ns})
             allowed = limits.memory_bytes
             watched = _WATCHES and allowed != UNLIMITED
-            self._await(over, self._memory_bytes() + allowed if watched else None)
+            self._await(over, held_bytes + allowed if watched else None)
             answer: _Answer = _receive(self._connection)
         except OSError as error:
             raise EOFError from error
         return answer
 
     def _await(self, over: float, most_bytes: int | None) -> None:
-        """Waits for the child's next message."""
+        """Waits for the child's next message, and looks at its memory when that is there too."""
         look_s = _LOOK_S if most_bytes is not None else float("inf")
-        while not self._connection.poll(max(0.0, min(look_s, over - time.monotonic()))):
-            if time.monotonic() >= over:
+        waits = True
+        while waits:
+            waits = not self._connection.poll(max(0.0, min(look_s, over - time.monotonic())))
+            if waits and time.monotonic() >= over:
                 raise _OverTimeError
-            if most_bytes is not None and self._memory_bytes() > most_bytes:
+            if most_bytes is not None and _memory_bytes(self._process.pid) > most_bytes:
                 raise _OverMemoryError
-
-    def _memory_bytes(self) -> int:
-        """Returns the memory that is the child's own: pages of files are not."""
-        statm = Path(f"/proc/{self._process.pid}/statm").read_text().split()
-        return (int(statm[1]) - int(statm[2])) * _PAGE_BYTES
 
     def ended(self) -> int:
         """Returns how it ended, which it did or is about to."""
@@ -382,7 +379,8 @@ def _answer(call: Call[Any], limits: Limits, connection: Connection) -> _Answer:
                 if call.prepare is not None:
                     call.prepare()
             finally:
-                connection.send_bytes(_PREPARED)
+                held_bytes = _memory_bytes(os.getpid()) if _WATCHES else 0
+                connection.send_bytes(b"%d" % held_bytes)
             with _memory(limits.memory_bytes):
                 value = call.function(*call.arguments)
         except MemoryError:
@@ -414,6 +412,12 @@ def _memory(limit_bytes: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def _memory_bytes(pid: int) -> int:
+    """Returns the memory that is a process's own: pages of files are not."""
+    statm = Path(f"/proc/{pid}/statm").read_text().split()
+    return (int(statm[1]) - int(statm[2])) * _PAGE_BYTES
 
 
 def _writable_bytes() -> int:
