@@ -2,8 +2,8 @@
 
 The cameras are processed one after the other, as streams; memory holds a few frames and the
 encoded clips. First a window is decoded for what looks at its pictures, some a second, and only
-these are converted; then, if clips are due, once more to be blurred and encoded, since what is
-blurred on a frame follows from what is seen before and after it.
+these are converted; then, if clips are due, once more to be covered and encoded, since what
+is covered on a frame follows from what is seen before and after it.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from auto_label import blur, scene
 from auto_label.event_rows import EventRows
-from auto_label.masks import Masks
 from auto_label.models import Detections, Detector, look
-from auto_label.specs import BLUR_FPS, Due
-from schemas.arrays import FloatArray, IntArray
+from auto_label.privacy import Privacy
+from auto_label.specs import Due, PixelSpec
+from auto_label.steps import Steps
+from schemas.arrays import IntArray
 from schemas.errors import (
     CorruptError,
     DataError,
     ModelError,
+    PrivacyError,
     UnreadableError,
     UnsupportedError,
 )
 from schemas.records import Event, Reject
 from schemas.tables import TABLES
-from schemas.times import NS_PER_S
 from transforms.corpora.pack import read_sample
 from transforms.corpora.webdataset import member_name
 from transforms.timing import step, timed
@@ -42,22 +42,20 @@ from transforms.video.encode import ClipWriter, clip_ticks
 FROM_CLIP = " (clip)"
 """Follows a model's name in the source of what it saw on a clip, because the video is gone."""
 
-_PRIVATE_SCORE = 0.15
-"""The lowest score of a person's or vehicle's box for blurring; low, to miss few."""
-
 
 @dataclass(slots=True)
 class Detected:
     """One window, decoded.
 
-    `detections` and `views` are rows of those tables. `clips` are MP4s by camera, if clips were
-    due, and `sizes` their width and height in pixels. `cameras` are those that could be used,
-    sorted, `decoded` is the number of their frames, `missing` that of frames which the decoder
-    could not give. `rejects` has one entry for each camera whose video could not be used.
+    `detections`, `views` and `privacy` are rows of those tables. `clips` are MP4s by camera, if
+    clips were due, and `sizes` their width and height in pixels. `cameras` are those that could be
+    used, sorted, `decoded` is the number of their frames, `missing` that of frames which the
+    decoder could not give. `rejects` has one entry for each camera whose video could not be used.
     """
 
     detections: list[pa.Table] = field(default_factory=list)
     views: list[pa.Table] = field(default_factory=list)
+    privacy: list[pa.Table] = field(default_factory=list)
     clips: dict[str, bytes] = field(default_factory=dict)
     sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
     cameras: list[str] = field(default_factory=list)
@@ -67,11 +65,7 @@ class Detected:
 
 
 def detect_event(
-    event: Event,
-    log: EventRows,
-    detectors: Mapping[str, Detector],
-    due: Due,
-    blurrer: blur.Blurrer | None,
+    event: Event, log: EventRows, detectors: Mapping[str, Detector], due: Due
 ) -> Detected:
     """Decodes the window of an event, camera by camera, and does what is due.
 
@@ -80,17 +74,14 @@ def detect_event(
         log: the rows of its log.
         detectors: the models that `due` names, by identity.
         due: what is to be done.
-        blurrer: finds what is blurred; needed if `due` asks for blurring.
 
     Raises:
-        ValueError: blurring is due, and there is no blurrer.
+        PrivacyError: what has to be hidden cannot be found.
     """
-    if due.blurs and blurrer is None:
-        raise ValueError("blurring is due, and there is no blurrer")
     found = Detected()
     for camera, rows in _cameras(event, log):
         times = _inside(event, rows)
-        seen = _Camera(event, due, detectors, blurrer if due.blurs else None, int(times[-1]))
+        seen = _Camera(event, due, detectors, int(times[-1]))
         uri = min(video.uri for video in log.videos[camera])
         try:
             try:
@@ -99,8 +90,10 @@ def detect_event(
                 clip = None if due.pixels is not None else _clip_of(event, log, camera, times)
                 if clip is None:
                     raise
-                seen = _Camera(event, due, detectors, None, int(times[-1]), FROM_CLIP)
+                seen = _Camera(event, due, detectors, int(times[-1]), FROM_CLIP)
                 seen.take(clip)
+        except PrivacyError as error:
+            raise PrivacyError(f"{uri}: {error}") from error
         except DataError as error:
             if isinstance(error, ModelError):  # of the picture, it knows the time alone
                 error = ModelError(f"{uri}: {error}")
@@ -111,6 +104,7 @@ def detect_event(
         found.missing += len(times) - seen.decoded
         if seen.clip is not None:
             found.clips[camera], found.sizes[camera] = seen.clip, seen.size
+            found.privacy.append(seen.audit(camera))
         for identity in due.models:
             views, detections = seen.rows(camera, identity)
             found.views.append(views)
@@ -147,39 +141,22 @@ def _clip_of(event: Event, log: EventRows, camera: str, t_ns: IntArray) -> Frame
     return partial(decode_clip, mp4, event.start_ns, t_ns)
 
 
-class _Steps:
-    """The first frame of each step of 1/fps since the start of an event."""
-
-    def __init__(self, event: Event, fps: float) -> None:
-        self._start_ns, self._step_ns = event.start_ns, NS_PER_S / fps
-        self._last = -1
-
-    def takes(self, t_ns: int) -> bool:
-        number = int((t_ns - self._start_ns) // self._step_ns)
-        if number <= self._last:
-            return False
-        self._last = number
-        return True
-
-
 class _Camera:
     """One camera of an event: detectors look at some of its frames, then all are encoded."""
 
-    def __init__(  # noqa: PLR0917 - all are inputs of equal rank
+    def __init__(
         self,
         event: Event,
         due: Due,
         detectors: Mapping[str, Detector],
-        blurrer: blur.Blurrer | None,
         last_ns: int,
         seen_on: str = "",
     ) -> None:
         self._event, self._due, self._detectors = event, due, detectors
-        self._blurrer, self._last_ns, self._seen_on = blurrer, last_ns, seen_on
+        self._seen_on = seen_on
+        self._privacy = Privacy(event, due.pixels or PixelSpec(), detectors, last_ns)
         self._t_ns: list[int] = []
         self._seen: dict[str, list[Detections]] = {model: [] for model in due.models}
-        self._hidden_t_ns: list[int] = []
-        self._hidden: list[FloatArray] = []
         self.size = (0, 0)
         self.decoded = 0
         self.clip: bytes | None = None
@@ -187,48 +164,48 @@ class _Camera:
     def take(self, frames: Frames) -> None:
         """Does with the frames of the window what is due, in one pass or two.
 
-        What is blurred follows from what is seen before and after, so the window is decoded
+        What is covered follows from what is seen before and after, so the window is decoded
         once for looking, and once more for the clip.
 
         Raises:
             DataError: there is no frame, the size of the pictures changes, or a model fails.
         """
-        if self._seen or self._blurrer is not None:
+        if self._seen or self._privacy.looks:
             self._look(frames)
         if self._due.pixels is not None:
             self._encode(frames)
 
     def _look(self, frames: Frames) -> None:
-        """Runs what looks at the pictures, on the first one of each of its steps.
-
-        What is blurred is looked for on the last one too.
-        """
-        label = _Steps(self._event, self._due.spec.label_fps)
-        private = _Steps(self._event, BLUR_FPS)
-        wanted: dict[int, tuple[bool, bool]] = {}
+        """Runs what looks at the pictures, on the first one of each of its steps."""
+        steps = Steps(self._event.start_ns, self._due.spec.label_fps)
+        labelled: dict[int, bool] = {}
         decoded = 0
 
         def take(t_ns: int) -> bool:
             nonlocal decoded
             decoded += 1
-            labels = bool(self._seen) and label.takes(t_ns)
-            hides = self._blurrer is not None and (private.takes(t_ns) or t_ns == self._last_ns)
-            if not (labels or hides) or t_ns in wanted:
+            labels = bool(self._seen) and steps.takes(t_ns)
+            if not (self._privacy.wants(t_ns) or labels) or t_ns in labelled:
                 return False
-            wanted[t_ns] = (labels, hides)
+            labelled[t_ns] = labels
             return True
 
         for frame in timed("decode", frames(take=take)):
             self._check_size(frame)
-            labels, hides = wanted[frame.t_ns]
-            looked = self._run(frame, labels, hides)
-            if labels:
-                self._t_ns.append(frame.t_ns)
-                for model, seen in self._seen.items():
-                    seen.append(looked[model])
-            if hides:
-                self._hide(frame, looked)
+            looked = self._privacy.look(frame.image, frame.t_ns)
+            if labelled[frame.t_ns]:
+                self._label(frame, looked)
         self.decoded = decoded
+
+    def _label(self, frame: Frame, looked: Mapping[str, Detections]) -> None:
+        """Runs the models that are due on a frame; `looked` is what some saw already."""
+        self._t_ns.append(frame.t_ns)
+        for model, seen in self._seen.items():
+            if model in looked:
+                seen.append(looked[model])
+                continue
+            with step("detect"):
+                seen.append(look(self._detectors[model], frame.image, frame.t_ns))
 
     def _check_size(self, frame: Frame) -> None:
         height, width = frame.image.shape[:2]
@@ -240,38 +217,13 @@ class _Camera:
                 f"from {self.size[0]}x{self.size[1]} to {width}x{height}; split the log there"
             )
 
-    def _run(self, frame: Frame, labels: bool, hides: bool) -> dict[str, Detections]:
-        """Runs the models that are due on a frame, each once."""
-        models = dict.fromkeys(self._due.models if labels else ())
-        if hides and self._due.pixels is not None:
-            models |= dict.fromkeys(self._due.pixels.models)
-        if not models:
-            return {}
-        with step("detect"):
-            return {
-                model: look(self._detectors[model], frame.image, frame.t_ns) for model in models
-            }
-
-    def _hide(self, frame: Frame, looked: Mapping[str, Detections]) -> None:
-        """Finds what is blurred on a frame that was looked at."""
-        assert self._due.pixels is not None
-        assert self._blurrer is not None
-        seen = [looked[model] for model in self._due.pixels.models]
-        persons, vehicles = _boxes_of(seen, scene.PERSONS), _boxes_of(seen, scene.VEHICLES)
-        with step("blur"):
-            regions = self._blurrer.regions(frame.image, persons, vehicles, detected=bool(seen))
-        self._hidden_t_ns.append(frame.t_ns)
-        self._hidden.append(regions)
-
     def _encode(self, frames: Frames) -> None:
-        """Blurs and encodes all frames.
+        """Covers and encodes all frames.
 
         Of frames with equal times (overlapping files, an index with equal times) the first is
         taken.
         """
         assert self._due.pixels is not None
-        with step("blur"):
-            masks = Masks(np.array(self._hidden_t_ns, dtype=np.int64), self._hidden)
         writer: ClipWriter | None = None
         last_tick = -1
         self.decoded = 0
@@ -282,9 +234,7 @@ class _Camera:
                 continue
             last_tick = tick
             self._check_size(frame)
-            if self._blurrer is not None:
-                with step("blur"):
-                    blur.blur(frame.image, masks.of(frame.t_ns))
+            self._privacy.cover(frame.image, frame.t_ns)
             with step("encode"):
                 if writer is None:
                     start_ns, crf = self._event.start_ns, self._due.pixels.crf
@@ -294,6 +244,17 @@ class _Camera:
             raise CorruptError(f"event {self._event.event_id}: no frame of its window decodes")
         with step("encode"):
             self.clip = writer.close()
+
+    def audit(self, camera: str) -> pa.Table:
+        """Returns the row of `privacy`."""
+        assert self._due.pixels is not None
+        owner = {
+            "event_id": self._event.event_id,
+            "camera": camera,
+            "spec_digest": self._due.pixels.digest,
+        }
+        row = owner | self._privacy.audit()
+        return pa.Table.from_pylist([row], schema=TABLES["privacy"].schema)
 
     def rows(self, camera: str, identity: str) -> tuple[pa.Table, pa.Table]:
         """Returns the rows of `views` and `detections` of one model."""
@@ -332,11 +293,3 @@ def _detection_rows(
     }
     schema = TABLES["detections"].schema
     return pa.Table.from_arrays([pa.array(columns[f.name], f.type) for f in schema], schema=schema)
-
-
-def _boxes_of(looked: Sequence[Detections], names: frozenset[str]) -> FloatArray:
-    """Concatenates all detectors' boxes of some classes, from `_PRIVATE_SCORE` on."""
-    wanted = [seen.of(names) for seen in looked]
-    return np.concatenate(
-        [np.empty((0, 4)), *(seen.xywh[seen.score >= _PRIVATE_SCORE] for seen in wanted)]
-    )

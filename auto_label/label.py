@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from auto_label import blur
 from auto_label.detect import Detected, detect_event
 from auto_label.event_rows import LABELS, EventRows
 from auto_label.labels import Labels, link_event
@@ -64,7 +63,6 @@ def label_event(
     log: EventRows,
     detectors: Mapping[str, Detector],
     due: Due,
-    blurrer: blur.Blurrer | None,
 ) -> Labelled:
     """Does what is due of one event.
 
@@ -73,15 +71,15 @@ def label_event(
         log: the rows of its log, and what is there of the event.
         detectors: the models that `due` names, by identity.
         due: what is to be done.
-        blurrer: finds what is blurred; needed if `due` asks for blurring.
 
     Raises:
+        PrivacyError: what has to be hidden on its pictures cannot be found.
         EmptyError: the log has video, but none of the event.
         CorruptError: rows of the log contradict each other.
     """
     detected = Detected()
     if due.detects:
-        detected = detect_event(event, log, detectors, due, blurrer)
+        detected = detect_event(event, log, detectors, due)
         _require_pictures(event, log, detected)
     made: dict[str, pa.Table] = {}
     if due.models:
@@ -89,6 +87,8 @@ def label_event(
         made["detections"] = _rows("detections", detected.detections)
     linked = pc.field("spec_digest") == due.spec.link_digest
     labels = Labels(*(log.of(table).filter(linked) for table in LABELS))
+    if detected.privacy:
+        made["privacy"] = _rows("privacy", detected.privacy)
     if due.link:
         views, detections = (
             pa.concat_tables([log.of(table), made.get(table, TABLES[table].empty())])

@@ -1,4 +1,4 @@
-"""Masks: where each frame of a camera is blurred, from regions that are found on some of them.
+"""Masks: what of each frame of a camera is covered, from regions that are found on some of them.
 
 Regions are linked into tracks with what comes before and after: a face that a detector misses for a
 moment is covered all the same, and what moves is covered on its way. What is found is covered from
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from auto_label.models import Detections
 from auto_label.overlap import iou
 from schemas.arrays import FloatArray, IntArray
 
-VERSION = 1
+VERSION = 2
 """Increases when the same regions give other masks."""
 
 _LINK = LinkSpec(
@@ -40,20 +41,24 @@ _NONE: FloatArray = np.empty((0, 4))
 
 
 class Masks:
-    """What is blurred of each frame of one camera.
+    """What is covered of each frame of one camera.
 
     Args:
         t_ns: int64[n], the times of the frames that were looked at, strictly increasing; the
             first and the last frame of the clip are among them.
-        regions: what was found on each: float64[k, 4] xywh in pixels.
+        found: the regions that were found on each, in pixels; a track is of one class.
+
+    Attributes:
+        held: the number of regions that were not found on the frame, and are covered because
+            they were found before and after.
     """
 
-    def __init__(self, t_ns: IntArray, regions: Sequence[FloatArray]) -> None:
+    def __init__(self, t_ns: IntArray, found: Sequence[Detections]) -> None:
         self._t_ns: list[int] = t_ns.tolist()
-        tracked = _tracked(t_ns, regions)
+        tracked, self.held = _tracked(t_ns, found)
         self._at = [
-            outermost(np.concatenate([found, *boxes.values()]))
-            for found, boxes in zip(regions, tracked, strict=True)
+            outermost(np.concatenate([seen.xywh, *boxes.values()]))
+            for seen, boxes in zip(found, tracked, strict=True)
         ]
         self._between = [
             outermost(np.concatenate([self._at[k], self._at[k + 1], *_hulls(*tracked[k : k + 2])]))
@@ -61,7 +66,7 @@ class Masks:
         ]
 
     def of(self, t_ns: int) -> FloatArray:
-        """Returns the regions to blur of the frame at a time: float64[k, 4] xywh in pixels."""
+        """Returns the regions to cover of the frame at a time: float64[k, 4] xywh in pixels."""
         if not self._t_ns:
             return _NONE
         k = bisect_right(self._t_ns, t_ns) - 1
@@ -72,28 +77,29 @@ class Masks:
         return self._between[k]
 
 
-def _tracked(t_ns: IntArray, regions: Sequence[FloatArray]) -> list[dict[int, FloatArray]]:
-    """Returns the boxes float64[1, 4] of the tracks on each frame, by track.
+def _tracked(
+    t_ns: IntArray, found: Sequence[Detections]
+) -> tuple[list[dict[int, FloatArray]], int]:
+    """Returns the boxes float64[1, 4] of the tracks on each frame, by track, and how many are held.
 
     A track is smooth and what is found is not, so a box covers the region that it follows too.
     """
-    seen = [
-        Detections(found, np.ones(len(found)), np.zeros(len(found), np.int64), ("region",))
-        for found in regions
-    ]
+    # However unsure the model was: what it found is covered.
+    seen = [replace(one, score=np.ones(len(one))) for one in found]
     tracked = link(t_ns, seen, _LINK)
     boxes: list[dict[int, FloatArray]] = []
-    for at, found in zip(t_ns.tolist(), regions, strict=True):
+    for at, one in zip(t_ns.tolist(), found, strict=True):
         rows = tracked.t_ns == at
         own = tracked.xywh[rows]
-        if len(own) and len(found):
-            overlap = iou(own, found)
-            nearest = found[overlap.argmax(axis=1)]
+        if len(own) and len(one):
+            overlap = iou(own, one.xywh)
+            overlap[tracked.class_index[rows][:, None] != one.class_index] = 0.0
+            nearest = one.xywh[overlap.argmax(axis=1)]
             follows = overlap.max(axis=1) >= _SAME
             own[follows] = _hull(own[follows], nearest[follows])
         numbers = tracked.track_id[rows].tolist()
         boxes.append({number: one[None] for number, one in zip(numbers, own, strict=True)})
-    return boxes
+    return boxes, int(np.count_nonzero(~tracked.seen))
 
 
 def _hull(one: FloatArray, other: FloatArray) -> FloatArray:

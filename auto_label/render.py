@@ -56,7 +56,7 @@ def clip_part(
             camera: {"width_px": sizes[camera][0], "height_px": sizes[camera][1]}
             for camera in clips
         },
-        "pixels": {**asdict(spec), "models": list(spec.models), "digest": spec.digest},
+        "pixels": {**spec.told, "digest": spec.digest},
     }
     return Sample(event.event_id, clips=clips, pictures=pictures)
 

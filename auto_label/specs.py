@@ -6,9 +6,11 @@ the other: a better model, or a fix of the linker, leaves every clip as it is.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import Any
 
-from auto_label import blur, ego, link, masks
+from auto_label import cover, ego, link, masks, regions
+from auto_label.policies import NONE, PolicyDetector, PolicySpec
 from schemas.ids import digest
 
 LOOK_VERSION = 1
@@ -26,9 +28,6 @@ SIGNALS_VERSION = 1
 SIGNALS_DIGEST = digest("signals", SIGNALS_VERSION)
 """The digest of the signals part, which has no settings."""
 
-BLUR_FPS = 5.0
-"""Pictures a second on which regions to blur are looked for."""
-
 _MAX_LABEL_FPS = 120.0
 
 
@@ -37,32 +36,59 @@ class PixelSpec:
     """What makes the pixels of a clip.
 
     Args:
-        privacy: "blur" or "none".
         crf: x264's constant rate factor, 0 to 51.
-        models: the identities (`ModelSpec.identity`) of the detectors whose persons and vehicles
-            are blurred, in order; none with privacy "none".
+        policy: what is hidden; None hides nothing.
+        detectors: those of the policy that look, in its order, each with the identity of its
+            model (`ModelSpec.identity`).
     """
 
-    privacy: str = "blur"
     crf: int = 25
-    models: tuple[str, ...] = ()
+    policy: PolicySpec | None = None
+    detectors: tuple[tuple[PolicyDetector, str], ...] = ()
 
     def __post_init__(self) -> None:
         """Checks the values."""
-        if self.privacy not in {"blur", "none"}:
-            raise ValueError(f"privacy is {self.privacy!r}; choose one of: blur, none")
         if not 0 <= self.crf <= 51:
             raise ValueError(f"crf is {self.crf}, must be in 0..51")
-        if self.privacy == "none" and self.models:
-            raise ValueError(f"privacy is none, so models {self.models} have nothing to do")
+        used = [detector for detector, _ in self.detectors]
+        wanted = self.policy.detectors if self.policy else ()
+        if [one for one in wanted if one.needed or one in used] != used:
+            raise ValueError(f"detectors {used} are not those that privacy {self.privacy} needs")
         _check_identities(self.models)
+
+    @property
+    def privacy(self) -> str:
+        """The name of the policy."""
+        return NONE if self.policy is None else self.policy.name
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The identities of the models that look."""
+        return tuple(dict.fromkeys(identity for _, identity in self.detectors))
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The models of the policy that do not look, since their weights cannot be had."""
+        used = [detector for detector, _ in self.detectors]
+        wanted = self.policy.detectors if self.policy else ()
+        return tuple(dict.fromkeys(one.model for one in wanted if one not in used))
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What is said of it beside the pictures."""
+        return {
+            "privacy": self.privacy,
+            "policy": NONE if self.policy is None else self.policy.identity,
+            "crf": self.crf,
+            "models": list(self.models),
+        }
 
     @property
     def digest(self) -> str:
         """The digest of the clip part."""
-        hidden = [blur.VERSION, masks.VERSION, BLUR_FPS]
-        versions = [CLIP_VERSION, *(hidden if self.privacy == "blur" else [])]
-        return digest("clip", versions, asdict(self))
+        hidden = [cover.VERSION, masks.VERSION, regions.VERSION]
+        versions = [CLIP_VERSION, *(hidden if self.policy else [])]
+        return digest("clip", versions, self.told)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +166,6 @@ class Due:
     def detects(self) -> bool:
         """Whether the window has to be decoded."""
         return bool(self.models) or self.pixels is not None
-
-    @property
-    def blurs(self) -> bool:
-        """Whether pictures have to be blurred."""
-        return self.pixels is not None and self.pixels.privacy == "blur"
 
     @property
     def digests(self) -> tuple[str, ...]:

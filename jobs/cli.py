@@ -40,13 +40,13 @@ SUMMARIES = {
     "ingest": "Read logs into the lake: signals and packet indexes, no pixels.",
     "sweep": "Look at keyframes of whole logs, at a rate.",
     "mine": "Find events with triggers.",
-    "label": "Decode, label, blur and encode the events.",
+    "label": "Decode, label, cover and encode the events.",
     "corpus": "Build an immutable snapshot of shards for a training machine.",
     "plan": "Plan a published snapshot again for another machine.",
     "compact": "Merge small files of the lake, and delete what nothing needs any more.",
     "verify": "Recompute everything that a corpus or a lake promises.",
     "query": "Ask the lake in SQL.",
-    "list": "List formats, triggers, models, topologies, CAN maps or named queries.",
+    "list": "List formats, triggers, models, policies, topologies, CAN maps or named queries.",
 }
 COMMANDS = Registry("command", {name: f"jobs.{name}:{name}" for name in SUMMARIES})
 

@@ -41,7 +41,7 @@ CORPUS = Job(
         Flag("--where", "SQL"),
         Flag("--where-timeout", "S", key="where_timeout_s"),
         Flag("--payload"),
-        Flag("--privacy"),
+        Flag("--privacy", "NAME"),
         Flag("--val-fraction", "F"),
     ),
     stages=(

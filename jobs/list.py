@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from auto_label.models import MODELS
-from jobs.options import AsJson, CanMaps, ModelDirs, TopologyDirs, Triggers
+from auto_label.policies import POLICIES
+from jobs.options import AsJson, CanMaps, ModelDirs, PolicyDirs, TopologyDirs, Triggers
 from jobs.reporting import Reporter
 from pipeline.queries import list_queries, load_query
 from pipeline.topologies import TOPOLOGIES
@@ -25,6 +26,7 @@ class Kind(StrEnum):
     FORMATS = "formats"
     TRIGGERS = "triggers"
     MODELS = "models"
+    POLICIES = "policies"
     TOPOLOGIES = "topologies"
     CAN_MAPS = "can-maps"
     QUERIES = "queries"
@@ -35,11 +37,12 @@ def list(  # noqa: A001 - the subcommand's name
     *,
     triggers: Triggers = None,
     models_dir: ModelDirs = None,
+    policies: PolicyDirs = None,
     topologies: TopologyDirs = None,
     can_maps: CanMaps = None,
     json: AsJson = False,
 ) -> None:
-    """List formats, triggers, models, topologies, CAN maps or named queries.
+    """List formats, triggers, models, policies, topologies, CAN maps or named queries.
 
     Files of yours that are wrong are told on stderr; the others are listed.
     """
@@ -59,6 +62,7 @@ def list(  # noqa: A001 - the subcommand's name
         ],
         Kind.TRIGGERS: lambda: survey(TRIGGERS, triggers, "version", "table", "description"),
         Kind.MODELS: lambda: survey(MODELS, models_dir, "family", "licence", "description"),
+        Kind.POLICIES: lambda: survey(POLICIES, policies, "cover", "description"),
         Kind.TOPOLOGIES: lambda: survey(TOPOLOGIES, topologies, "units", "unit", "description"),
         Kind.CAN_MAPS: lambda: survey(CAN_MAPS, can_maps, "description"),
         Kind.QUERIES: lambda: [

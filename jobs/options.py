@@ -174,11 +174,13 @@ TRIGGERS = Flag("--triggers", "DIR")
 TRIGGER_TIMEOUT = Flag("--trigger-timeout", "S", key="trigger_timeout_s")
 MODELS = Flag("--models", "NAME")
 MODELS_DIR = Flag("--models-dir", "DIR")
+POLICIES = Flag("--policies", "DIR")
 TOPOLOGY = Flag("--topology", "NAME")
 TOPOLOGIES = Flag("--topologies", "DIR")
 
 CanMaps = Annotated[list[str] | None, CAN_MAPS.option(IngestConfig)]
 Triggers = Annotated[list[str] | None, TRIGGERS.option(MineConfig)]
 ModelDirs = Annotated[list[str] | None, MODELS_DIR.option(LabelConfig)]
+PolicyDirs = Annotated[list[str] | None, POLICIES.option(LabelConfig)]
 TopologyName = Annotated[str, TOPOLOGY.option(CorpusConfig, default=False)]
 TopologyDirs = Annotated[list[str] | None, TOPOLOGIES.option(CorpusConfig)]

@@ -270,6 +270,7 @@ def job_documents(reports: Sequence[JobReport]) -> list[dict[str, Any]]:
             "counts": [dict(zip(BALANCE, row, strict=True)) for row in balance_rows(report.counts)],
             "notes": list(report.notes),
             "internal": report.internal,
+            "private": report.private,
             "time": step_seconds(report.metrics),
             "metrics": dict(report.metrics),
             **report.detail,
@@ -279,8 +280,8 @@ def job_documents(reports: Sequence[JobReport]) -> list[dict[str, Any]]:
 
 
 def exit_code(reporter: Reporter, reports: Sequence[JobReport], limit: float) -> int:
-    """Returns 1 if a bug cost inputs, 3 with a note if too many were rejected, and 0 otherwise."""
-    if any(report.internal for report in reports):
+    """Returns 1 if a bug or privacy cost inputs, 3 if too many were rejected, and 0 otherwise."""
+    if any(report.internal or report.private for report in reports):
         return EXIT_FAILED
     worst = max((report.rejected_fraction() for report in reports), default=0.0)
     if worst <= limit:

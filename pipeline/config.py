@@ -97,9 +97,10 @@ class LabelConfig(_Reading):
     models: tuple[str, ...] | None = Field(default=None, description=_MODELS)
     models_dir: tuple[str, ...] = Field(default=(), description="a folder of model .toml files")
     fps: float = Field(default=5.0, ge=1, le=120, description="labelled frames a second")
-    privacy: Literal["blur", "none"] = Field(
-        default="blur", description="blur faces and plates, or not"
+    privacy: str = Field(
+        default="blur", description="the privacy policy: what is hidden; none hides nothing"
     )
+    policies: tuple[str, ...] = Field(default=(), description="a folder of policy .toml files")
     crf: int = Field(default=25, ge=0, le=51, description="x264 quality, lower is better")
 
 
@@ -115,8 +116,10 @@ class CorpusConfig(JobConfig):
     )
     payload: Literal["clip", "frames"] = Field(default="clip", description="what samples carry")
     frames_fps: float = Field(default=5.0, ge=0.1, le=120, description="of the payload frames")
-    privacy: Literal["blur", "none"] = Field(
-        default="blur", description="take blurred samples, or with none those that are not"
+    privacy: str = Field(
+        default="blur",
+        description="take samples made under this policy; none takes those with nothing hidden",
+        pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$",
     )
     val_fraction: float = Field(default=0.1, ge=0, lt=1, description="share of drives for val")
     salt: str = Field(default="fleetmill", description="what splits and orders are drawn with")

@@ -141,6 +141,13 @@ class ModelError(DataError):
     reason = "model"
 
 
+class PrivacyError(DataError):
+    """What has to be hidden on pictures cannot be found, so that they are not written."""
+
+    reason = "privacy"
+    final = False
+
+
 def is_final(reason: str) -> bool:
     """Tells whether a reject of this reason stands, or the next run tries the input again.
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from schemas.errors import DataError, InternalError, is_final, storable
+from schemas.errors import DataError, InternalError, PrivacyError, is_final, storable
 from schemas.ids import digest
 from schemas.redaction import bare
 from schemas.times import Span
@@ -87,6 +87,11 @@ class Reject:
     def internal(self) -> bool:
         """Whether a bug is at fault, and not the input."""
         return self.reason == InternalError.reason
+
+    @property
+    def private(self) -> bool:
+        """Whether pictures were not written because it could not be found what to hide."""
+        return self.reason == PrivacyError.reason
 
     @classmethod
     def of(cls, error: DataError, *, uri: str, stage: str, subject: str = "") -> Reject:

@@ -352,6 +352,30 @@ _ALL = (
         ("event_id", "spec_digest", "t_ns"),
     ),
     Table(
+        "privacy",
+        "what was hidden on the clip of one camera of an event, and by which models; held counts "
+        "regions that were covered between two looks at which they were found",
+        pa.schema(
+            [
+                _required("event_id", _S),
+                _required("camera", _S),
+                _required("spec_digest", _S),
+                _required("policy", _S),
+                _required("models", pa.list_(_S)),
+                _required("missing", pa.list_(_S)),
+                _required("frames", _I),
+                _required("looks", _I),
+                _required("faces", _I),
+                _required("heads", _I),
+                _required("plates", _I),
+                _required("held", _I),
+                _required("area_mean_frac", _F),
+                _required("area_max_frac", _F),
+            ]
+        ),
+        ("event_id", "spec_digest", "camera"),
+    ),
+    Table(
         "parts",
         "one encoded part of an event's sample, as a byte range of a pack: clip, frames, signals "
         "or labels",

@@ -68,15 +68,16 @@ def limited(limit: str, number: int, command: Sequence[str]) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def fleetmill(tmp_path_factory: pytest.TempPathFactory) -> Fleetmill:
+def fleetmill() -> Fleetmill:
     """Runs `fleetmill ARGUMENTS…` in a process and returns its exit code and output.
 
-    By default there are no model weights, and no network to fetch them.
+    By default there are only the model weights that privacy needs, and no network to fetch others.
     """
-    empty = tmp_path_factory.mktemp("no-models")
+    from tests.weights import needed  # noqa: PLC0415 - it fetches them
+
+    offline = {"FLEETMILL_MODELS": str(needed()), "HTTPS_PROXY": "http://127.0.0.1:9"}
 
     def run(*arguments: object, cwd: Path | None = None, **extra: str) -> Finished:
-        offline = {"FLEETMILL_MODELS": str(empty), "HTTPS_PROXY": "http://127.0.0.1:9"}
         done = subprocess.run(
             [sys.executable, "-m", "jobs.cli", *map(str, arguments)],
             cwd=cwd or ROOT,

@@ -15,7 +15,8 @@ class JobReport:
     """The result of a job: its balance, Beam's metrics, and notes for the user.
 
     `dropped` is the number of its tasks that another run overtook, `internal` that of inputs that
-    were rejected because of a bug.
+    were rejected because of a bug, `private` that of those that were not written because it could
+    not be found what to hide on them.
     """
 
     job: str
@@ -28,6 +29,7 @@ class JobReport:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     dropped: int = 0
     internal: int = 0
+    private: int = 0
 
     def rejected_fraction(self) -> float:
         """Returns the largest fraction of rejects among the lines of the balance."""

@@ -49,7 +49,7 @@ class Commit:
 
         def revise(lake: Lake) -> tuple[RunRow, Iterable[AddFile], Sequence[Remove]]:
             overtaken = self._overtaken(lake, results)
-            retried, internal = Messages(), Messages()
+            retried, internal, private = Messages(), Messages(), Messages()
             rejects = self._new_rejects(lake)
             removes: list[Remove] = []
             counts = list(self.run.counts)
@@ -63,8 +63,10 @@ class Commit:
                     removes += result.removes
                     retried += result.retried
                     internal += result.internal
+                    private += result.private
                 counts = add_counts([*counts, *own])
-            Journal(self.lake.url, self.run.run_id).leave(Left(len(overtaken), retried, internal))
+            left = Left(len(overtaken), retried, internal, private)
+            Journal(self.lake.url, self.run.run_id).leave(left)
             if not (done or rejects):  # nothing was done, so there is no run
                 return replace(self.run, counts=()), [], []
             kept = (result for result in results if result.key not in overtaken)

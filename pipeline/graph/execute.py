@@ -187,11 +187,13 @@ def execute(
             *_overtaken(work, counted, left.dropped),
             *_retried(left.retried + [reject.detail for reject in retried]),
             *_internal(internal),
+            *_private(left.private),
         ),
         detail=work.detail,
         metrics=counted,
         dropped=left.dropped,
         internal=internal.number,
+        private=left.private.number,
     )
 
 
@@ -237,6 +239,14 @@ def _internal(messages: Messages) -> list[str]:
     note = f"A BUG in fleetmill or a plug-in cost {messages.number} inputs; everything else was "
     note += "processed. They are in the table rejects, with the reason internal: please report it. "
     return [f"{note}The first: {messages.first}"]
+
+
+def _private(messages: Messages) -> list[str]:
+    """Says what was not written because it could not be found what to hide."""
+    if not messages.number:
+        return []
+    note = f"{messages.number} inputs were NOT WRITTEN, since what has to be hidden on them could "
+    return [f"{note}not be found; the next run tries them again. The first: {messages.first}"]
 
 
 def _committed_counts(lake: Lake, run_id: str) -> tuple[Count, ...]:

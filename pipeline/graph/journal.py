@@ -69,12 +69,14 @@ class Left:
     """What a commit leaves for the next run, and for the report of this one.
 
     `dropped` is the number of tasks that another run overtook, `retried` are the messages of
-    rejects for which the environment is at fault, `internal` those for which a bug is.
+    rejects for which the environment is at fault, `internal` those for which a bug is, `private`
+    those of what was not written because it could not be found what to hide.
     """
 
     dropped: int = 0
     retried: Messages = Messages()
     internal: Messages = Messages()
+    private: Messages = Messages()
 
 
 _RESULT = TypeAdapter(TaskResult)

@@ -59,8 +59,9 @@ class TaskResult:
     """What the last step reads of a task: names of files, counts and `detail`.
 
     `next` is the journal's page of the follow-up tasks, "" if there are none; `retried` are the
-    messages of rejects that do not stand, because the next run tries their inputs again, and
-    `internal` those of rejects for which a bug is at fault.
+    messages of rejects that do not stand, because the next run tries their inputs again,
+    `internal` those of rejects for which a bug is at fault, and `private` those of what was not
+    written because it could not be found what to hide.
     """
 
     key: str
@@ -72,6 +73,7 @@ class TaskResult:
     removes: tuple[Remove, ...] = ()
     retried: tuple[str, ...] = ()
     internal: tuple[str, ...] = ()
+    private: tuple[str, ...] = ()
 
     def files(self) -> Iterator[tuple[str, int]]:
         """Yields the path below the lake and the size in bytes of every file of the task."""
@@ -135,8 +137,9 @@ def write_output(
         next_page,
         output.detail,
         tuple(output.removes),
-        tuple(reject.detail for reject in retried),
+        tuple(reject.detail for reject in retried if not reject.private),
         tuple(reject.detail for reject in output.rejects if reject.internal),
+        tuple(reject.detail for reject in output.rejects if reject.private),
     )
 
 

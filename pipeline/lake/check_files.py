@@ -62,6 +62,7 @@ KEYS: Mapping[str, Key] = {
     # Two files of one camera may overlap in time.
     "scene": Key(("log_id", "camera", "brightness", "sharpness", "source"), "t_ns"),
     "events": Key(("event_id",)),
+    "privacy": Key(("event_id", "spec_digest", "camera")),
     "views": Key(("event_id", "spec_digest", "camera")),
     "detections": Key(("event_id", "spec_digest", "camera", "t_ns"), "number"),
     "boxes": Key(("event_id", "spec_digest", "camera", "track_id"), "t_ns"),
@@ -99,6 +100,7 @@ _KEPT: Mapping[str, tuple[str, ...]] = {
     "tracks": (
         "event_id", "spec_digest", "camera", "track_id", "class", "start_ns", "end_ns", "boxes",
     ),
+    "privacy": ("event_id", "spec_digest", "camera", "policy"),
     "views": tuple(TABLES["views"].schema.names),
     "parts": tuple(TABLES["parts"].schema.names),
     "samples": tuple(TABLES["samples"].schema.names),

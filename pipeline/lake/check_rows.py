@@ -35,7 +35,7 @@ from transforms.storage import check_own, filesystem, get
 _REFERENCES = (
     ("log_id", "logs", ("videos", "frames", "signals", "joints", "channels", "annotations",
                         "scene", "events")),
-    ("event_id", "events", ("samples", "parts", "views", "detections", *LABELS)),
+    ("event_id", "events", ("samples", "parts", "privacy", "views", "detections", *LABELS)),
     ("event_id spec_digest camera source source_version", "views", ("detections",)),
     ("event_id log_id drive_id", "events", ("samples", "parts")),
     ("log_id drive_id", "logs", ("events",)),
@@ -63,6 +63,7 @@ def check_rows(facts: Facts) -> Iterator[str]:
         (_check_tracks, {"tracks", "boxes"}),
         (_check_labelled, {"ledger"}),
         (_check_views, {"views", "events", "videos"}),
+        (_check_privacy, {"privacy", "parts"}),
         (_check_durations, {"samples", "parts", "events"}),
     )
     for check, tables_ in checks:
@@ -202,6 +203,33 @@ def _check_views(facts: Facts) -> Iterator[str]:
         yield (
             f"views: {len(lost)} cameras are not those of videos; the first is {camera} of {log_id}"
         )
+
+
+def _check_privacy(facts: Facts) -> Iterator[str]:
+    """Compares the cameras of clips with those of which it is told what was hidden on them."""
+    parts = facts.rows("parts")
+    clips = parts.filter(pc.equal(parts["part"], "clip"))
+    claimed = {
+        (event_id, spec_digest, camera, privacy)
+        for event_id, spec_digest, cameras, privacy in _values(
+            clips.select(["event_id", "spec_digest", "cameras", "privacy"])
+        )
+        for camera in cameras
+    }
+    told = {
+        (event_id, spec_digest, camera, policy.partition("@")[0])
+        for event_id, spec_digest, camera, policy in _values(
+            facts.rows("privacy").select(["event_id", "spec_digest", "camera", "policy"])
+        )
+    }
+    for table, rows in (("parts", claimed - told), ("privacy", told - claimed)):
+        if rows:
+            event_id, _, camera, _ = min(rows, key=str)
+            other = "privacy" if table == "parts" else "parts"
+            yield (
+                f"{table}: {len(rows)} cameras of clips are not in {other}; the first is {camera} "
+                f"of {event_id}"
+            )
 
 
 def _check_durations(facts: Facts) -> Iterator[str]:

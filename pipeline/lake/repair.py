@@ -34,7 +34,7 @@ _BY_LOG: Mapping[str, tuple[str, ...]] = {
     "sweep": ("scene",),
     "mine": ("events",),
 }  # fmt: skip
-_BY_EVENT = ("views", "detections", "boxes", "tracks", "ego_path", "parts", "samples")
+_BY_EVENT = ("privacy", "views", "detections", "boxes", "tracks", "ego_path", "parts", "samples")
 _FRAMES = {
     "parts": ("part", "clip", "source_digest"),
     "samples": ("payload", "sample", "spec_digest"),

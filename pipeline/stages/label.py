@@ -29,7 +29,7 @@ from pipeline.lake.tables import Lake
 from pipeline.queries.subjects import parts_done
 from pipeline.snapshots.assembly import pack_url
 from pipeline.stages.looking import Models, label_call
-from pipeline.stages.models import privacy_models, ready_models
+from pipeline.stages.models import ready_models, ready_pixels
 from schemas.errors import DataError
 from schemas.ids import digest
 from schemas.records import Count, Event, Reject, VideoFile
@@ -225,12 +225,13 @@ def plan_label(lake: Lake, config: LabelConfig) -> Work:
     """Finds the events of which something is due.
 
     Raises:
-        UsageError: a model is unknown, or the weights of a named one cannot be fetched.
+        UsageError: a model or policy is unknown, or the weights of a named model cannot be
+            fetched.
+        FleetError: what a privacy policy needs cannot be had.
     """
     models, notes = ready_models(config.models, config.models_dir)
-    hiding = privacy_models(config.privacy, config.models)
+    pixels, hiding, more = ready_pixels(config)
     spec = LabelSpec(config.fps, tuple(model.identity for model in models))
-    pixels = PixelSpec(config.privacy, config.crf, tuple(model.identity for model in hiding))
     whole = Due.whole(spec, pixels)
     found = parts_done(lake, "label", "SELECT event_id AS subject FROM events", whole.digests)
     known_rows = set(KNOWN) & lake.versions.keys()
@@ -249,7 +250,7 @@ def plan_label(lake: Lake, config: LabelConfig) -> Work:
         tasks=tasks,
         expected={("label", "events"): found.total},
         known=(found.known("label", "events"),),
-        notes=notes,
+        notes=(*notes, *more),
     )
 
 

@@ -7,12 +7,11 @@ again after a crash.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 
 import pyarrow as pa
 
 from auto_label import scene
-from auto_label.blur import Blurrer
 from auto_label.event_rows import EventRows
 from auto_label.label import Labelled, label_event
 from auto_label.models import ModelSpec
@@ -41,26 +40,14 @@ def label_call(event: Event, log: EventRows, models: Models, due: Due) -> Call[L
     """Returns the call that does what is due of an event."""
     wanted = {*due.models, *(due.pixels.models if due.pixels else ())}
     used = Models(tuple(one for one in models.specs if one.identity in wanted), models.shared)
-    return Call(_label, (event, log, used, due), partial(_prepare, used, due))
-
-
-def _prepare(models: Models, due: Due) -> None:
-    open_detectors(models.specs, shared=models.shared)
-    if due.blurs:
-        _blurrer()
+    prepare = partial(open_detectors, used.specs, shared=used.shared)
+    return Call(_label, (event, log, used, due), prepare)
 
 
 def _label(event: Event, log: EventRows, models: Models, due: Due) -> Labelled:
     opened = open_detectors(models.specs, shared=models.shared)
     detectors = {detector.spec.identity: detector for detector in opened}
-    blurrer = _blurrer() if due.blurs else None
-    return label_event(event, log, detectors, due, blurrer)
-
-
-@cache
-def _blurrer() -> Blurrer:
-    """Opens the files that find what is blurred, once a process."""
-    return Blurrer()
+    return label_event(event, log, detectors, due)
 
 
 def sweep_call(video: VideoFile, frames: pa.Table, fps: float, models: Models) -> Call[pa.Table]:

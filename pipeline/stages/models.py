@@ -1,4 +1,4 @@
-"""The models of a job, with their weights fetched."""
+"""The models of a job and of its privacy policy, with their weights fetched."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from collections.abc import Sequence
 
 from auto_label.models import ModelSpec, load_models
 from auto_label.models.trial import try_out
+from auto_label.policies import PolicyDetector, load_policy
+from auto_label.specs import PixelSpec
 from auto_label.weights import available_models, fetch
+from pipeline.config import LabelConfig
 from schemas.errors import FleetError, UsageError
 
 DEFAULT_MODELS = ("yolox_nano",)
@@ -47,19 +50,36 @@ def ready_models(
     return models, ()
 
 
-def privacy_models(privacy: str, names: Sequence[str] | None) -> tuple[ModelSpec, ...]:
-    """Returns the models whose persons and vehicles are blurred: the default ones that are ready.
+def ready_pixels(
+    config: LabelConfig,
+) -> tuple[PixelSpec, tuple[ModelSpec, ...], tuple[str, ...]]:
+    """Loads a privacy policy, and fetches and tries out the models of its detectors.
 
-    They do not depend on the models that label, so that another one leaves the clips as they
-    are. A job without any model has none for this either.
-
-    Args:
-        privacy: "blur" or "none".
-        names: the models of the job, as `ready_models` takes them.
+    Returns:
+        What clips are made with, the models that look, and a note for each that is left out.
 
     Raises:
-        FleetError: the weights of one have another hash than it names, or cannot be opened.
+        UsageError: a name is unknown or a file is invalid.
+        FleetError: the weights of a model that is needed cannot be fetched, or those of any model
+            have another hash than it names or cannot be opened or run.
     """
-    if privacy == "none" or (names is not None and not names):
-        return ()
-    return ready_models(None, ())[0]
+    policy = load_policy(config.privacy, config.policies)
+    name = config.privacy
+    used: list[tuple[PolicyDetector, ModelSpec]] = []
+    notes: list[str] = []
+    for one in () if policy is None else policy.detectors:
+        (model,) = load_models([one.model], config.models_dir)
+        try:
+            missing = [] if one.needed else available_models([model])[1]
+            if missing:
+                notes += [f"privacy {name}: {why}; going on without it" for why in missing]
+                continue
+            try_out(model, fetch(model))
+        except FleetError as error:
+            raise FleetError(
+                f"privacy {name}: {error}; no picture is written without it: see that the weights "
+                "can be fetched, or choose another --privacy"
+            ) from error
+        used.append((one, model))
+    spec = PixelSpec(config.crf, policy, tuple((one, model.identity) for one, model in used))
+    return spec, tuple(dict.fromkeys(model for _, model in used)), tuple(dict.fromkeys(notes))

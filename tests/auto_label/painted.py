@@ -11,11 +11,11 @@ import av
 import numpy as np
 import pyarrow as pa
 
-from auto_label.blur import Blurrer
 from auto_label.event_rows import EventRows
 from auto_label.label import Labelled, label_event
 from auto_label.models import Detections, ModelSpec
 from auto_label.models.yolox import YoloxSpec
+from auto_label.policies import PolicyDetector, PolicySpec
 from auto_label.specs import Due, LabelSpec, PixelSpec
 from schemas.arrays import Image
 from schemas.records import Event, VideoFile
@@ -66,7 +66,7 @@ def picture(t_ns: int) -> Image:
     image = np.full((SIZE[1], SIZE[0], 3), 80, np.uint8)
     x, y, w, h = person(t_ns)
     image[y : y + h, x : x + w] = (0, 0, 220)
-    head = image[y : y + 40, x : x + w]
+    head = image[y : y + 28, x : x + w]
     head[(np.indices(head.shape[:2]) // 4).sum(axis=0) % 2 == 0] = (0, 0, 120)
     return image
 
@@ -148,22 +148,31 @@ def painted_log(folder: Path, cameras: Sequence[str] = ("front", "back")) -> Eve
     )
 
 
-def whole_due(detectors: Sequence[Red], privacy: str = "blur") -> Due:
+LOOKS = PolicyDetector(model="yolox_nano", score=0.15, needed=False)
+POLICY = PolicySpec(
+    name="painted", description="-", hide=("head",), cover="blur", grow=0.1, detectors=(LOOKS,)
+)
+"""Hides the heads of persons, if a detector is there."""
+
+
+def whole_due(detectors: Sequence[Red], policy: PolicySpec | None = POLICY) -> Due:
     models = tuple(detector.spec.identity for detector in detectors)
-    return Due.whole(
-        LabelSpec(models=models), PixelSpec(privacy, 25, models if privacy == "blur" else ())
-    )
+    looks = tuple((LOOKS, model) for model in models[:1])
+    return Due.whole(LabelSpec(models=models), PixelSpec(25, policy, looks if policy else ()))
 
 
 def do(log: EventRows, detectors: Sequence[Red], due: Due, event: Event = EVENT) -> Labelled:
     known = {detector.spec.identity: detector for detector in detectors}
-    return label_event(event, log, known, due, Blurrer() if due.blurs else None)
+    return label_event(event, log, known, due)
 
 
 def label(
-    log: EventRows, detectors: Sequence[Red], event: Event = EVENT, privacy: str = "blur"
+    log: EventRows,
+    detectors: Sequence[Red],
+    event: Event = EVENT,
+    policy: PolicySpec | None = POLICY,
 ) -> Labelled:
-    return do(log, detectors, whole_due(detectors, privacy), event)
+    return do(log, detectors, whole_due(detectors, policy), event)
 
 
 def members(labelled: Labelled) -> dict[str, bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,15 @@ import pyarrow as pa
 import pytest
 
 from auto_label.event_rows import Clip, EventRows
-from auto_label.label import Labelled, label_event
+from auto_label.label import Labelled
+from auto_label.models import Detections
 from auto_label.specs import Due, LabelSpec, PixelSpec
 from schemas.arrays import Image
-from schemas.errors import EmptyError
+from schemas.errors import EmptyError, PrivacyError
 from schemas.times import NS_PER_S
 from tests.auto_label.painted import (
     EVENT,
+    POLICY,
     SIZE,
     T_NS,
     Red,
@@ -48,7 +51,7 @@ def test_clips_hold_exactly_the_events_frames(labelled: Labelled) -> None:
 
 def head_detail(image: Image, t: float) -> float:
     x, y, w, _ = person(EVENT.start_ns + round(t * NS_PER_S))
-    return float(np.std(image[y + 4 : y + 36, x + 4 : x + w - 4, 2]))
+    return float(np.std(image[y + 4 : y + 26, x + 4 : x + w - 4, 2]))
 
 
 def test_heads_are_blurred_on_every_frame_and_bodies_on_none(
@@ -58,7 +61,7 @@ def test_heads_are_blurred_on_every_frame_and_bodies_on_none(
         assert head_detail(image, t) < 15
         x, y, w, h = person(EVENT.start_ns + round(t * NS_PER_S))
         assert image[y + 60 : y + h - 5, x + 5 : x + w - 5, 2].mean() > 200
-    clear = label(log, [red], privacy="none")
+    clear = label(log, [red], policy=None)
     assert all(head_detail(image, t) > 35 for t, image in decoded(clips(clear)["front"]))
     assert clear.tables["boxes"].equals(labelled.tables["boxes"]), "they are of the video"
 
@@ -128,6 +131,43 @@ def test_a_clip_is_looked_at_where_the_video_is_gone(
     assert {reject.reason for reject in do(gone, [other], due).rejects} == {"unreadable"}
 
 
-def test_blurring_that_nobody_can_do_is_refused(log: EventRows, red: Red) -> None:
-    with pytest.raises(ValueError, match="there is no blurrer"):
-        label_event(EVENT, log, {red.spec.identity: red}, whole_due([red]), None)
+class Failing(Red):
+    """A detector that fails on its tenth picture."""
+
+    looks = 0
+
+    def detect(self, images: Sequence[Image]) -> list[Detections]:
+        """Counts pictures."""
+        self.looks += len(images)
+        if self.looks >= 10:
+            raise RuntimeError("no memory on the card")
+        return super().detect(images)
+
+
+@pytest.mark.parametrize("labels", [False, True])
+def test_a_detector_that_privacy_needs_and_that_fails_ends_the_event(
+    log: EventRows, red: Red, labels: bool
+) -> None:
+    """Whether it labels too or not, no camera is written, the first one neither."""
+    whole = whole_due([red])
+    due = whole if labels else Due(whole.spec, pixels=whole.pixels)
+    with pytest.raises(PrivacyError, match=r"privacy painted: model yolox_nano fails on .* card"):
+        do(log, [Failing(red.spec)], due)
+
+
+def test_what_is_hidden_is_told(log: EventRows, red: Red, labelled: Labelled) -> None:
+    """By camera: its head on each look, for it is seen on all."""
+    rows = labelled.tables["privacy"].to_pylist()
+    assert [row["camera"] for row in rows] == ["back", "front"]
+    for row in rows:
+        assert row["policy"] == POLICY.identity
+        assert (row["models"], row["missing"]) == ([red.spec.identity], [])
+        assert (row["faces"], row["plates"], row["held"]) == (0, 0, 0)
+        assert row["heads"] == row["looks"] == 8
+        assert row["frames"] == labelled.decoded / 2
+        head = 1.2 * 1.2 * 40 * 0.25 * 120 / (SIZE[0] * SIZE[1])
+        assert head < row["area_mean_frac"] <= row["area_max_frac"] < 2 * head
+    bare = label(log, []).tables["privacy"].to_pylist()
+    assert all(row["missing"] == ["yolox_nano"] and not row["models"] for row in bare)
+    clear = label(log, [red], policy=None).tables["privacy"].to_pylist()
+    assert all((row["policy"], row["area_max_frac"]) == ("none", 0) for row in clear)

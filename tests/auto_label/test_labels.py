@@ -132,7 +132,7 @@ def test_real_traffic_is_tracked(data: Path) -> None:
         TABLES["joints"].empty(),
     )
     due = Due(LabelSpec(models=(spec.identity,)), (spec.identity,), link=True)
-    labelled = label_event(EVENT, log, {spec.identity: detector}, due, None)
+    labelled = label_event(EVENT, log, {spec.identity: detector}, due)
     tracks = labelled.tables["tracks"].to_pylist()
     # The car in the lane to the left stays in view all the time.
     assert max(row["boxes"] for row in tracks) == 7

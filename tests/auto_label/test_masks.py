@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from auto_label.masks import Masks, outermost
+from auto_label.models import Detections
+from auto_label.policies import KINDS
 from schemas.arrays import BoolArray, FloatArray
 from schemas.times import NS_PER_S
 
@@ -15,7 +17,14 @@ STEP_NS = NS_PER_S // 5
 
 def masks(*regions: FloatArray) -> Masks:
     """Masks of looks that are a fifth of a second apart."""
-    return Masks(np.arange(len(regions), dtype=np.int64) * STEP_NS, regions)
+    found = [heads(one) for one in regions]
+    return Masks(np.arange(len(regions), dtype=np.int64) * STEP_NS, found)
+
+
+def heads(xywh: FloatArray) -> Detections:
+    """Regions of one kind."""
+    kinds = np.full(len(xywh), KINDS.index("head"), dtype=np.int64)
+    return Detections(xywh, np.full(len(xywh), 0.2), kinds, KINDS)
 
 
 def covered(regions: FloatArray, boxes: FloatArray) -> BoolArray:

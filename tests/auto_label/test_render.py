@@ -19,6 +19,7 @@ from schemas.tables import TABLES
 from schemas.times import GRID_NS
 from tests.auto_label.painted import (
     EVENT,
+    POLICY,
     Red,
     clips,
     do,
@@ -70,7 +71,8 @@ def test_a_sample_tells_everything_but_where_it_lay(
     assert len(told["boxes"]["x_px"]) == labelled.tables["boxes"].num_rows
     assert told["labelling"]["digest"] == whole_due([red]).spec.link_digest
     pictures = json.loads(files["pictures.json"])
-    assert pictures["pixels"]["privacy"] == "blur"
+    assert pictures["pixels"]["privacy"] == "painted"
+    assert pictures["pixels"]["policy"] == POLICY.identity
     assert b"folder" not in files["json"] + files["pictures.json"]
     arrays = np.load(io.BytesIO(files["signals.npz"]))
     assert arrays["t_ns"].tolist() == list(range(EVENT.start_ns, EVENT.end_ns, GRID_NS))

@@ -20,6 +20,7 @@ import pytest
 from tests.conftest import ROOT, Finished, Fleetmill, Tell, environment
 from tests.deploy.s3.store import KEY, SECRET, Store
 from tests.servers import wait_for
+from tests.weights import needed
 
 pytestmark = pytest.mark.s3
 
@@ -68,7 +69,7 @@ class Remote:
     @contextlib.contextmanager
     def started(self, *arguments: object) -> Iterator[subprocess.Popen[bytes]]:
         """Starts a command in a session of its own, and waits for its end."""
-        offline = {"FLEETMILL_MODELS": "/nonexistent", "HTTPS_PROXY": "http://127.0.0.1:9"}
+        offline = {"FLEETMILL_MODELS": str(needed()), "HTTPS_PROXY": "http://127.0.0.1:9"}
         with subprocess.Popen(
             [sys.executable, "-m", "jobs.cli", *map(str, arguments)],
             cwd=ROOT,

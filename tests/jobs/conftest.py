@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,22 +10,14 @@ import pytest
 
 from tests.conftest import Finished
 from tests.jobs.inprocess import call
-
-
-@contextmanager
-def offline(folder: Path) -> Iterator[None]:
-    """Lets commands in this process find no model weights and no network to fetch them from."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FLEETMILL_MODELS", str(folder / "no-models"))
-        patch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
-        patch.setenv("COLUMNS", "120")
-        yield
+from tests.weights import offline
 
 
 @pytest.fixture(autouse=True)
-def no_weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Each test of this folder is offline, and no test of another folder."""
-    with offline(tmp_path_factory.getbasetemp()):
+    monkeypatch.setenv("COLUMNS", "120")
+    with offline():
         yield
 
 
@@ -52,7 +43,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
         "label": ("--lake", lake, "--label-fps", 1),
         "corpus": ("first", "--lake", lake, "--topology", "dojo-tray"),
     }
-    with offline(fleet):
+    with offline():
         ended = {name: call(name, *rest, "--json") for name, rest in commands.items()}
     for done in ended.values():
         assert done.code == 0, done.err

@@ -57,7 +57,10 @@ def test_the_overview_says_what_the_help_says_first(command: str) -> None:
         (["ingest", "--lake", "{tmp}/l"], "[ingest] input"),
         (["ingest", "--lake", "{tmp}/l", "--input", "{tmp}/absent"], "absent"),
         (["ingest", "--lake", "{tmp}/l", "--input", "{tmp}", "--format", "teslcam"], "teslacam"),
-        (["label", "--lake", "{tmp}/l", "--privacy", "some"], '[label] privacy = "some"'),
+        (
+            ["label", "--lake", "{tmp}/l", "--privacy", "some"],
+            'policy "some": unknown',
+        ),
         (["label", "--lake", "{tmp}/lake", "--models", "yollox"], "yolox_nano"),
         (["corpus", "Bad Name", "--lake", "{tmp}/l"], '[corpus] name = "Bad Name"'),
         (["corpus", "c", "--lake", "{tmp}/lake", "--topology", "dojo"], "dojo-exapod"),

@@ -17,6 +17,7 @@ from pipeline.lake.tables import Lake
 from schemas.errors import LakeError
 from schemas.tables import TABLES
 from tests.conftest import ROOT, Fleetmill, environment
+from tests.weights import needed
 
 pytestmark = pytest.mark.slow
 
@@ -67,7 +68,7 @@ def test_killed_at_random_moments_it_ends_in_the_same_root_hash(
     seconds = time.perf_counter() - start
     assert uninterrupted.code == 0, uninterrupted.err
     moments = random.Random(20261123)  # noqa: S311 - when to kill, and the same every time
-    env = environment(FLEETMILL_MODELS=str(tmp_path / "none"), HTTPS_PROXY="http://127.0.0.1:9")
+    env = environment(FLEETMILL_MODELS=str(needed()), HTTPS_PROXY="http://127.0.0.1:9")
     killed = 0
     while killed < MOMENTS:
         with subprocess.Popen(

@@ -13,6 +13,7 @@ import pytest
 
 from pipeline.lake.tables import Lake
 from tests.conftest import ROOT, Fleetmill, environment
+from tests.weights import needed
 
 pytestmark = pytest.mark.slow
 
@@ -73,7 +74,7 @@ def test_each_is_one_reject_and_everything_else_is_processed(
     done = subprocess.run(
         [sys.executable, "-c", PLAIN_USER, "run", "--input", inputs["root"], "--lake", lake, *plan],
         cwd=ROOT,
-        env=environment(FLEETMILL_MODELS=str(tmp_path / "none"), HTTPS_PROXY="http://127.0.0.1:9"),
+        env=environment(FLEETMILL_MODELS=str(needed()), HTTPS_PROXY="http://127.0.0.1:9"),
         capture_output=True,
         text=True,
         check=False,

@@ -32,7 +32,7 @@ SETS = {
     },
     "sweep": {"--fps", "--models", "--models-dir", *LIMITS},
     "mine": {"--triggers", "--only", "--trigger-timeout"},
-    "label": {"--models", "--models-dir", "--label-fps", "--privacy", *LIMITS},
+    "label": {"--models", "--models-dir", "--label-fps", "--privacy", "--policies", *LIMITS},
     "corpus": {"name", "--topology", "--topologies", "--where", "--payload", "--val-fraction"}
     | {"--privacy", "--where-timeout"},
 }

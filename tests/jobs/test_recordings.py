@@ -10,6 +10,7 @@ import pytest
 
 from pipeline.lake.tables import Lake
 from tests.conftest import Finished, Fleetmill
+from tests.weights import with_detector
 
 pytestmark = pytest.mark.slow
 
@@ -35,7 +36,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def first(fleetmill: Fleetmill, data: Path, lake: Path) -> Finished:
     """The run, with the detector's weights at hand."""
-    done = fleetmill(*command(data, lake), FLEETMILL_MODELS=str(data / "models"))
+    done = fleetmill(*command(data, lake), FLEETMILL_MODELS=str(with_detector(data)))
     assert done.code == 0, done.err
     return done
 
@@ -96,7 +97,7 @@ def test_the_same_command_again_is_quick_and_finds_nothing_new(
 ) -> None:
     """The same root hash, and less time than reading anything would take."""
     start = time.perf_counter()
-    done = fleetmill(*command(data, lake), FLEETMILL_MODELS=str(data / "models"))
+    done = fleetmill(*command(data, lake), FLEETMILL_MODELS=str(with_detector(data)))
     seconds = time.perf_counter() - start
     assert done.code == 0, done.err
     assert all(job["tasks"] == 0 for job in done.document["jobs"])

@@ -15,6 +15,7 @@ import pytest
 
 from tests.conftest import ROOT, Fleetmill, Tell, environment
 from tests.segments import write_segments
+from tests.weights import needed
 
 pytestmark = pytest.mark.slow
 
@@ -58,9 +59,7 @@ def resident_mib(pid: int) -> float:
 def watch(arguments: list[str], folder: Path) -> Watched:
     """Runs the command and samples its memory ten times a second."""
     watched, log = Watched(), folder / "log"
-    env = environment(
-        FLEETMILL_MODELS=str(folder / "none"), HTTPS_PROXY="http://127.0.0.1:9", **ALLOCATOR
-    )
+    env = environment(FLEETMILL_MODELS=str(needed()), HTTPS_PROXY="http://127.0.0.1:9", **ALLOCATOR)
     start = time.monotonic()
     with (
         (folder / "out").open("wb") as out,

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.weights import offline
 
 ARCHIVE = Path(__file__).with_name("lake") / "old_lake.tar.gz"
 
@@ -16,3 +19,10 @@ def old_lake(tmp_path: Path) -> str:
     with tarfile.open(ARCHIVE) as archive:
         archive.extractall(tmp_path, filter="data")
     return str(tmp_path / "lake")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_network() -> Iterator[None]:
+    """The tests of this folder have the weights that privacy needs, and no network."""
+    with offline():
+        yield

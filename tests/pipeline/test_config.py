@@ -59,7 +59,6 @@ def test_a_file_that_is_wrong_is_named(tmp_path: Path, text: str, words: str) ->
     [
         ({"fsp": 1.0}, r"\[label\] fsp: unknown key; choose one of: crf, fps, .*models"),
         ({"fps": 0.0}, r"\[label\] fps = 0.0: must be at least 1"),
-        ({"privacy": "maybe"}, r'\[label\] privacy = "maybe": choose one of: blur, none'),
         ({"crf": 99}, r"\[label\] crf = 99: must be at most 51"),
     ],
 )

@@ -45,7 +45,7 @@ def test_a_message_holds_no_secret_of_a_url(error: type[FleetError]) -> None:
 
 def test_reject_reasons_are_unique_words() -> None:
     reasons = [error.reason for error in CLASSES if issubclass(error, DataError)]
-    assert len(reasons) == 15
+    assert len(reasons) == 16
     assert len(set(reasons)) == len(reasons)
     assert all(reason.isalpha() and reason.islower() for reason in reasons)
     assert all("reason" in vars(error) for error in CLASSES if issubclass(error, DataError))

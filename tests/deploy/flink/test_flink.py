@@ -27,6 +27,7 @@ from tests.deploy.flink.cluster import Cluster, running
 from tests.notes import notes_in, write_notes, write_program
 from tests.segments import write_segments
 from tests.servers import wait_for
+from tests.weights import needed, with_detector
 
 pytestmark = pytest.mark.flink
 
@@ -210,10 +211,10 @@ def bench(
         fetching = pool.submit(fetch.flink_parts)
         inputs = list(pool.map(make, WRITERS))
         parts = fetching.result()
-    models, more = folder / "no-models", []
+    models, more = needed(), []
     if recordings:
         data = Path(recordings[0]).resolve()
-        models = data / "models"
+        models = with_detector(data)
         inputs += [data / "comma2k19", data / "lerobot" / "g1", data / "video"]
         more = ["--dbc", str(data / "dbc" / "toyota_2017.dbc")]
     env = {"FLEETMILL_MODELS": str(models), "HTTPS_PROXY": "http://127.0.0.1:9"}

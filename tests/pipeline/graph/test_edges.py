@@ -18,6 +18,7 @@ from jobs import cli
 from pipeline.graph.execute import build
 from synth import WRITERS
 from tests.conftest import Fleetmill, Tell
+from tests.weights import needed
 
 LIMIT_BYTES = 100
 JOBS = {"ingest", "sweep", "mine", "label", "repack", "corpus"}
@@ -89,7 +90,7 @@ def test_no_element_of_any_edge_is_large(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Every job, on logs of every format that synth writes."""
-    monkeypatch.setenv("FLEETMILL_MODELS", str(tmp_path / "none"))
+    monkeypatch.setenv("FLEETMILL_MODELS", str(needed()))
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     lake = str(tmp_path / "lake")
     inputs = []

@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 from jobs import cli
+from tests.weights import needed
 
 DRIVES = ("--drives", "1", "--minutes", "0.1", "--size", "32x32", "--cameras", "front")
 CORPUS = ("--corpus", "old", "--topology", "dojo-tray")
@@ -24,7 +25,7 @@ def make(archive: Path) -> None:
     """Runs every job on one drive with video, and ingests one without."""
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        os.environ["FLEETMILL_MODELS"] = f"{folder}/none"
+        os.environ["FLEETMILL_MODELS"] = str(needed())
         _run("synth", "drives/a", *DRIVES, "--seed", "3")
         _run("synth", "drives/b", "--drives", "1", "--minutes", "0.1", "--no-video", "--seed", "4")
         _run("run", "--input", "drives/a", "--lake", "lake", "--sweep-fps", "1", *CORPUS)

@@ -57,6 +57,8 @@ NOWHERE_ELSE = {
     "channels": {"channel", "t_ns", "value"},
     "annotations": {"t_ns", "reason", "camera", "lat_deg", "lon_deg"},
     "scene": set(TABLES["scene"].schema.names) - {"log_id", "camera"},
+    "privacy": set(TABLES["privacy"].schema.names)
+    - {"event_id", "camera", "spec_digest", "policy"},
     "views": {"t_ns"},
     "detections": {"t_ns", "number", "class", "x_px", "y_px", "w_px", "h_px", "score"},
     "rejects": {"uri", "stage", "reason", "detail", "subject"},

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from auto_label.labels import Labels
+from auto_label.policies import PolicyDetector, PolicySpec
 from auto_label.render import clip_part, labels_part, signals_part
 from auto_label.specs import SIGNALS_DIGEST, LabelSpec, PixelSpec
 from pipeline.config import CorpusConfig, IngestConfig, LabelConfig, MineConfig, SweepConfig
@@ -38,7 +39,12 @@ from transforms.storage import replacing
 
 CORPUS = CorpusConfig(name="first", topology="dojo-tray", val_fraction=0.5)
 SPEC = LabelSpec(label_fps=1.0, models=("m@1",))
-PIXELS = PixelSpec()
+_LOOKS = PolicyDetector(model="yolox_nano", score=0.5, needed=False)
+PIXELS = PixelSpec(
+    policy=PolicySpec(
+        name="blur", description="-", hide=("face",), cover="blur", grow=0.1, detectors=(_LOOKS,)
+    )
+)
 _STEPS = (
     (plan_sweep, SweepConfig(fps=1.0, models=())),
     (plan_mine, MineConfig()),
@@ -152,6 +158,12 @@ def robot_tables(lake: Lake, stem: str, fingerprint: str = "robot") -> dict[str,
             {**video, "frame_index": 0, "t_ns": 0, "pts": 0, "is_keyframe": True,
              "byte_offset": 0, "byte_size": 9}
         ],
+        "privacy": [
+            {"event_id": event.event_id, "camera": "front", "spec_digest": PIXELS.digest,
+             "policy": PIXELS.told["policy"], "models": [], "missing": ["yolox_nano"],
+             "frames": 3, "looks": 2, "faces": 1, "heads": 1, "plates": 0, "held": 0,
+             "area_mean_frac": 0.125, "area_max_frac": 0.25}
+        ],
         "views": [{**view, "width_px": 8, "height_px": 8, "t_ns": [10, 20]}],
         "detections": [{"t_ns": t_ns, **found} for t_ns in (10, 20)],
         "boxes": [{"t_ns": t_ns, **box, **size} for t_ns in (10, 20)],
@@ -195,7 +207,7 @@ def robot_tables(lake: Lake, stem: str, fingerprint: str = "robot") -> dict[str,
                 | {"part": part, "spec_digest": spec_digest,
                    "source_digest": SPEC.link_digest if part == "labels" else None,
                    "cameras": ["front"] if pictures else [],
-                   "privacy": "blur" if pictures else None}
+                   "privacy": PIXELS.privacy if pictures else None}
             )  # fmt: skip
         old = named | asdict(pack.add(event.event_id, members(whole)))
         pack.close()

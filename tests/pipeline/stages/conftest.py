@@ -20,6 +20,7 @@ from pipeline.stages.label import plan_label
 from pipeline.stages.mine import plan_mine
 from pipeline.stages.models import ready_models
 from synth.fleet import FleetSpec, write_fleet
+from tests.weights import with_detector
 from transforms.isolation import close_idle
 
 LABEL = LabelConfig(models=(), fps=1.0)
@@ -93,7 +94,7 @@ def copied(small: Small, folder: Path) -> Small:
 @pytest.fixture
 def models(data: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[ModelSpec, ...]:
     """The detector that ships, with the weights of the recordings."""
-    monkeypatch.setenv("FLEETMILL_MODELS", str(data / "models"))
+    monkeypatch.setenv("FLEETMILL_MODELS", str(with_detector(data)))
     close_idle()  # they have the environment in which they were started
     ready, notes = ready_models(["yolox_nano"], [])
     assert not notes

@@ -6,6 +6,8 @@ import shutil
 import tarfile
 import time
 from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +78,7 @@ def test_a_missing_video_rejects_only_its_own_events(mined: Small, tmp_path: Pat
         shutil.move(tmp_path / "away.mp4", videos[lost])
     (count,) = [count for count in report.counts if count.of == "events"]
     assert (count.rejected, count.kept) == (events.count(lost), events.count(kept))
-    (note,) = report.notes
+    (note,) = [note for note in report.notes if "privacy" not in note]
     assert f"{events.count(lost)} inputs could not be read" in note
     assert str(videos[lost]) in note
     assert not mined.rows("rejects"), "it is no verdict"
@@ -104,6 +106,7 @@ def test_only_what_is_due_is_done_again(
     labelled: Small,
     monkeypatch: pytest.MonkeyPatch,
     tell: Tell,
+    tmp_path: Path,
 ) -> None:
     """Frames decoded, parts and bytes written after each change; nothing is done twice."""
     events = len(labelled.rows("events"))
@@ -124,16 +127,31 @@ def test_only_what_is_due_is_done_again(
         return number, kinds
 
     clips, labels = Counter(clip=events), Counter(labels=events)
+    assert label("a detector that privacy went without") == (frames, clips)
     assert label("nothing") == (0, Counter())
     assert label("another quality", crf=30) == (frames, clips)
-    assert label("a new model", models=("yolox_nano",)) == (frames, labels + clips), (
-        "and its boxes are blurred, since the job has a model now"
-    )
+    assert label("another privacy policy", privacy="strict") == (frames, clips)
+    assert label("a new model", models=("yolox_nano",)) == (frames, labels)
     assert label("a rate", models=("yolox_nano",), fps=2.0) == (frames, labels)
+    with away([Path(row["uri"]) for row in labelled.rows("videos")], tmp_path):
+        gone = label("a rate, the videos gone", models=("yolox_nano",), fps=3.0)
+    assert gone == (frames, labels), "of the clips"
     link_anew(monkeypatch)
     assert label("a new linker", models=("yolox_nano",), fps=2.0) == (0, labels)
     tell("\n".join(lines))
     assert verify(labelled.url).problems == ()
+
+
+@contextmanager
+def away(files: Sequence[Path], folder: Path) -> Iterator[None]:
+    """Takes files away while the block runs."""
+    for number, path in enumerate(files):
+        shutil.move(path, folder / f"{number}.mp4")
+    try:
+        yield
+    finally:
+        for number, path in enumerate(files):
+            shutil.move(folder / f"{number}.mp4", path)
 
 
 def link_anew(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,14 +207,9 @@ def test_a_model_looks_at_the_clips_where_the_videos_are_gone(
     labelled.run(plan_label, with_model)
     before = [row for row in labelled.rows("parts") if row["part"] == "clip"]
     videos = [Path(row["uri"]) for row in labelled.rows("videos")]
-    for number, path in enumerate(videos):
-        shutil.move(path, tmp_path / f"{number}.mp4")
-    try:
+    with away(videos, tmp_path):
         faster = labelled.run(plan_label, with_model.model_copy(update={"fps": 3.0}))
         coarser = labelled.run(plan_label, with_model.model_copy(update={"crf": 40}))
-    finally:
-        for number, path in enumerate(videos):
-            shutil.move(tmp_path / f"{number}.mp4", path)
     assert [c.kept for c in faster.counts if c.of == "events"] == [len(labelled.rows("events"))]
     views = [row for row in labelled.rows("views") if row["source"].endswith(" (clip)")]
     assert {row["event_id"] for row in views} == {row["event_id"] for row in before}

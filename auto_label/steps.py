@@ -1,0 +1,30 @@
+"""Steps of time: which frames are looked at."""
+
+from __future__ import annotations
+
+from schemas.times import NS_PER_S
+
+
+class Steps:
+    """The first frame of each step of 1/fps since a start.
+
+    Args:
+        start_ns: the start.
+        fps: steps a second.
+
+    >>> steps = Steps(0, 2.0)
+    >>> [t for t in (0, 400_000_000, 500_000_000, 900_000_000) if steps.takes(t)]
+    [0, 500000000]
+    """
+
+    def __init__(self, start_ns: int, fps: float) -> None:
+        self._start_ns, self._step_ns = start_ns, NS_PER_S / fps
+        self._last = -1
+
+    def takes(self, t_ns: int) -> bool:
+        """Tells whether the frame at a time is the first of its step; times must not fall."""
+        number = int((t_ns - self._start_ns) // self._step_ns)
+        if number <= self._last:
+            return False
+        self._last = number
+        return True
