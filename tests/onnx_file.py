@@ -1,12 +1,14 @@
 """ONNX files made by hand, good and hostile: the messages of onnx.proto that tests need.
 
-The good one is a YOLOX of 32 x 32 pixels and one class, which sees one object everywhere.
+The good YOLOX has 32 x 32 pixels and one class, and sees one object everywhere. The good CenterNet
+sees colours.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -65,15 +67,20 @@ def whole(name: str, dims: Sequence[int], *numbers: int) -> bytes:
     return tensor(name, dims, INT64, struct.pack(f"<{len(numbers)}q", *numbers))
 
 
-def attribute(name: str, given: int | bytes) -> bytes:
-    """Encodes an attribute: a number, or a graph."""
+Attribute = int | bytes | tuple[int, ...]
+
+
+def attribute(name: str, given: Attribute) -> bytes:
+    """Encodes an attribute: a number, a graph, or numbers."""
     if isinstance(given, int):
         return field(1, name) + field(3, given) + field(20, 2)
+    if isinstance(given, tuple):
+        return field(1, name) + fields(8, given) + field(20, 7)
     return field(1, name) + field(6, given) + field(20, 5)
 
 
 def node(
-    kind: str, inputs: Sequence[str], outputs: Sequence[str], domain: str = "", **given: int | bytes
+    kind: str, inputs: Sequence[str], outputs: Sequence[str], domain: str = "", **given: Attribute
 ) -> bytes:
     attributes = fields(5, (attribute(name, one) for name, one in given.items()))
     return fields(1, inputs) + fields(2, outputs) + field(4, kind) + field(7, domain) + attributes
@@ -206,6 +213,49 @@ def wrong_on_tall_pictures() -> bytes:
     ]
     places = [whole("from", [1], 20), whole("to", [1], 21), whole("axis", [1], 2)]
     return answering(nodes, [*places, floats("fill", (), 114.0)])
+
+
+MAPS = ("heat", "sizes", "offsets", "landmarks")
+COLOURS = ("red", "green", "blue")
+TALL, WIDE, LOWER, RIGHT = 2.0, 3.0, 0.25, -0.5
+"""What the good CenterNet says of a cell's object: its size in cells, and how far it is off."""
+
+
+def points(
+    colours: int = 1,
+    maps: Sequence[str] = MAPS,
+    *,
+    stride: int = 4,
+    bias: float = -20.0,
+    last: str = "Sigmoid",
+) -> bytes:
+    """A CenterNet that sees a cell of each of the first colours as an object.
+
+    As the published CenterFace it has a fixed size and batch, and its constants are inputs too.
+    """
+    numbers = {
+        "sizes": [math.log(TALL), math.log(WIDE)],
+        "offsets": [LOWER, RIGHT],
+        "landmarks": [0.0] * 10,
+        "heat": [bias] * colours,
+    }
+    nodes, outputs, constants, inputs = [], [], [], [value("image", (10, 3, SIDE, SIDE))]
+    for name in maps:
+        many = len(numbers[name])
+        seen = [k == c and name == "heat" for k in range(many) for c in range(3) for _ in range(16)]
+        shapes = {f"{name}.weight": (many, 3, 4, 4), f"{name}.bias": (many,)}
+        inputs += [value(constant, dims) for constant, dims in shapes.items()]
+        weights = [one / 160 for one in seen]
+        constants += [
+            floats(*each, *filled)
+            for each, filled in zip(shapes.items(), (weights, numbers[name]), strict=True)
+        ]
+        nodes += [
+            node("Conv", ["image", *shapes], [f"{name}.raw"], strides=(stride, stride)),
+            node(last if name == "heat" else "Identity", [f"{name}.raw"], [name]),
+        ]
+        outputs.append(value(name, (10, many, SIDE // stride, SIDE // stride)))
+    return model(graph(nodes, inputs, outputs, constants))
 
 
 IDENTITY = node("Identity", ["answer"], ["output"])
