@@ -13,7 +13,8 @@ import struct
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from auto_label.models import load_models
+from auto_label.models import ModelSpec, load_models
+from auto_label.models.centernet import CenternetSpec
 from auto_label.models.yolox import YoloxSpec
 
 FLOAT, UINT8, INT64, STRING, BOOL, FLOAT16, DOUBLE = 1, 2, 7, 8, 9, 10, 11
@@ -341,14 +342,24 @@ ENDLESS: dict[str, Callable[[], bytes]] = {
 
 
 def specified(path: Path, raw: bytes) -> YoloxSpec:
-    """Writes a model's weights, and returns its specification."""
-    path.write_bytes(raw)
-    (spec,) = load_models(["yolox_nano"])
-    changes = {"name": path.stem, "url": str(path), "file": path.name, "width": SIDE}
-    hashed = hashlib.sha256(raw).hexdigest()
-    made = spec.replace(height=SIDE, classes=("person",), sha256=hashed, **changes)
+    """Writes a YOLOX's weights, and returns its specification."""
+    made = _specified("yolox_nano", path, raw, width=SIDE, height=SIDE, classes=("person",))
     assert isinstance(made, YoloxSpec)
     return made
+
+
+def specified_points(path: Path, raw: bytes, colours: int = 1) -> CenternetSpec:
+    """Writes a CenterNet's weights, and returns its specification."""
+    made = _specified("centerface", path, raw, classes=COLOURS[:colours])
+    assert isinstance(made, CenternetSpec)
+    return made
+
+
+def _specified(model_: str, path: Path, raw: bytes, **changes: object) -> ModelSpec:
+    path.write_bytes(raw)
+    (spec,) = load_models([model_])
+    hashed = hashlib.sha256(raw).hexdigest()
+    return spec.replace(name=path.stem, url=str(path), file=path.name, sha256=hashed, **changes)
 
 
 def write_toml(folder: Path, spec: YoloxSpec) -> None:

@@ -34,7 +34,7 @@ from transforms.definitions import Definition, Definitions, Text, matching, one_
 MODEL_FAMILIES = Registry(
     "model family",
     {
-        "centerface": "auto_label.models.centerface:Centerface",
+        "centernet": "auto_label.models.centernet:Centernet",
         "yolox": "auto_label.models.yolox:Yolox",
     },
 )

@@ -6,6 +6,9 @@
   At the exit of the process, runs are told to end at once.
 - Every output is checked: its type, its shape, and that every number is finite.
 
+Where a run chooses lengths of its input, those that the file fixes are freed first
+(auto_label.models.onnx_file).
+
 One operator cannot be interrupted, nor can opening a file, so models are tried out in a child
 process first (auto_label.models.trial).
 """
@@ -17,7 +20,7 @@ import contextlib
 import re
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -26,6 +29,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from auto_label.models.onnx_file import freed
 from schemas.arrays import Float32Array
 from schemas.errors import FleetError, ModelError, TimeLimitError, excerpt
 
@@ -34,6 +38,9 @@ TIME_LIMIT_S = 30.0
 MEMORY_BYTES = 1536 << 20
 """Weights and intermediate results of all networks of a process: less than an input may take, so
 that it is the model which is named."""
+
+Shape = tuple[int | None, ...]
+"""The lengths of a tensor's axes; None where each run chooses."""
 
 _FLOAT = "tensor(float)"
 _FATAL = 4
@@ -44,49 +51,70 @@ _PREFIX = re.compile(
     r"/onnxruntime_src/.*?\) |\w+\.cc:\d+ \w+ ",
     re.DOTALL,
 )
+_FOLDER_KEY = "session.model_external_initializers_file_folder_path"
 _SHRINK = ("memory.enable_memory_arena_shrinkage", "cpu:0")
 
 
 class Network:
-    """A network of one float32 input and one float32 output, of fixed shapes.
+    """A network of one float32 input and some float32 outputs.
 
     Args:
         name: of the model, for messages.
         weights: the verified ONNX file.
         takes: the shape of its input.
-        gives: the shape of its output.
+        gives: the shapes of its outputs. Of the file's outputs, each is the first that fits and is
+            not one of those before.
         threads: threads inside one operator.
+        keys: those of the model's .toml that the shapes follow from, for messages.
+        others: whether the file may have more outputs.
 
     Raises:
         FleetError: the file is not such a network, or cannot be opened.
     """
 
     def __init__(
-        self, name: str, weights: Path, takes: Sequence[int], gives: Sequence[int], threads: int
+        self,
+        name: str,
+        weights: Path,
+        takes: Shape,
+        gives: Sequence[Shape],
+        threads: int,
+        *,
+        keys: str,
+        others: bool = False,
     ) -> None:
         self._name = name
         self._gives = tuple(gives)
-        self._session = _session(name, weights, threads)
-        found = [_described(self._session.get_inputs()), _described(self._session.get_outputs())]
-        wanted = [f"{_FLOAT}{list(shape)}" for shape in (takes, gives)]
-        if found != wanted:
+        chosen = {axis for axis, length in enumerate(takes) if length is None}
+        self._session = _session(name, weights, chosen, threads)
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        self._inputs, self._outputs = _names(inputs, [takes]), _names(outputs, gives)
+        complete = len(self._inputs) == 1 and len(self._outputs) == len(gives)
+        more = len(inputs) > 1 or (len(outputs) > len(gives) and not others)
+        if more or not complete:
+            wanted = " and ".join(_typed(_FLOAT, shape) for shape in gives)
             raise FleetError(
-                f"model {name}: {weights} maps {found[0]} to {found[1]}, but its .toml asks for "
-                f"{wanted[0]} to {wanted[1]}; correct width, height or classes, or export the "
-                "network with one such input and output"
+                f"model {name}: {weights} maps {_described(inputs)} to {_described(outputs)}, but "
+                f"its .toml asks for {_typed(_FLOAT, takes)} to {wanted}; correct {keys}, or "
+                "export the network with one such input and such outputs"
             )
-        self._input = self._session.get_inputs()[0].name
 
-    def run(self, tensor: Float32Array) -> Float32Array:
+    def run(self, tensor: Float32Array, *gives: Shape) -> list[Float32Array]:
         """Runs the network on one input.
+
+        Args:
+            tensor: the input.
+            gives: the shapes that its outputs must have, if the input's lengths are chosen.
 
         Raises:
             TimeLimitError: the run does not end in time.
-            ModelError: it fails, or its output is not what the model promises.
+            ModelError: it fails, or its outputs are not what the model promises.
         """
-        return self._checked(self._output(tensor))
+        outputs = self._outputs_of(tensor)
+        shapes = gives or self._gives
+        return [self._checked(*each) for each in zip(outputs, shapes, strict=True)]
 
-    def _output(self, tensor: Float32Array) -> Any:
+    def _outputs_of(self, tensor: Float32Array) -> Any:
         with contextlib.suppress(ModelError), _turns.beside_others():
             return self._run(tensor)
         # Other runs may have held the memory that it needed, or left the arena in small parts,
@@ -103,7 +131,8 @@ class Network:
             options.add_run_config_entry(key, value)
         try:
             with _ending(options):
-                (output,) = self._session.run(None, {self._input: tensor}, options)
+                inputs = dict.fromkeys(self._inputs, tensor)
+                outputs = self._session.run(self._outputs, inputs, options)
         except Exception as error:  # onnxruntime's errors have no base class but this
             if options.terminate:
                 raise TimeLimitError(
@@ -112,10 +141,10 @@ class Network:
             raise ModelError(
                 f"model {self._name}: fails: {_worded(error)}; use another model"
             ) from error
-        return output
+        return outputs
 
-    def _checked(self, output: Any) -> Float32Array:
-        wanted = f"float32{list(self._gives)}"
+    def _checked(self, output: Any, shape: Shape) -> Float32Array:
+        wanted = f"float32{list(shape)}"
         found = f"{getattr(output, 'dtype', type(output).__name__)}{list(np.shape(output))}"
         if found != wanted:
             raise ModelError(f"model {self._name}: its output is {found}, not {wanted}")
@@ -130,17 +159,22 @@ class Network:
         return checked
 
 
-def _session(name: str, weights: Path, threads: int) -> onnxruntime.InferenceSession:
+def _session(
+    name: str, weights: Path, chosen: Set[int], threads: int
+) -> onnxruntime.InferenceSession:
     _limit_memory()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _FATAL
     options.add_session_config_entry("session.use_env_allocators", "1")
+    model: str | bytes = str(weights)
     try:
-        return onnxruntime.InferenceSession(
-            str(weights), options, providers=["CPUExecutionProvider"]
-        )
+        if chosen:
+            model = freed(weights.read_bytes(), chosen)
+            # Or else other files that it names would be sought in the current folder.
+            options.add_session_config_entry(_FOLDER_KEY, str(weights.parent))
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors have no base class but this
         raise FleetError(
             f"model {name}: {weights} is not an ONNX model that can be opened: {_worded(error)}"
@@ -156,10 +190,32 @@ def _limit_memory() -> None:
     onnxruntime.create_and_register_allocator(place, limits)
 
 
+def _names(values: Sequence[Any], shapes: Sequence[Shape]) -> list[str]:
+    """Returns the names of the inputs or outputs of some shapes; fewer if some are missing."""
+    names: list[str] = []
+    for shape in shapes:
+        names += [
+            value.name for value in values if value.name not in names and _fits(value, shape)
+        ][:1]
+    return names
+
+
+def _fits(value: Any, shape: Shape) -> bool:
+    return (
+        value.type == _FLOAT
+        and len(value.shape) == len(shape)
+        and all(wanted in {None, found} for wanted, found in zip(shape, value.shape, strict=True))
+    )
+
+
 def _described(values: Sequence[Any]) -> str:
     """Words what a network takes or gives: `tensor(float)[1, 3, 416, 416]`."""
-    texts = [f"{value.type}{list(value.shape)}" for value in values]
-    return excerpt(" and ".join(texts) or "nothing")
+    return excerpt(" and ".join(_typed(each.type, each.shape) for each in values) or "nothing")
+
+
+def _typed(kind: str, shape: Sequence[int | str | None]) -> str:
+    lengths = ("any" if length is None else repr(length) for length in shape)
+    return f"{kind}[{', '.join(lengths)}]"
 
 
 def _worded(error: Exception) -> str:

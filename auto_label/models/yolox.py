@@ -74,7 +74,8 @@ class Yolox:
         self.spec = spec
         cells = len(_cells(spec.width, spec.height)[0])
         takes, gives = (1, 3, spec.height, spec.width), (1, cells, 5 + len(spec.classes))
-        self._net = Network(spec.name, weights, takes, gives, threads)
+        keys = "width, height or classes"
+        self._net = Network(spec.name, weights, takes, [gives], threads, keys=keys)
 
     def detect(self, images: Sequence[Image]) -> list[Detections]:
         """Finds objects on BGR images uint8[h, w, 3], one at a time.
@@ -87,7 +88,7 @@ class Yolox:
 
     def _detect(self, image: Image) -> Detections:
         tensor, scale = letterbox(image, self.spec.width, self.spec.height)
-        output = self._net.run(tensor)[0]
+        ((output,),) = self._net.run(tensor)
         least, most = output[:, 4:].min(), output[:, 4:].max()
         if least < -_TOLERANCE or most > 1 + _TOLERANCE:
             raise ModelError(

@@ -117,7 +117,7 @@ CASES = [
             ('family = "yolox"\n', "", "family: missing"),
             ("width = 64", 'width = "64"', 'width = "64": must be a whole number'),
             ("width = 64", "width = 1", "width = 1: must be at least 32"),
-            ('"yolox"', '"resnet"', 'family = "resnet": choose one of: centerface, yolox'),
+            ('"yolox"', '"resnet"', 'family = "resnet": choose one of: centernet, yolox'),
         ),
     ),
     Case(

@@ -108,7 +108,7 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
         ('file = "mine.onnx"', 'file = ".."', "plain file name"),
         ('name = "mine"', 'name = "other"', 'name = "other": must be "mine"'),
         ('sha256 = "0000', 'sha256 = "ZZZZ', "64 lower-case hex"),
-        ('family = "yolox"', 'family = "resnet"', "choose one of: centerface, yolox"),
+        ('family = "yolox"', 'family = "resnet"', "choose one of: centernet, yolox"),
         ("width = 64", "width = 1000000000", "width = 1000000000: must be at most 4096"),
         ("width = 64", "width = true", "must be a whole number"),
         ("width = 64", 'width = "64"', "must be a whole number"),

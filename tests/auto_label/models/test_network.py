@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ import numpy as np
 from auto_label.models.network import Network
 from tests import onnx_file
 
-net = Network("x", Path(sys.argv[1]), onnx_file.TAKES, onnx_file.GIVES, 1)
+net = Network("x", Path(sys.argv[1]), onnx_file.TAKES, [onnx_file.GIVES], 1, keys="classes")
 run = threading.Thread(target=net.run, args=[np.ones(onnx_file.TAKES, np.float32)], daemon=True)
 run.start()
 time.sleep(0.5)
@@ -45,7 +46,7 @@ from tests import onnx_file
 
 network.MEMORY_BYTES = 64 << 20
 nets = [
-    network.Network(path.stem, path, onnx_file.TAKES, onnx_file.GIVES, 1)
+    network.Network(path.stem, path, onnx_file.TAKES, [onnx_file.GIVES], 1, keys="classes")
     for path in sorted(Path(sys.argv[1]).iterdir())
 ]
 picture = np.zeros(onnx_file.TAKES, np.float32)
@@ -53,7 +54,7 @@ repeated = []
 alone = network._turns.alone
 network._turns.alone = lambda: repeated.append(1) or alone()
 with ThreadPoolExecutor(4) as pool:
-    outputs = list(pool.map(lambda number: nets[number % 2].run(picture), range(40)))
+    outputs = list(pool.map(lambda number: nets[number % 2].run(picture)[0], range(40)))
 print(len(outputs), len(repeated), len({output.tobytes() for output in outputs}))
 """
 
@@ -73,11 +74,19 @@ def run_script(script: str, path: Path) -> subprocess.CompletedProcess[str]:
 def opened(folder: Path, raw: bytes) -> Network:
     path = folder / "model.onnx"
     path.write_bytes(raw)
-    return Network("mine", path, onnx_file.TAKES, onnx_file.GIVES, 1)
+    return Network("mine", path, onnx_file.TAKES, [onnx_file.GIVES], 1, keys="width or classes")
+
+
+def opened_points(folder: Path, raw: bytes, *, others: bool = True) -> Network:
+    """Opens a network whose heat map has one channel, and whose input has any lengths."""
+    path = folder / "model.onnx"
+    path.write_bytes(raw)
+    takes, gives = (None, 3, None, None), [(None, n, None, None) for n in (1, 2, 2)]
+    return Network("mine", path, takes, gives, 1, keys="classes", others=others)
 
 
 def test_a_good_one_answers_what_it_promises(tmp_path: Path) -> None:
-    output = opened(tmp_path, onnx_file.good()).run(TENSOR)
+    (output,) = opened(tmp_path, onnx_file.good()).run(TENSOR)
     assert output.shape == onnx_file.GIVES
     assert output[0, 7].tolist() == pytest.approx(onnx_file.SEEN)
     path = tmp_path / "good.onnx"
@@ -87,10 +96,55 @@ def test_a_good_one_answers_what_it_promises(tmp_path: Path) -> None:
     assert seen.score.tolist() == pytest.approx([0.72] * len(seen))
 
 
+@pytest.mark.parametrize(("batch", "height", "width"), [(1, 32, 64), (3, 96, 32), (10, 32, 32)])
+@pytest.mark.parametrize("maps", [onnx_file.MAPS, ("sizes", "landmarks", "offsets", "heat")])
+def test_a_run_chooses_lengths_and_outputs_are_told_by_their_shapes(
+    tmp_path: Path, maps: Sequence[str], batch: int, height: int, width: int
+) -> None:
+    """Those of the same shape come in the order of the file."""
+    net = opened_points(tmp_path, onnx_file.points(maps=maps))
+    tensor = np.zeros((batch, 3, height, width), dtype=np.float32)
+    tensor[-1, 0, 4:8, -4:] = 255.0
+    cells = (height // 4, width // 4)
+    heat, sizes, offsets = net.run(tensor, *((batch, n, *cells) for n in (1, 2, 2)))
+    assert np.argwhere(heat > 0.5).tolist() == [[batch - 1, 0, 1, cells[1] - 1]]
+    for output, answer in (
+        (sizes, np.log([onnx_file.TALL, onnx_file.WIDE])),
+        (offsets, np.array([onnx_file.LOWER, onnx_file.RIGHT])),
+    ):
+        np.testing.assert_allclose(output.transpose(0, 2, 3, 1) - answer, 0, atol=1e-6)
+    with pytest.raises(ModelError, match=r"its output is float32\[10?, 1, .* not float32\[7, 1, "):
+        net.run(tensor[:1], (7, 1, 1, 1), (1, 2, *cells), (1, 2, *cells))
+
+
+@pytest.mark.parametrize(
+    ("raw", "says"),
+    [
+        (onnx_file.points(3), r"\[any, 3, any, any\] and .* asks for .*\[any, 1, any, any\] and "),
+        (onnx_file.points(maps=("heat", "sizes")), "correct classes, or export the network"),
+        (onnx_file.points(maps=("landmarks",)), "correct classes, or export the network"),
+        (onnx_file.points()[:-30], "not an ONNX model that can be opened: a field is longer than"),
+    ],
+    ids=["classes", "offsets", "maps", "cut"],
+)
+def test_outputs_that_are_missing_are_named(tmp_path: Path, raw: bytes, says: str) -> None:
+    with pytest.raises(FleetError, match=says):
+        opened_points(tmp_path, raw)
+
+
+def test_other_outputs_are_refused_unless_they_may_be_there(tmp_path: Path) -> None:
+    with pytest.raises(FleetError, match=r"\[any, 10, any, any\], but"):
+        opened_points(tmp_path, onnx_file.points(), others=False)
+    opened_points(tmp_path, onnx_file.points(maps=onnx_file.MAPS[:3]), others=False)
+
+
+@pytest.mark.parametrize("open_", [opened, opened_points])
 @pytest.mark.parametrize("name", onnx_file.REFUSED)
-def test_what_is_no_such_network_is_refused_in_one_line(tmp_path: Path, name: str) -> None:
+def test_what_is_no_such_network_is_refused_in_one_line(
+    tmp_path: Path, name: str, open_: Callable[[Path, bytes], Network]
+) -> None:
     with pytest.raises(FleetError) as refusal:
-        opened(tmp_path, onnx_file.REFUSED[name]())
+        open_(tmp_path, onnx_file.REFUSED[name]())
     said = str(refusal.value)
     assert not isinstance(refusal.value, DataError)
     assert said.startswith(f"model mine: {tmp_path / 'model.onnx'} ")

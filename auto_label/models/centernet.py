@@ -1,0 +1,138 @@
+"""CenterNet: anchor-free detectors that see objects as points, here as ONNX.
+
+Keys of a model's .toml beside those of every model:
+
+    max_side = 1280               # of pictures, pixels; larger ones are shrunk
+    score_threshold = 0.3         # objects below are not reported
+    nms_iou = 0.3                 # boxes of one class that overlap more are one object
+    classes = ["face"]            # in the order of the heat map's channels
+
+Input: RGB 0 to 255 float32[1, 3, h, w], sides of multiples of 32. Outputs at a quarter of its
+resolution: a heat map, the probability that the centre of an object of a class is in a cell,
+float32[1, classes, h/4, w/4]; then log sizes and offsets, height before width and in cells,
+float32[1, 2, h/4, w/4] each. Others, as CenterFace's landmarks, are ignored. Lengths that the file
+fixes are freed. (Zhou et al., "Objects as Points", 2019; log sizes, and boxes that overlap instead
+of cells beside each other being suppressed, as in Xu et al., "CenterFace", 2019, and its reference
+decoder.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import cv2
+import numpy as np
+from pydantic import Field
+
+from auto_label.models import Detections, ModelSpec
+from auto_label.models.network import Network
+from auto_label.overlap import nms
+from schemas.arrays import Float32Array, Image
+from schemas.errors import ModelError
+from transforms.definitions import Text
+
+_STRIDE = 4
+_MULTIPLE = 32
+_MAX_LOG_SIZE = 8.0
+"""exp(8) * 4 is 12,000 px, beyond any picture: a wild output must not overflow."""
+_MAX_CANDIDATES = 1000
+"""The best cells that go to suppression, which is quadratic."""
+
+
+class CenternetSpec(ModelSpec):
+    """A CenterNet model. Sizes in pixels, thresholds from 0 to 1."""
+
+    max_side: int = Field(ge=_MULTIPLE, le=8192)
+    score_threshold: float = Field(gt=0, lt=1)
+    nms_iou: float = Field(gt=0, le=1)
+    classes: tuple[Text, ...] = Field(min_length=1, strict=False)
+
+
+class Centernet:
+    """A CenterNet model on onnxruntime's CPU provider.
+
+    Args:
+        spec: the model.
+        weights: the verified ONNX file.
+        threads: threads inside one operator.
+
+    Raises:
+        FleetError: the file is not a CenterNet of the classes that the spec says.
+    """
+
+    spec_type: ClassVar[type[ModelSpec]] = CenternetSpec
+
+    def __init__(self, spec: CenternetSpec, weights: Path, threads: int = 1) -> None:
+        self.spec = spec
+        self._channels = (len(spec.classes), 2, 2)
+        takes, gives = (None, 3, None, None), [(None, n, None, None) for n in self._channels]
+        self._net = Network(spec.name, weights, takes, gives, threads, keys="classes", others=True)
+
+    def detect(self, images: Sequence[Image]) -> list[Detections]:
+        """Finds objects on BGR images uint8[h, w, 3], one at a time: several are not faster.
+
+        Raises:
+            DataError: the network fails on an image or takes too long, or its scores are not
+                from 0 to 1.
+        """
+        return [self._detect(image) for image in images]
+
+    def _detect(self, image: Image) -> Detections:
+        height, width = image.shape[:2]
+        scale = min(1.0, self.spec.max_side / max(height, width))
+        inner = [max(_MULTIPLE, _up(round(side * scale))) for side in (width, height)]
+        small = cv2.resize(image, inner, interpolation=cv2.INTER_LINEAR)
+        rgb = small[..., ::-1].transpose(2, 0, 1)[None]
+        cells = [side // _STRIDE for side in inner[::-1]]
+        (heat,), (sizes,), (offsets,) = self._net.run(
+            np.ascontiguousarray(rgb, dtype=np.float32),
+            *((1, channels, *cells) for channels in self._channels),
+        )
+        if heat.min() < 0 or heat.max() > 1:
+            raise ModelError(
+                f"model {self.spec.name}: its scores are from {heat.min():g} to {heat.max():g}, "
+                "and must be from 0 to 1; export the network with its sigmoids"
+            )
+        pixels = (width / inner[0], height / inner[1])
+        return decode(heat, sizes, offsets, self.spec, pixels, (width, height))
+
+
+def decode(  # noqa: PLR0917 - all are inputs of equal rank
+    heat: Float32Array,
+    sizes: Float32Array,
+    offsets: Float32Array,
+    spec: CenternetSpec,
+    scale: tuple[float, float],
+    size: tuple[int, int],
+) -> Detections:
+    """Turns cells into boxes of the picture, one a cell and class at most; suppresses doubles.
+
+    Args:
+        heat: float32[classes, h, w], the probability of an object's centre.
+        sizes: float32[2, h, w], log heights and log widths, in cells.
+        offsets: float32[2, h, w], from the cell's middle to the object's, y and x, in cells.
+        spec: the model.
+        scale: pixels of the picture per pixel of the input, x and y.
+        size: width and height of the picture, px; boxes are cut at its edges.
+    """
+    class_index, rows, columns = np.nonzero(heat >= spec.score_threshold)
+    score = heat[class_index, rows, columns].astype(np.float64)
+    best = np.argsort(-score, kind="stable")[:_MAX_CANDIDATES]
+    class_index, rows, columns, score = class_index[best], rows[best], columns[best], score[best]
+    moved = offsets[::-1, rows, columns].T.astype(np.float64)
+    logs = np.minimum(sizes[::-1, rows, columns].T.astype(np.float64), _MAX_LOG_SIZE)
+    cell = _STRIDE * np.array(scale)
+    centre = (np.stack([columns, rows], axis=1) + 0.5 + moved) * cell
+    half = np.exp(logs) * cell / 2
+    low, high = np.clip(centre - half, 0, size), np.clip(centre + half, 0, size)
+    xywh = np.concatenate([low, high - low], axis=1)
+    stays = nms(xywh, score, class_index, spec.nms_iou)
+    stays = stays[(xywh[stays, 2:] >= 1.0).all(axis=1)]
+    return Detections(xywh[stays], score[stays], class_index[stays], spec.classes)
+
+
+def _up(side: int) -> int:
+    """Rounds a side up to a multiple that the network takes."""
+    return -(-side // _MULTIPLE) * _MULTIPLE
