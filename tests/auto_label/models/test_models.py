@@ -11,6 +11,7 @@ import pytest
 
 from auto_label.models import (
     MODEL_FAMILIES,
+    SHIPPED,
     Detections,
     ModelSpec,
     list_models,
@@ -54,7 +55,7 @@ def test_every_model_of_ours_has_a_family_and_a_licence(spec: ModelSpec) -> None
     assert again == spec == pickle.loads(pickle.dumps(spec))  # noqa: S301 - our own bytes
     assert callable(MODEL_FAMILIES.load(again.family))
     assert again.licence
-    assert again.url.startswith(("https://", PREFIX))
+    assert again.url.startswith(("https://", PREFIX, SHIPPED))
 
 
 def test_yolox_nano_knows_the_classes_of_coco() -> None:
@@ -124,6 +125,9 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
         ('family = "yolox"', "", "family: missing"),
         ('family = "yolox"', "family = 3", "family = 3: must be text"),
         ("https://example.org/mine.onnx", "pypi:foo", "url = .*: must be pypi:NAME==VERSION#"),
+        ("https://example.org/mine.onnx", "shipped:", "url = .*: must be shipped:NAME, a plain"),
+        ("https://example.org/mine.onnx", "shipped:../a.onnx", "must be shipped:NAME, a plain"),
+        ("https://example.org/mine.onnx", "shipped:/etc/passwd", "must be shipped:NAME, a plain"),
         ("licence", "= =", "not TOML"),
     ],
 )
