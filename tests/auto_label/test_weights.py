@@ -188,6 +188,45 @@ def test_a_cache_that_cannot_be_written_says_so(
         fetch(spec)
 
 
+FETCH_AS_PLAIN_USER = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH: from linux/capability.h
+    if os.geteuid() == 0 and libc.prctl(24, capability, 0, 0, 0):  # PR_CAPBSET_DROP
+        raise OSError(ctypes.get_errno(), "cannot drop a capability")
+program = "import pickle, sys; from auto_label.weights import fetch; "
+program += "[print(fetch(spec)) for spec in pickle.load(sys.stdin.buffer)]"
+os.execv(sys.executable, [sys.executable, "-c", program])
+"""
+
+
+def test_what_a_read_only_folder_lacks_is_kept_in_the_users_cache(
+    cache: Path, spec: ModelSpec, tmp_path: Path
+) -> None:
+    """A folder that many share holds some models: those are used, and others fetched beside it."""
+    assert fetch(spec).is_relative_to(cache)
+    other = spec.replace(name="other")
+    cache.chmod(0o555)
+    home = tmp_path / "home"
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", FETCH_AS_PLAIN_USER],
+            cwd=ROOT,
+            env=environment(FLEETMILL_MODELS=str(cache), XDG_CACHE_HOME=str(home)),
+            input=pickle.dumps([spec, other]),
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.decode().splitlines() == [
+            str(cache / spec.name / spec.file),
+            str(home / "fleetmill" / "models" / "other" / spec.file),
+        ]
+        Path(spec.url).unlink(missing_ok=True)  # the second time all is there
+    cache.chmod(0o755)
+    assert [entry.name for entry in cache.iterdir()] == [spec.name]
+
+
 @pytest.fixture(scope="module")
 def hostile() -> Iterator[str]:
     with hostile_server() as address:
