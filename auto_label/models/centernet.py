@@ -9,11 +9,14 @@ Keys of a model's .toml beside those of every model:
 
 Input: RGB 0 to 255 float32[1, 3, h, w], sides of multiples of 32. Outputs at a quarter of its
 resolution: a heat map, the probability that the centre of an object of a class is in a cell,
-float32[1, classes, h/4, w/4]; then log sizes and offsets, height before width and in cells,
-float32[1, 2, h/4, w/4] each. Others, as CenterFace's landmarks, are ignored. Lengths that the file
-fixes are freed. (Zhou et al., "Objects as Points", 2019; log sizes, and boxes that overlap instead
-of cells beside each other being suppressed, as in Xu et al., "CenterFace", 2019, and its reference
-decoder.)
+float32[1, classes, h/4, w/4]; log sizes and offsets, height before width and in cells,
+float32[1, 2, h/4, w/4] each. They are told apart by their channels, and where those are equal by
+their order, which is this one. Other outputs, as CenterFace's landmarks, are ignored. Lengths that
+the file fixes are freed.
+
+Source: Zhou et al., "Objects as Points", 2019. Sizes are logarithms, and boxes that overlap are
+suppressed instead of cells beside each other, as in Xu et al., "CenterFace: Joint Face Detection
+and Alignment Using Face as Point", 2019, and its reference decoder.
 """
 
 from __future__ import annotations

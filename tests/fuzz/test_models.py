@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from auto_label.models import ModelSpec
 from auto_label.models.trial import LIMITS, try_out
 from schemas.errors import FleetError
 from tests import onnx_file
@@ -23,6 +24,14 @@ MODELS = {
     "external": onnx_file.external("other.bin"),
     "declared": onnx_file.declared(8),
 }
+
+POINTS = (
+    (1, onnx_file.points()),
+    (1, onnx_file.points(maps=("sizes", "offsets", "heat"))),
+    (1, onnx_file.points(last="Identity")),
+    (3, onnx_file.points(3)),
+)
+"""CenterNets, whose files are edited before they are opened, and their numbers of classes."""
 
 _ENOUGH = 50
 """Cases among which some models are whole."""
@@ -93,14 +102,23 @@ def crafted(dice: random.Random) -> bytes:
     return onnx_file.answering([*nodes, *last], constants)
 
 
+def damaged(path: Path, dice: random.Random) -> ModelSpec:
+    make = dice.choice((mutated, bent, bent, *[lambda *_: crafted(dice)] * 3))
+    return onnx_file.specified(path, make(MODELS[dice.choice(sorted(MODELS))], dice))
+
+
+def damaged_points(path: Path, dice: random.Random) -> ModelSpec:
+    classes, raw = dice.choice(POINTS)
+    return onnx_file.specified_points(path, dice.choice((mutated, bent))(raw, dice), classes)
+
+
 @pytest.mark.parametrize("part", parts("model-file"), ids=str)
 def test_a_damaged_model_detects_or_is_refused(
     part: Part, tmp_path: Path, record_property: Any
 ) -> None:
     def attempt(dice: random.Random, folder: Path) -> Ended:
-        make = dice.choice((mutated, bent, bent, *[lambda *_: crafted(dice)] * 3))
         path = folder / "model.onnx"
-        spec = onnx_file.specified(path, make(MODELS[dice.choice(sorted(MODELS))], dice))
+        spec = damaged_points(path, dice) if dice.random() < 0.3 else damaged(path, dice)
         try:
             try_out(spec, path)
         except FleetError as error:
