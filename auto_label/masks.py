@@ -9,30 +9,31 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from auto_label.link import LinkSpec, link
 from auto_label.models import Detections
 from auto_label.overlap import iou
+from auto_label.regions import SURE
 from schemas.arrays import FloatArray, IntArray
 
 VERSION = 2
 """Increases when the same regions give other masks."""
 
 _LINK = LinkSpec(
-    sure=0.5,
-    birth=0.5,
+    sure=SURE,
+    birth=SURE,
     overlap_sure=0.05,
-    # A plate is small, and may move by its own width from one look to the next.
-    margin=1.0,
+    overlap_weak=0.05,
+    # What is small may move by several times its size from one look to the next.
+    margin=2.0,
     same_object=0.95,
     lost_s=1.0,
     bridge_s=1.0,
     min_hits=1,
 )
-"""Every region counts, however short its track; gaps of a second are filled."""
+"""Every sure region counts, however short its track; gaps of a second are filled."""
 
 _SAME = 0.3
 """Overlap (IoU) from which a track's box and a region are of the same."""
@@ -57,7 +58,7 @@ class Masks:
         self._t_ns: list[int] = t_ns.tolist()
         tracked, self.held = _tracked(t_ns, found)
         self._at = [
-            outermost(np.concatenate([seen.xywh, *boxes.values()]))
+            outermost(np.concatenate([seen.xywh[seen.score >= SURE], *boxes.values()]))
             for seen, boxes in zip(found, tracked, strict=True)
         ]
         self._between = [
@@ -84,9 +85,7 @@ def _tracked(
 
     A track is smooth and what is found is not, so a box covers the region that it follows too.
     """
-    # However unsure the model was: what it found is covered.
-    seen = [replace(one, score=np.ones(len(one))) for one in found]
-    tracked = link(t_ns, seen, _LINK)
+    tracked = link(t_ns, found, _LINK)
     boxes: list[dict[int, FloatArray]] = []
     for at, one in zip(t_ns.tolist(), found, strict=True):
         rows = tracked.t_ns == at

@@ -17,7 +17,7 @@ from auto_label.cover import cover
 from auto_label.masks import Masks
 from auto_label.models import Detections, Detector
 from auto_label.policies import KINDS, NONE, PolicyDetector
-from auto_label.regions import find_regions
+from auto_label.regions import SURE, find_regions
 from auto_label.specs import PixelSpec
 from auto_label.steps import Steps
 from schemas.arrays import Image
@@ -132,7 +132,8 @@ class Privacy:
     def audit(self) -> dict[str, Any]:
         """Returns what was hidden, and by what: the columns of `privacy` that say so."""
         policy = self._spec.policy
-        kinds = Counter(KINDS[k] for found in self._found for k in found.class_index.tolist())
+        sure = [found.class_index[found.score >= SURE] for found in self._found]
+        kinds = Counter(KINDS[k] for rows in sure for k in rows.tolist())
         area = np.array(self._area_frac or [0.0])
         return {
             "policy": NONE if policy is None else policy.identity,

@@ -19,6 +19,10 @@ from schemas.arrays import BoolArray, FloatArray
 VERSION = 1
 """Increases when the same detections give other regions."""
 
+SURE = 0.5
+"""Score of a region whose model is as sure as its policy wants."""
+_WEAK = 0.5 * SURE
+
 FACES = frozenset({"face"})
 PLATES = frozenset({"plate"})
 TWO_WHEELERS = BICYCLES | {"motorbike", "motorcycle"}
@@ -50,15 +54,16 @@ def find_regions(
         policy: what it hides, and how far regions grow.
 
     Returns:
-        Regions in pixels, whose classes are KINDS; their scores are those of what was seen.
+        Regions in pixels, whose classes are KINDS. Their scores are SURE and more for what counts
+        wherever it is, and less for what counts where such a region is before or after.
     """
-    sure = [_sure(detector, found) for detector, found in seen]
-    persons, vehicles = _of(sure, PERSONS), _of(sure, VEHICLES)
-    wheels, plates = _of(sure, TWO_WHEELERS), _of(sure, PLATES)
+    rated = [_rated(detector, found) for detector, found in seen]
+    persons, vehicles = _of(rated, PERSONS), _of(rated, VEHICLES)
+    wheels, plates = _of(rated, TWO_WHEELERS), _of(rated, PLATES)
     found = {
-        "face": _of(sure, FACES),
-        "head": np.concatenate([_heads(persons), _riders(wheels, persons)]),
-        "plate": np.concatenate([plates, _plate_zones(vehicles, plates)]),
+        "face": _of(rated, FACES),
+        "head": np.concatenate([_heads(persons), _riders(wheels, _sure(persons))]),
+        "plate": np.concatenate([plates, _plate_zones(vehicles, _sure(plates))]),
     }
     boxes = [found[kind] if kind in policy.hide else found[kind][:0] for kind in KINDS]
     rows = np.concatenate(boxes)
@@ -68,9 +73,11 @@ def find_regions(
     return Detections(xywh[stays], rows[stays, 4], kinds[stays], KINDS)
 
 
-def _sure(detector: PolicyDetector, found: Detections) -> Detections:
-    keep = found.score >= detector.score
-    return Detections(found.xywh[keep], found.score[keep], found.class_index[keep], found.classes)
+def _rated(detector: PolicyDetector, found: Detections) -> Detections:
+    """Returns what a detector saw with scores that compare with those of others."""
+    score = np.minimum(SURE * found.score / detector.score, 1.0)
+    keep = score >= _WEAK
+    return Detections(found.xywh[keep], score[keep], found.class_index[keep], found.classes)
 
 
 def _of(seen: Sequence[Detections], names: frozenset[str]) -> FloatArray:
@@ -78,6 +85,10 @@ def _of(seen: Sequence[Detections], names: frozenset[str]) -> FloatArray:
     wanted = [found.of(names) for found in seen]
     rows = [np.column_stack([found.xywh, found.score]) for found in wanted]
     return np.concatenate([np.empty((0, 5)), *rows])
+
+
+def _sure(rows: FloatArray) -> FloatArray:
+    return np.asarray(rows[rows[:, 4] >= SURE])
 
 
 def _part(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from auto_label.masks import Masks, outermost
 from auto_label.models import Detections
 from auto_label.policies import KINDS
+from auto_label.regions import SURE
 from schemas.arrays import BoolArray, FloatArray
 from schemas.times import NS_PER_S
 
@@ -24,7 +27,7 @@ def masks(*regions: FloatArray) -> Masks:
 def heads(xywh: FloatArray) -> Detections:
     """Regions of one kind."""
     kinds = np.full(len(xywh), KINDS.index("head"), dtype=np.int64)
-    return Detections(xywh, np.full(len(xywh), 0.2), kinds, KINDS)
+    return Detections(xywh, np.full(len(xywh), SURE), kinds, KINDS)
 
 
 def covered(regions: FloatArray, boxes: FloatArray) -> BoolArray:
@@ -125,3 +128,15 @@ def test_only_what_lies_in_another_is_dropped() -> None:
         others = np.delete(np.arange(len(regions)), k)
         inside = ((low[others] <= low[k]) & (high[others] >= high[k])).all(axis=1).any()
         assert any(np.array_equal(regions[k], one) for one in kept) != inside
+
+
+def test_what_is_found_weakly_counts_where_it_was_found_surely_before() -> None:
+    """A face that turns away; the same score elsewhere is none."""
+    face, far = box(100, 40, 30, 30), box(300, 40, 30, 30)
+    weak = np.array([0.3])
+    found = [heads(face), *(replace(heads(face), score=weak) for _ in range(3))]
+    found += [replace(heads(far), score=weak) for _ in range(3)]
+    made = Masks(np.arange(len(found), dtype=np.int64) * STEP_NS, found)
+    for k in range(4):
+        assert covered(made.of(k * STEP_NS), face).all()
+    assert not any(len(made.of(k * STEP_NS)) for k in range(4, 7))

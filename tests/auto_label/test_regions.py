@@ -7,7 +7,7 @@ import pytest
 
 from auto_label.models import Detections
 from auto_label.policies import KINDS, Kind, PolicyDetector, PolicySpec
-from auto_label.regions import find_regions
+from auto_label.regions import SURE, find_regions
 from schemas.arrays import FloatArray
 
 ROAD = PolicyDetector(model="road", score=0.2)
@@ -51,8 +51,11 @@ def test_faces_and_plates_are_hidden_where_they_are_seen() -> None:
 
 def test_a_score_counts_for_the_detector_that_gave_it() -> None:
     found = seen(("face", 0.25, (10, 20, 30, 40)))
-    assert len(find_regions([(ROAD, found)], POLICY)) == 1
-    assert len(find_regions([(FACES, found)], POLICY)) == 0
+    (road,) = find_regions([(ROAD, found)], POLICY).score
+    (faces,) = find_regions([(FACES, found)], POLICY).score
+    assert road > SURE > faces
+    faint = seen(("face", 0.14, (10, 20, 30, 40)))
+    assert not len(find_regions([(FACES, faint)], POLICY))
 
 
 @pytest.mark.parametrize("hide", [("face",), ("head", "plate"), ("plate",)])
@@ -97,6 +100,8 @@ def test_a_vehicle_without_a_plate_that_was_found_has_its_zone_hidden() -> None:
     assert not covers(zone, 200, 130), "the rear window"
     found = regions(seen(car, ("plate", 0.4, (180, 200, 50, 12))), "plate")
     assert found.tolist() == [[180, 200, 50, 12]]
+    weak = regions(seen(car, ("plate", 0.15, (180, 200, 50, 12))), "plate")
+    assert len(weak) == 2, "for it counts only if a sure one is before or after"
     elsewhere = regions(seen(car, ("plate", 0.4, (480, 200, 50, 12))), "plate")
     assert len(elsewhere) == 2
 
