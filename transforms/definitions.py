@@ -19,6 +19,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, time
 from typing import Annotated, Any, Generic, Self, TypeVar, get_args
 
 from pydantic import (
@@ -282,6 +283,8 @@ def shown(value: Any) -> str:
         text = str(value).lower()
     elif isinstance(value, int) and value.bit_length() > 4 * _SHOWN_CHARS:
         text = f"a number of {value.bit_length()} bits"
+    elif isinstance(value, date | time):
+        text = value.isoformat()
     elif isinstance(value, list | tuple):
         text = f"[{', '.join(map(shown, value[:_SHOWN_CHARS]))}]"
     else:
