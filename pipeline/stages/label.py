@@ -2,15 +2,19 @@
 
 Each event's window is decoded once, camera by camera, and only for what is due: a new model looks
 without encoding, a linker that changed or a part that is written differently needs no pixels. The
-parts of a task's events go into one pack, an ordinary tar; the table `parts` holds the byte range
-of each.
+parts of an event that are made together go into one pack, an ordinary tar; the table `parts` holds
+the byte range of each.
+
+An event is a task of its own, so that a run which is killed and started again decodes none again
+that was finished. Reading its log's rows anew costs a hundredth of what decoding a window does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from itertools import groupby
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -39,9 +43,6 @@ from transforms.isolation import Limits, isolated
 from transforms.storage import replacing
 from transforms.timing import step
 
-TASK_EVENTS = 6
-"""Events of one log per task, and so per pack: some tens of MB."""
-
 _SOURCES = ("logs", "videos", "frames", "signals", "joints")
 
 
@@ -51,14 +52,13 @@ RESOURCES = {"min_ram": "4GB"}
 
 @dataclass(frozen=True, slots=True)
 class LabelTask:
-    """Events of one log of which the same is due, and the files that hold rows of the log.
+    """An event of which something is due, and the files that hold rows of its log.
 
-    `done` are the digests of what is done, `known` the files that hold the events' own rows.
+    `done` are the digests of what is done, `known` the files that hold the event's own rows.
     """
 
     key: str
-    log_id: str
-    events: tuple[Event, ...]
+    event: Event
     done: tuple[str, ...]
     files: tuple[tuple[str, tuple[str, ...]], ...]
     known: tuple[tuple[str, tuple[str, ...]], ...]
@@ -78,41 +78,40 @@ class LabelStage(Stage):
     resources: ClassVar[Mapping[str, str]] = RESOURCES
 
     def process(self, task: LabelTask) -> Output:
-        """Does what is due of the task's events, one after the other, into one pack."""
-        output = Output()
-        made: dict[str, list[pa.Table]] = {}
-        log = _TaskRows(task, self.lake_url, self.pixels.digest)
+        """Does what is due of the task's event, and puts its parts into a pack."""
+        event, output = task.event, Output()
         due = Due.without(frozenset(task.done), self.spec, self.pixels)
+        labelled = self._label(task, due, output)
+        if labelled is None:
+            return output
         pack_uri = f"packs/{task.key}.tar"
+        parts = []
         with replacing(f"{self.lake_url}/{pack_uri}") as out:
             pack = PackWriter(out)
-            for event in task.events:
-                labelled = self._label(event, log, due, output)
-                if labelled is None:
-                    continue
-                for part in labelled.parts:
-                    with step("pack"):
-                        place = pack.add(event.event_id, part.members)
-                    row = _part_row(event, part, pack_uri, place)
-                    made.setdefault("parts", []).append(row)
-                for table, rows in labelled.tables.items():
-                    made.setdefault(table, []).append(rows)
-                output.rejects.extend(labelled.rejects)
-                output.done.append(Done(event.event_id, joined(due.digests), "kept"))
-                output.counts.extend(_counts(labelled))
+            for part in labelled.parts:
+                with step("pack"):
+                    place = pack.add(event.event_id, part.members)
+                parts.append(_part_row(event, part, pack_uri, place))
             pack.close()
             output.blobs[pack_uri] = out.tell()
-        output.tables = {table: pa.concat_tables(rows) for table, rows in made.items()}
+        output.tables = dict(labelled.tables)
+        if parts:
+            output.tables["parts"] = pa.Table.from_pylist(parts, schema=TABLES["parts"].schema)
+        output.rejects.extend(labelled.rejects)
+        output.done.append(Done(event.event_id, joined(due.digests), "kept"))
+        output.counts.extend(_counts(labelled))
         return output
 
-    def _label(self, event: Event, log: _TaskRows, due: Due, output: Output) -> Labelled | None:
-        """Labels one event; if that fails, adds its rejects to `output` and returns None."""
-        models = Models(self.models, shared=not is_driver())
-        call = label_call(event, log.of(event), models, due)
+    def _label(self, task: LabelTask, due: Due, output: Output) -> Labelled | None:
+        """Labels the event; if that fails, adds its rejects to `output` and returns None."""
+        event = task.event
+        rows = _event_rows(task, self.lake_url, self.pixels.digest)
+        uri = rows.row["uri"]
+        call = label_call(event, rows, Models(self.models, shared=not is_driver()), due)
         try:
-            labelled = isolated(call, self.limits, f"{log.uri}: event {event.event_id}")
+            labelled = isolated(call, self.limits, f"{uri}: event {event.event_id}")
         except DataError as error:
-            reject = Reject.of(error, uri=log.uri, stage=self.name, subject=event.event_id)
+            reject = Reject.of(error, uri=uri, stage=self.name, subject=event.event_id)
             self._reject(event, due, (reject,), output)
             return None
         readable = all(reject.final for reject in labelled.rejects)
@@ -137,8 +136,8 @@ def _counts(labelled: Labelled) -> Iterator[Count]:
         yield Count("label", "boxes", kept=labelled.tables["boxes"].num_rows)
 
 
-def _part_row(event: Event, part: Part, pack_uri: str, place: PackRange) -> pa.Table:
-    row = {
+def _part_row(event: Event, part: Part, pack_uri: str, place: PackRange) -> dict[str, Any]:
+    return {
         "event_id": event.event_id,
         "log_id": event.log_id,
         "drive_id": event.drive_id,
@@ -153,63 +152,40 @@ def _part_row(event: Event, part: Part, pack_uri: str, place: PackRange) -> pa.T
         "cameras": list(part.cameras),
         "privacy": part.privacy,
     }
-    return pa.Table.from_pylist([row], schema=TABLES["parts"].schema)
 
 
-class _TaskRows:
-    """The rows of a task's log and events, read once per task."""
-
-    def __init__(self, task: LabelTask, lake_url: str, pixels: str) -> None:
-        self._lake_url, self._pixels = lake_url, pixels
-        self._log_ids = [task.log_id]
-        self._files = dict(task.files)
-        (self.row,) = self._read("logs").to_pylist()
-        self.uri: str = self.row["uri"]
-        self.videos = video_files(self._read("videos"))
-        # All frames, because a window is decoded from the keyframe before it.
-        self.frames = self._read("frames")
-        t_ns = pc.field("t_ns")
-        inside = (t_ns >= min(event.start_ns for event in task.events)) & (
-            t_ns < max(event.end_ns for event in task.events)
-        )
-        self._signals, self._joints = self._read("signals", inside), self._read("joints", inside)
-        ids = [event.event_id for event in task.events]
-        self._known = {table: rows_of(table, files, ids) for table, files in task.known}
-
-    def of(self, event: Event) -> EventRows:
-        """Returns what labelling an event needs."""
-        own = pc.field("event_id") == event.event_id
-        known = {table: rows.filter(own) for table, rows in self._known.items()}
-        return EventRows(
-            self.row,
-            self.videos,
-            self.frames,
-            _during(self._signals, event),
-            _during(self._joints, event),
-            known,
-            self._clip(known),
-        )
-
-    def _clip(self, known: Mapping[str, pa.Table]) -> Clip | None:
-        """Finds the event's clips: those that are made as now, or else any."""
-        parts = known.get("parts", TABLES["parts"].empty())
-        clips = parts.filter(pc.field("part") == "clip").to_pylist()
-        clips.sort(key=lambda row: (row["spec_digest"] != self._pixels, row["spec_digest"]))
-        return next(
-            (
-                Clip(pack_url(self._lake_url, row["pack_uri"]), row["offset"], row["length"])
-                for row in clips
-            ),
-            None,
-        )
-
-    def _read(self, table: str, where: pc.Expression | None = None) -> pa.Table:
-        return rows_of(table, self._files[table], self._log_ids, where)
-
-
-def _during(rows: pa.Table, event: Event) -> pa.Table:
+def _event_rows(task: LabelTask, lake_url: str, pixels: str) -> EventRows:
+    """Reads what labelling an event needs."""
+    event, files = task.event, dict(task.files)
     t_ns = pc.field("t_ns")
-    return rows.filter((t_ns >= event.start_ns) & (t_ns < event.end_ns))
+    inside = (t_ns >= event.start_ns) & (t_ns < event.end_ns)
+
+    def of_log(table: str, where: pc.Expression | None = None) -> pa.Table:
+        return rows_of(table, files[table], [event.log_id], where)
+
+    (row,) = of_log("logs").to_pylist()
+    known = {table: rows_of(table, own, [event.event_id]) for table, own in task.known}
+    return EventRows(
+        row,
+        video_files(of_log("videos")),
+        # All frames, because a window is decoded from the keyframe before it.
+        of_log("frames"),
+        of_log("signals", inside),
+        of_log("joints", inside),
+        known,
+        _clip(known, lake_url, pixels),
+    )
+
+
+def _clip(known: Mapping[str, pa.Table], lake_url: str, pixels: str) -> Clip | None:
+    """Finds the event's clips: those that are made as now, or else any."""
+    parts = known.get("parts", TABLES["parts"].empty())
+    clips = parts.filter(pc.field("part") == "clip").to_pylist()
+    clips.sort(key=lambda row: (row["spec_digest"] != pixels, row["spec_digest"]))
+    return next(
+        (Clip(pack_url(lake_url, row["pack_uri"]), row["offset"], row["length"]) for row in clips),
+        None,
+    )
 
 
 def video_files(videos: pa.Table) -> Mapping[str, Sequence[VideoFile]]:
@@ -268,19 +244,13 @@ def _tasks(
     places: Mapping[str, Places],
     known: Mapping[str, Places],
 ) -> Iterator[LabelTask]:
-    by_log: dict[str, list[Event]] = {}
-    for event in events:
-        by_log.setdefault(event.log_id, []).append(event)
-    for log_id, own in by_log.items():
-        files = tuple((table, found.get(log_id, ())) for table, found in places.items())
-        for first in range(0, len(own), TASK_EVENTS):
-            batch = tuple(own[first : first + TASK_EVENTS])
-            ids = [event.event_id for event in batch]
-            own_files = tuple(
-                (table, tuple(sorted({file for one in ids for file in found.get(one, ())})))
-                for table, found in known.items()
-            )
-            left = sorted({*whole.digests} - done)
-            yield LabelTask(
-                digest("label", left, ids), log_id, batch, tuple(sorted(done)), files, own_files
-            )
+    left, done_digests = sorted({*whole.digests} - done), tuple(sorted(done))
+    for log_id, own in groupby(events, key=lambda event: event.log_id):
+        files = _files(places, log_id)
+        for event in own:
+            key = digest("label", left, event.event_id)
+            yield LabelTask(key, event, done_digests, files, _files(known, event.event_id))
+
+
+def _files(places: Mapping[str, Places], id_: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    return tuple((table, found.get(id_, ())) for table, found in places.items())

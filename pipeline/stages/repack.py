@@ -47,10 +47,9 @@ FROM parts WHERE part = 'clip'
 
 @dataclass(frozen=True, slots=True)
 class RepackTask:
-    """Clips of one pack, as rows of `parts`."""
+    """Clips of one log, as rows of `parts`."""
 
     key: str
-    pack_uri: str
     clips: tuple[dict[str, Any], ...]
 
 
@@ -66,12 +65,12 @@ class RepackStage(Stage):
 
     def process(self, task: RepackTask) -> Output:
         """Writes the frames of the task's clips to a new pack."""
-        source = pack_url(self.lake_url, task.pack_uri)
         pack_uri = f"packs/{task.key}.tar"
         rows = []
         with replacing(f"{self.lake_url}/{pack_uri}") as out:
             pack = PackWriter(out)
             for row in task.clips:
+                source = pack_url(self.lake_url, row["pack_uri"])
                 body = get(source, row["offset"], row["offset"] + row["length"])
                 with step("transcode"):
                     members = frames_members(read_sample(body), self.fps)
@@ -138,15 +137,15 @@ def plan_repack(lake: Lake, config: CorpusConfig) -> Work:
     key = frames_key(config.frames_fps)
     found = standing(lake, "repack", f"SELECT subject, '' AS stage_digest FROM ({_CLIPS})", key)  # noqa: S608 - constants
     new = set(found.new)
-    packs: dict[str, list[dict[str, Any]]] = {}
+    logs: dict[str, list[dict[str, Any]]] = {}
     if new:
         clips = lake.read("parts", filter=pc.field("part") == "clip")
         for row in clips.to_pylist():
             if subject(row) in new:
-                packs.setdefault(row["pack_uri"], []).append(row)
+                logs.setdefault(row["log_id"], []).append(row)
     tasks = [
-        RepackTask(digest("repack", key, [subject(row) for row in batch]), pack_uri, tuple(batch))
-        for pack_uri, rows in sorted(packs.items())
+        RepackTask(digest("repack", key, [subject(row) for row in batch]), tuple(batch))
+        for _, rows in sorted(logs.items())
         for first in range(0, len(rows), TASK_CLIPS)
         if (batch := rows[first : first + TASK_CLIPS])
     ]

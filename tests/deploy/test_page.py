@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.graph import journal
-from pipeline.stages import ingest, label, mine, repack
+from pipeline.stages import ingest, mine, repack
 from tests import fetch
 from tests.conftest import ROOT, Fleetmill
 from tests.deploy.shipped import check_command, service_commands
@@ -76,7 +76,7 @@ def test_the_numbers_are_those_of_the_code() -> None:
     rows = dict(re.findall(r"^\| (\w+) \| ([^|]+) \|", TEXT, re.M))
     assert rows["ingest"] == f"{ingest.TASK_LOGS} logs or {ingest.TASK_BYTES >> 20} MiB of input"
     assert rows["mine"] == f"{mine.TASK_LOGS} logs or {mine.TASK_NS // 3600 // 10**9} driven hours"
-    assert rows["label"] == f"{label.TASK_EVENTS} events of one log"
+    assert rows["label"] == "one event"
     assert rows["repack"] == f"{repack.TASK_CLIPS} clips"
     assert f"pages of {journal.PAGE_TASKS} tasks" in TEXT
     assert f"{fetch.PRISM}@v{metadata.version('apache-beam')}\n" in TEXT

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from pipeline.lake.tables import Lake
 from schemas.errors import LakeError
 from schemas.tables import TABLES
 from tests.conftest import ROOT, Fleetmill, environment
+from tests.servers import wait_for
 from tests.weights import needed
 
 pytestmark = pytest.mark.slow
@@ -100,3 +102,65 @@ def test_killed_at_random_moments_it_ends_in_the_same_root_hash(
     }
     assert fleetmill("verify", rough).code == 0
     assert snapshots(rough) == snapshots(calm)
+
+
+def contents(lake: Path) -> dict[str, list[dict[str, Any]]]:
+    """The rows of every table, without the times of the runs."""
+    opened = Lake.open(str(lake))
+    return {
+        name: [
+            {key: value for key, value in row.items() if not key.endswith("ed_ns")}
+            for row in opened.read(name).to_pylist()
+        ]
+        for name in TABLES
+    }
+
+
+@pytest.mark.parametrize("finished", [1, 4])
+def test_an_event_that_was_finished_before_the_kill_is_not_decoded_again(
+    fleetmill: Fleetmill, tmp_path: Path, finished: int
+) -> None:
+    """All events are of one log. A pack that is written again would be another file."""
+    fleet, calm, rough = tmp_path / "fleet", tmp_path / "calm", tmp_path / "rough"
+    size = ("--size", "160x120", "--cameras", "front", "--minutes", "1")
+    assert fleetmill("synth", fleet, "--drives", "1", *size).code == 0
+    assert fleetmill("ingest", "--input", fleet, "--lake", calm).code == 0
+    config = tmp_path / "more.toml"
+    config.write_text("[mine.params.uniform_sample]\nevery_s = 6.0\n")
+    assert fleetmill("mine", "--lake", calm, "--config", config).code == 0
+    shutil.copytree(calm, rough)
+    label = ("label", "--label-fps", "1", "--json", "--lake")
+    assert fleetmill(*label, calm).code == 0
+    events = len(contents(calm)["events"])
+    assert events > finished + 1
+
+    def done() -> set[str]:
+        return {path.stem for path in rough.glob("work/*/*/*.done")}
+
+    with subprocess.Popen(
+        [sys.executable, "-m", "jobs.cli", *label, str(rough)],
+        cwd=ROOT,
+        env=environment(FLEETMILL_MODELS=str(needed()), HTTPS_PROXY="http://127.0.0.1:9"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as process:
+        wait_for(lambda: len(done()) >= finished, "the moment to kill")
+        os.killpg(process.pid, signal.SIGKILL)
+    keys = done()
+    assert finished <= len(keys) < events
+    packs = {key: (rough / "packs" / f"{key}.tar").stat() for key in keys}
+
+    again = fleetmill(*label, rough)
+    assert again.code == 0, again.err
+    (job,) = again.document["jobs"]
+    assert job["metrics"]["tasks_resumed"] == len(keys)
+    assert job["metrics"]["decode_ms"]["count"] == events - len(keys)
+    for key, stat in packs.items():
+        now = (rough / "packs" / f"{key}.tar").stat()
+        assert (now.st_ino, now.st_mtime_ns) == (stat.st_ino, stat.st_mtime_ns)
+    assert contents(rough) == contents(calm)
+    assert {path.name: path.read_bytes() for path in (rough / "packs").iterdir()} == {
+        path.name: path.read_bytes() for path in (calm / "packs").iterdir()
+    }
+    assert fleetmill("verify", rough).code == 0

@@ -17,11 +17,13 @@ from pipeline.config import CorpusConfig
 from pipeline.graph.balance import JobReport
 from pipeline.lake.verify import verify
 from pipeline.stages.corpus import plan_corpus
-from pipeline.stages.label import TASK_EVENTS, LabelTask, plan_label, video_files
+from pipeline.stages.label import LabelTask, plan_label, video_files
+from schemas.records import Event
 from tests.conftest import Tell
 from tests.pipeline.stages.conftest import LABEL, Small
 from transforms.corpora.pack import read_sample
 from transforms.isolation import Call
+from transforms.parquet import read
 
 
 def tasks(small: Small, **changes: object) -> list[LabelTask]:
@@ -29,15 +31,21 @@ def tasks(small: Small, **changes: object) -> list[LabelTask]:
     return [task for task in planned if isinstance(task, LabelTask)]
 
 
-def test_every_event_is_in_one_task_of_its_log(mined: Small) -> None:
-    events = mined.rows("events")
+def test_every_event_is_a_task_with_the_files_of_its_log(mined: Small) -> None:
     planned = tasks(mined)
-    assert sorted(e.event_id for task in planned for e in task.events) == [
-        row["event_id"] for row in sorted(events, key=lambda row: str(row["event_id"]))
-    ]
+    found, events = (
+        {e.event_id: e.log_id for e in some}
+        for some in (
+            [task.event for task in planned],
+            [Event(**row) for row in mined.rows("events")],
+        )
+    )
+    assert found == events
+    assert len({task.key for task in planned}) == len(planned) == len(events)
     for task in planned:
-        assert {event.log_id for event in task.events} == {task.log_id}
-        assert len(task.events) <= TASK_EVENTS
+        for table, files in task.files:
+            rows = [row["log_id"] for file in files for row in read(file).to_pylist()]
+            assert task.event.log_id in rows or not rows, table
 
 
 def test_an_event_is_labelled_again_only_with_another_specification(labelled: Small) -> None:
