@@ -13,8 +13,9 @@ import pytest
 
 from pipeline.config import CorpusConfig
 from pipeline.stages.corpus import select
-from pipeline.stages.repack import frames_members, plan_repack, subject
-from tests.pipeline.stages.conftest import Small
+from pipeline.stages.label import plan_label
+from pipeline.stages.repack import RepackTask, frames_members, plan_repack, subject
+from tests.pipeline.stages.conftest import LABEL, Small
 from transforms.corpora.pack import read_sample
 
 FRAMES = CorpusConfig(name="c", payload="frames", frames_fps=2.0)
@@ -36,6 +37,28 @@ def test_every_clip_is_repacked_once_per_rate(labelled: Small) -> None:
     again = FRAMES.model_copy(update={"frames_fps": 1.0})
     assert plan_repack(labelled.lake(), again).tasks
     assert len({subject(row) for row in clips}) == len(clips)
+
+
+def test_the_clips_of_a_log_are_repacked_together_whatever_packs_they_are_in(
+    labelled: Small,
+) -> None:
+    labelled.run(plan_label, LABEL.model_copy(update={"crf": 30}))
+    tasks = plan_repack(labelled.lake(), FRAMES).tasks
+    for task in tasks:
+        assert isinstance(task, RepackTask)
+        assert len({row["log_id"] for row in task.clips}) == 1
+        assert len({row["pack_uri"] for row in task.clips}) == len(task.clips) == 2
+    assert len(tasks) == len(labelled.rows("logs"))
+    labelled.run(plan_repack, FRAMES)
+    parts = labelled.rows("parts")
+    made = {
+        (row["event_id"], row["source_digest"]): members(labelled, row)
+        for row in parts
+        if row["part"] == "frames"
+    }
+    for clip in (row for row in parts if row["part"] == "clip"):
+        expected = frames_members(members(labelled, clip), FRAMES.frames_fps)
+        assert made[clip["event_id"], clip["spec_digest"]] == expected
 
 
 def test_a_corpus_of_frames_has_those_of_one_rate(labelled: Small) -> None:
