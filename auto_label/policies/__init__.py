@@ -13,6 +13,10 @@
     score = 0.3                   # boxes below do not count
     needed = true                 # false: goes on without it where its weights cannot be had
 
+    [[exclude]]                   # footage that is not decoded; may be left out
+    name = "school"               # the keys are those of auto_label.exclusions
+    polygon = [[48.137, 11.575], [48.139, 11.580], [48.135, 11.581]]
+
 Models that find faces or plates say where to cover; of persons the heads are covered, of vehicles
 the zones where plates are. If a detector that is needed is missing or fails, nothing is written.
 """
@@ -25,6 +29,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, Field, field_validator
 
+from auto_label.exclusions import Exclusion
 from schemas.ids import digest
 from transforms.definitions import STRICT, Definition, Definitions, Text
 
@@ -56,6 +61,7 @@ class PolicySpec(Definition):
     cover: Literal["blur", "solid"]
     grow: float = Field(ge=0, le=1)
     detectors: Annotated[tuple[PolicyDetector, ...], Field(min_length=1, strict=False)]
+    exclude: Annotated[tuple[Exclusion, ...], Field(strict=False)] = ()
 
     @field_validator("name")
     @classmethod
@@ -67,7 +73,8 @@ class PolicySpec(Definition):
     @property
     def identity(self) -> str:
         """The name and a digest of all that changes what is hidden."""
-        return f"{self.name}@{digest('policy', self.model_dump(exclude={'description'}))}"
+        made_of = self.model_dump(mode="json", exclude={"description"})
+        return f"{self.name}@{digest('policy', made_of)}"
 
 
 POLICIES = Definitions("policy", PolicySpec, str(Path(__file__).parent))

@@ -49,12 +49,18 @@ WITH commits AS (
 ), made AS (
     SELECT subject AS event_id, unnest(string_split(stage_digest, '+')) AS spec_digest, number
     FROM ledger JOIN commits USING (run_id) WHERE stage = 'label' AND outcome = 'kept'
+), excluded AS (
+    -- Events of which a policy wants no footage, be it made before.
+    SELECT subject AS event_id, max(number) AS since
+    FROM ledger JOIN commits USING (run_id) WHERE stage = 'label' AND outcome = 'filtered'
+    GROUP BY ALL
 ), newest AS (
     -- Of each kind of part the one that was made last; of clips, with the privacy asked for.
     SELECT event_id, part, arg_max(parts.spec_digest, made.number) AS spec_digest
-    FROM parts JOIN made USING (event_id, spec_digest)
+    FROM parts JOIN made USING (event_id, spec_digest) LEFT JOIN excluded USING (event_id)
     -- Parts without pictures have none.
-    WHERE privacy IS NULL OR (part = 'clip' AND privacy = '{privacy}')
+    WHERE privacy IS NULL
+       OR (part = 'clip' AND privacy = '{privacy}' AND made.number > coalesce(since, -1))
     GROUP BY ALL
 ), picture_parts AS (
     {pictures}
@@ -74,8 +80,8 @@ WITH commits AS (
 ), labelled AS (
     -- Samples of a lake before format 3 are whole.
     SELECT samples.event_id, arg_max(samples.spec_digest, made.number) AS spec_digest
-    FROM samples JOIN made USING (event_id, spec_digest)
-    WHERE samples.privacy = '{privacy}' GROUP BY ALL
+    FROM samples JOIN made USING (event_id, spec_digest) LEFT JOIN excluded USING (event_id)
+    WHERE samples.privacy = '{privacy}' AND made.number > coalesce(since, -1) GROUP BY ALL
 ), found AS (
     FROM whole
     UNION ALL BY NAME

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from auto_label.event_rows import KNOWN, Clip, EventRows
+from auto_label.exclusions import Clock, Track, excluded
 from auto_label.label import Labelled, Part
 from auto_label.models import ModelSpec
 from auto_label.specs import Due, LabelSpec, PixelSpec
@@ -37,6 +38,7 @@ from pipeline.stages.models import ready_models, ready_pixels
 from schemas.errors import DataError
 from schemas.ids import digest
 from schemas.records import Count, Event, Reject, VideoFile
+from schemas.signals import SIGNAL
 from schemas.tables import TABLES
 from transforms.corpora.pack import PackRange, PackWriter
 from transforms.isolation import Limits, isolated
@@ -81,6 +83,10 @@ class LabelStage(Stage):
         """Does what is due of the task's event, and puts its parts into a pack."""
         event, output = task.event, Output()
         due = Due.without(frozenset(task.done), self.spec, self.pixels)
+        if self._excluded(task):
+            output.done.append(Done(event.event_id, joined(due.digests), "filtered"))
+            output.counts.append(Count(self.name, "events", filtered=1))
+            return output
         labelled = self._label(task, due, output)
         if labelled is None:
             return output
@@ -101,6 +107,21 @@ class LabelStage(Stage):
         output.done.append(Done(event.event_id, joined(due.digests), "kept"))
         output.counts.extend(_counts(labelled))
         return output
+
+    def _excluded(self, task: LabelTask) -> bool:
+        """Whether the policy wants no footage of the event's place and time."""
+        policy = self.pixels.policy
+        if policy is None or not policy.exclude:
+            return False
+        event, files = task.event, dict(task.files)
+        around = SIGNAL["lat_deg"].tolerance_ns
+        t_ns = pc.field("t_ns")
+        near = (t_ns >= event.start_ns - around) & (t_ns < event.end_ns + around)
+        (row,) = rows_of("logs", files["logs"], [event.log_id]).to_pylist()
+        signals = rows_of("signals", files["signals"], [event.log_id], near).sort_by("t_ns")
+        track = Track(*(signals[name].to_numpy() for name in ("t_ns", "lat_deg", "lon_deg")))
+        clock = Clock(row["start_ns"], row["start_local"])
+        return excluded(policy.exclude, event.span, clock, track) is not None
 
     def _label(self, task: LabelTask, due: Due, output: Output) -> Labelled | None:
         """Labels the event; if that fails, adds its rejects to `output` and returns None."""

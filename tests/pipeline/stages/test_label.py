@@ -11,12 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pipeline.config import CorpusConfig
 from pipeline.graph.balance import JobReport
 from pipeline.lake.verify import verify
-from pipeline.stages.corpus import plan_corpus
+from pipeline.stages.corpus import plan_corpus, select
 from pipeline.stages.label import LabelTask, plan_label, video_files
 from schemas.records import Event
 from tests.conftest import Tell
@@ -225,3 +226,51 @@ def test_a_model_looks_at_the_clips_where_the_videos_are_gone(
     assert "could not be read" in coarser.notes[0]
     assert not labelled.rows("rejects")
     assert verify(labelled.url).problems == ()
+
+
+POLICY = """
+name = "blur"
+description = "Faces, and nothing of the places below"
+hide = ["face"]
+cover = "blur"
+grow = 0.1
+
+[[detectors]]
+model = "centerface"
+score = 0.3
+"""
+
+
+def test_what_a_policy_excludes_is_not_decoded_and_leaves_the_corpora(
+    labelled: Small, tmp_path: Path
+) -> None:
+    """One of the drives goes through the area; without it nothing is excluded."""
+    rows = labelled.rows("signals")
+    events = {row["event_id"]: row["log_id"] for row in labelled.rows("events")}
+    inside, outside = sorted(set(events.values()))
+    places = [(row["lat_deg"], row["lon_deg"]) for row in rows if row["log_id"] == inside]
+    others = [(row["lat_deg"], row["lon_deg"]) for row in rows if row["log_id"] == outside]
+    low, high = np.nanmin(places, axis=0) - 1e-6, np.nanmax(places, axis=0) + 1e-6
+    assert not ((low < others) & (others < high)).all(axis=1).any(), "they are apart"
+    area = [[low[0], low[1]], [low[0], high[1]], [high[0], high[1]], [high[0], low[1]]]
+    corners = [[float(value) for value in corner] for corner in area]
+    policy = f'{POLICY}\n[[exclude]]\nname = "area"\npolygon = {corners}\n'
+    (tmp_path / "blur.toml").write_text(policy)
+    config = LABEL.model_copy(update={"policies": (str(tmp_path),)})
+    corpus = CorpusConfig(name="c", topology="gpu-8", val_fraction=0.5)
+    assert {row["log_id"] for row in select(labelled.lake(), corpus).samples.to_pylist()} == {
+        inside,
+        outside,
+    }
+    report = labelled.run(plan_label, config)
+    (count,) = [count for count in report.counts if count.of == "events"]
+    wanted = sum(log_id == outside for log_id in events.values())
+    assert (count.kept, count.filtered) == (wanted, len(events) - wanted)
+    chosen = select(labelled.lake(), corpus).samples.to_pylist()
+    assert {row["log_id"] for row in chosen} == {outside}, "though clips were made before"
+    assert not labelled.run(plan_label, config).tasks
+    assert verify(labelled.url).problems == ()
+    (tmp_path / "blur.toml").write_text(POLICY)
+    labelled.run(plan_label, config)
+    chosen = select(labelled.lake(), corpus).samples.to_pylist()
+    assert {row["log_id"] for row in chosen} == {inside, outside}
