@@ -17,6 +17,7 @@ from tests.conftest import ROOT
 from tests.deploy.shipped import FLINK, documents
 from tests.dockerfile import instructions
 from tests.pages import fences
+from tests.weights import with_detector
 
 IMAGES = {fetch.DEPLOY / "Dockerfile": ROOT, FLINK / "Dockerfile": FLINK}
 """Every Dockerfile and its build context."""
@@ -90,7 +91,7 @@ def test_the_steps_of_the_worker_image_work(tmp_path: Path, data: Path) -> None:
     source, image = tmp_path / "source", tmp_path / "image"
     fetch.copy_source(source)
     subprocess.run([sys.executable, "-m", "venv", image], check=True)
-    shutil.copytree(data / "models" / "yolox_nano", source / "models" / "yolox_nano")
+    shutil.copytree(with_detector(data), source / "models")
     env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
 
     def run(line: str) -> str:
