@@ -1,0 +1,1 @@
+"""Programs that trained the models that ship with fleetmill."""

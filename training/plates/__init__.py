@@ -1,0 +1,1 @@
+"""The detector of number plates: drawn scenes, the network and its training."""
