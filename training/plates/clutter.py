@@ -240,6 +240,46 @@ def draw_lamps(rng: Rng, picture: Image) -> None:
         )
 
 
+def draw_dashes(rng: Rng, picture: Image) -> None:
+    """Draws a row of short bright bars that grow: a dashed line, or markers on a road."""
+    height, width = picture.shape[:2]
+    at, turn = rng.uniform(0, (width, height)), rng.uniform(0, 2 * np.pi)
+    along, apart = np.array([np.cos(turn), np.sin(turn)]), turn + rng.normal(0, 0.1)
+    length, thick = 2 ** rng.uniform(1.5, 5), 2 ** rng.uniform(0.5, 3)
+    grows, paint = (
+        rng.uniform(1.0, 1.5),
+        varied(rng, one_of(rng, ((235, 235, 235), (60, 190, 230)))),
+    )
+    lies = rng.random() < 0.5
+    for _ in range(int(rng.integers(2, 8))):
+        angle = rng.normal(0, 0.1) if lies else apart
+        side = np.array([np.cos(angle), np.sin(angle)])
+        ends = [at - side * length / 2, at + side * length / 2]
+        across = np.array([-side[1], side[0]]) * thick / 2
+        corners = np.array([ends[0] - across, ends[1] - across, ends[1] + across, ends[0] + across])
+        cv2.fillPoly(picture, [np.round(corners * 8).astype(np.int32)], paint, cv2.LINE_AA, 3)
+        at = at + along * length * rng.uniform(1.5, 4)
+        length, thick = min(length * grows, 60), min(thick * grows, 16)
+
+
+def draw_far_vehicle(rng: Rng, picture: Image) -> None:
+    """Draws a vehicle so far away that its plate cannot be seen."""
+    width = int(rng.integers(8, 60))
+    height = int(width * rng.uniform(0.5, 1.1))
+    paint = varied(
+        rng, one_of(rng, ((235, 235, 235), (40, 40, 40), (130, 130, 130), (40, 30, 150)))
+    )
+    x, y = (int(rng.integers(side)) for side in picture.shape[1::-1])
+    cv2.rectangle(picture, (x, y), (x + width, y + height), paint, -1)
+    window = (x + width // 8, y + height // 8), (x + width * 7 // 8, y + height * 2 // 5)
+    cv2.rectangle(picture, *window, varied(rng, (60, 55, 50)), -1)
+    low = y + height * 4 // 5
+    cv2.rectangle(picture, (x, low), (x + width, y + height), varied(rng, (50, 50, 50)), -1)
+    for left in (x, x + width - max(2, width // 6)):
+        lamp = (left, y + height // 2), (left + max(2, width // 6), y + height * 2 // 3)
+        cv2.rectangle(picture, *lamp, varied(rng, (50, 40, 190)), -1)
+
+
 def draw_clutter(rng: Rng, picture: Image, fonts: Fonts) -> None:
     """Draws one thing of a random kind."""
     with_text: Sequence[Callable[[Rng, Image, Fonts], None]] = (
@@ -249,6 +289,7 @@ def draw_clutter(rng: Rng, picture: Image, fonts: Fonts) -> None:
     )
     without: Sequence[Callable[[Rng, Image], None]] = (
         draw_boxes, draw_boxes, draw_bars, draw_checks, draw_hand, draw_leaves, draw_lamps,
+        draw_dashes, draw_dashes, draw_far_vehicle,
     )  # fmt: skip
     if rng.random() < 0.35:
         with_text[int(rng.choice(3, p=(0.5, 0.35, 0.15)))](rng, picture, fonts)
@@ -261,7 +302,7 @@ def tilted(rng: Rng, corners: FloatArray) -> FloatArray:
 
     Each of yaw, pitch and roll is mostly small, and at times up to 65 degrees.
     """
-    wide = rng.random(3) < (0.4, 0.2, 0.25)
+    wide = rng.random(3) < (0.4, 0.25, 0.35)
     yaw, pitch, roll = np.radians(np.where(wide, rng.uniform(-65, 65, 3), rng.normal(0, 9, 3)))
     turn = (
         np.array([[np.cos(roll), -np.sin(roll), 0], [np.sin(roll), np.cos(roll), 0], [0, 0, 1]])

@@ -29,9 +29,9 @@ from training.plates.drawn import (
     varied,
 )
 
-WIDTHS_PX = (11.0, 230.0)
+WIDTHS_PX = (15.0, 230.0)
 """Of plates, before they are turned away."""
-_SEEN_PX = (8.0, 3.2)
+_SEEN_PX = (11.0, 4.0)
 """Width and height of a box from which on a plate must be found; smaller ones don't count."""
 _PAINTS = (
     (235, 235, 235), (30, 30, 30), (120, 120, 120), (190, 190, 190), (40, 30, 150), (130, 60, 30),

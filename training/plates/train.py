@@ -32,7 +32,7 @@ _POOL = 12_000
 """Scenes kept, 200 kB each: a drawn one is trained on more than once."""
 _FIRST = 256
 """Scenes drawn before training starts."""
-_RATE = 3e-3
+_ORPHANED_S = 300
 _LOGGED, _SAVED = 100, 1000
 _log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ def targets(scene: Scene) -> Float32Array:
 
 
 def loss(said: Any, wanted: Any) -> Any:
-    """Returns the focal loss of the centres and the L1 loss of sizes and offsets.
+    """Returns the focal loss of the centres, and of the boxes the L1 loss and 1 - IoU.
 
     Args:
         said: float32[n, h, w, 5] of the network.
@@ -81,17 +81,28 @@ def loss(said: Any, wanted: Any) -> Any:
     wrong = (1 - middle) * weight * (1 - centre) ** 4 * chance**2 * tf.nn.softplus(logit)
     plates = tf.reduce_sum(middle) + 1
     focal = (tf.reduce_sum(found) + tf.reduce_sum(wrong)) / plates
-    away = tf.abs(said[..., 1:] - wanted[..., 1:5]) * [1.0, 1.0, 0.4, 0.4]
-    near = wanted[..., 5:6]
-    return focal + tf.reduce_sum(away * near) / (tf.reduce_sum(near) + 1)
+    away = tf.reduce_sum(tf.abs(said[..., 1:] - wanted[..., 1:5]) * [1.0, 1.0, 0.4, 0.4], axis=-1)
+    boxes = away + 1 - _iou(said[..., 1:], wanted[..., 1:5])
+    near = wanted[..., 5]
+    return focal + tf.reduce_sum(boxes * near) / (tf.reduce_sum(near) + 1)
+
+
+def _iou(said: Any, wanted: Any) -> Any:
+    """Returns the overlap of boxes [..., 4]: log height, log width, offsets y and x."""
+    half, half_wanted = (tf.exp(tf.minimum(box[..., :2], 6.0)) / 2 for box in (said, wanted))
+    low = tf.maximum(said[..., 2:] - half, wanted[..., 2:] - half_wanted)
+    high = tf.minimum(said[..., 2:] + half, wanted[..., 2:] + half_wanted)
+    common = tf.reduce_prod(tf.maximum(high - low, 0.0), axis=-1)
+    areas = 4 * (tf.reduce_prod(half, axis=-1) + tf.reduce_prod(half_wanted, axis=-1))
+    return common / (areas - common)
 
 
 def draw_forever(scenes: Scenes, seed: int, drawn: Queue[Scene]) -> None:
-    """Puts scenes into a queue until the process is stopped."""
+    """Puts scenes into a queue until the process is stopped, or nobody takes them any more."""
     cv2.setNumThreads(1)
     rng = np.random.default_rng(seed)
     while True:
-        drawn.put(scenes.draw(rng))
+        drawn.put(scenes.draw(rng), timeout=_ORPHANED_S)
 
 
 class Pool:
@@ -128,15 +139,16 @@ def _mirrored(scene: Scene) -> Scene:
     return Scene(scene.image[:, ::-1], xywh, scene.seen)
 
 
-def train(pool: Pool, steps: int, seed: int, start: Path | None, out: Path) -> None:
+def train(pool: Pool, out: Path, *, steps: int, rate: float, seed: int, start: Path | None) -> None:
     """Trains a network and writes it now and then, and at the end, with its Keras weights.
 
     Args:
         pool: the scenes.
+        out: the ONNX file; the Keras weights lie beside it, as .weights.h5.
         steps: of 8 scenes each.
+        rate: the highest rate of learning; it grows for a thirtieth of the steps, then falls.
         seed: of the first weights and of the choice of scenes.
         start: Keras weights of an earlier training to start from.
-        out: the ONNX file; the Keras weights lie beside it, as .weights.h5.
     """
     tf.keras.utils.set_random_seed(seed)
     rng = np.random.default_rng(seed)
@@ -144,7 +156,7 @@ def train(pool: Pool, steps: int, seed: int, start: Path | None, out: Path) -> N
     if start is not None:
         network.load_weights(start)
     schedule = tf.keras.optimizers.schedules.CosineDecay(
-        _RATE / 30, steps, alpha=0.005, warmup_target=_RATE, warmup_steps=steps // 30
+        rate / 30, steps, alpha=0.005, warmup_target=rate, warmup_steps=steps // 30
     )
     optimizer = tf.keras.optimizers.AdamW(schedule, weight_decay=1e-4)
 
@@ -175,6 +187,7 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, required=True)
     parser.add_argument("--fonts", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=9000)
+    parser.add_argument("--rate", type=float, default=3e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--start", type=Path)
     parser.add_argument("out", type=Path)
@@ -183,7 +196,8 @@ def main() -> None:
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     scenes = Scenes(sorted(args.photos.iterdir()), Fonts(sorted(args.fonts.glob("*.ttf"))), SIDE)
-    train(Pool(scenes, args.seed), args.steps, args.seed, args.start, args.out)
+    pool = Pool(scenes, args.seed)
+    train(pool, args.out, steps=args.steps, rate=args.rate, seed=args.seed, start=args.start)
 
 
 if __name__ == "__main__":
