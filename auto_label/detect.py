@@ -78,10 +78,10 @@ def detect_event(
     Raises:
         PrivacyError: what has to be hidden cannot be found.
     """
-    found = Detected()
+    found, platform = Detected(), log.row["platform"]
     for camera, rows in _cameras(event, log):
         times = _inside(event, rows)
-        seen = _Camera(event, due, detectors, int(times[-1]))
+        seen = _Camera(event, due, detectors, int(times[-1]), platform)
         uri = min(video.uri for video in log.videos[camera])
         try:
             try:
@@ -90,7 +90,7 @@ def detect_event(
                 clip = None if due.pixels is not None else _clip_of(event, log, camera, times)
                 if clip is None:
                     raise
-                seen = _Camera(event, due, detectors, int(times[-1]), FROM_CLIP)
+                seen = _Camera(event, due, detectors, int(times[-1]), platform, FROM_CLIP)
                 seen.take(clip)
         except PrivacyError as error:
             raise PrivacyError(f"{uri}: {error}") from error
@@ -144,17 +144,18 @@ def _clip_of(event: Event, log: EventRows, camera: str, t_ns: IntArray) -> Frame
 class _Camera:
     """One camera of an event: detectors look at some of its frames, then all are encoded."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - all are inputs of equal rank
         self,
         event: Event,
         due: Due,
         detectors: Mapping[str, Detector],
         last_ns: int,
+        platform: str,
         seen_on: str = "",
     ) -> None:
         self._event, self._due, self._detectors = event, due, detectors
         self._seen_on = seen_on
-        self._privacy = Privacy(event, due.pixels or PixelSpec(), detectors, last_ns)
+        self._privacy = Privacy(event, due.pixels or PixelSpec(), detectors, last_ns, platform)
         self._t_ns: list[int] = []
         self._seen: dict[str, list[Detections]] = {model: [] for model in due.models}
         self.size = (0, 0)

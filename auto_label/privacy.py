@@ -36,13 +36,21 @@ class Privacy:
         spec: the policy, and the models of its detectors that look.
         detectors: these models, by identity.
         last_ns: the time of the last frame, which every detector looks at.
+        platform: what recorded the log.
     """
 
     def __init__(
-        self, event: Event, spec: PixelSpec, detectors: Mapping[str, Detector], last_ns: int
+        self,
+        event: Event,
+        spec: PixelSpec,
+        detectors: Mapping[str, Detector],
+        last_ns: int,
+        platform: str,
     ) -> None:
         self._spec, self._last_ns = spec, last_ns
-        self._detectors = [(one, detectors[identity]) for one, identity in spec.detectors]
+        self._detectors = [
+            (one, detectors[identity]) for one, identity in spec.detectors if one.looks_at(platform)
+        ]
         self._steps = [Steps(event.start_ns, one.fps) for one, _ in self._detectors]
         self._due: dict[int, list[int]] = {}
         self._t_ns: list[int] = []
@@ -112,6 +120,12 @@ class Privacy:
         xywh = found.xywh * np.tile(size, 2)
         return Detections(xywh, found.score, found.class_index, found.classes)
 
+    def masks(self) -> Masks:
+        """Returns what is covered of each frame, after the last one that is looked at."""
+        if self._masks is None:
+            self._masks = Masks(np.array(self._t_ns, dtype=np.int64), self._found)
+        return self._masks
+
     def cover(self, image: Image, t_ns: int) -> None:
         """Covers what is hidden on a frame, in place.
 
@@ -124,9 +138,7 @@ class Privacy:
         if policy is None:
             return
         with step("privacy"):
-            if self._masks is None:
-                self._masks = Masks(np.array(self._t_ns, dtype=np.int64), self._found)
-            pixels = cover(image, self._masks.of(t_ns), policy.cover)
+            pixels = cover(image, self.masks().of(t_ns), policy.cover)
             self._area_frac.append(pixels / (image.shape[0] * image.shape[1]))
 
     def audit(self) -> dict[str, Any]:
@@ -137,7 +149,7 @@ class Privacy:
         area = np.array(self._area_frac or [0.0])
         return {
             "policy": NONE if policy is None else policy.identity,
-            "models": list(self._spec.models),
+            "models": list(dict.fromkeys(model.spec.identity for _, model in self._detectors)),
             "missing": list(self._spec.missing),
             "frames": self._frames,
             "looks": len(self._t_ns),

@@ -36,6 +36,8 @@ _ABOVE = 0.4
 _RIDER = 0.8
 """Height over a two-wheeler's height of the region above it where a rider's head is."""
 
+_LARGE_PX = 100.0
+"""Width of a plate from which its model has to be twice as sure."""
 _LEGIBLE_PX = 72.0
 """Width of the smallest vehicle on which a plate could be read."""
 _SIDE = 1.9
@@ -59,7 +61,7 @@ def find_regions(
     """
     rated = [_rated(detector, found) for detector, found in seen]
     persons, vehicles = _of(rated, PERSONS), _of(rated, VEHICLES)
-    wheels, plates = _of(rated, TWO_WHEELERS), _of(rated, PLATES)
+    wheels, plates = _of(rated, TWO_WHEELERS), _doubted(_of(rated, PLATES))
     found = {
         "face": _of(rated, FACES),
         "head": np.concatenate([_heads(persons), _riders(wheels, _sure(persons))]),
@@ -85,6 +87,13 @@ def _of(seen: Sequence[Detections], names: frozenset[str]) -> FloatArray:
     wanted = [found.of(names) for found in seen]
     rows = [np.column_stack([found.xywh, found.score]) for found in wanted]
     return np.concatenate([np.empty((0, 5)), *rows])
+
+
+def _doubted(plates: FloatArray) -> FloatArray:
+    """Halves the scores of large plates, which are plain to see if they are there."""
+    large = plates[:, 2] >= _LARGE_PX
+    score = np.where(large, plates[:, 4] / 2, plates[:, 4])
+    return np.column_stack([plates[:, :4], score])[score >= _WEAK]
 
 
 def _sure(rows: FloatArray) -> FloatArray:

@@ -11,6 +11,7 @@
     fps = 5.0                     # pictures a second that it looks at; may be left out
     enlarge = 1.5                 # how much larger they are made for it; may be left out
     score = 0.3                   # boxes below do not count
+    platforms = ["vehicle"]       # whose logs it looks at; all if left out
     needed = true                 # false: goes on without it where its weights cannot be had
 
     [[exclude]]                   # footage that is not decoded; may be left out
@@ -31,6 +32,7 @@ from pydantic import BaseModel, Field, field_validator
 
 from auto_label.exclusions import Exclusion
 from schemas.ids import digest
+from schemas.records import Platform
 from transforms.definitions import STRICT, Definition, Definitions, Text
 
 NONE = "none"
@@ -51,7 +53,12 @@ class PolicyDetector(BaseModel):
     fps: float = Field(default=5.0, ge=1, le=120)
     enlarge: float = Field(default=1.0, ge=1, le=4)
     score: float = Field(gt=0, lt=1)
+    platforms: Annotated[tuple[Platform, ...], Field(strict=False)] = ()
     needed: bool = True
+
+    def looks_at(self, platform: str) -> bool:
+        """Tells whether it looks at the logs of a platform."""
+        return not self.platforms or platform in self.platforms
 
 
 class PolicySpec(Definition):

@@ -40,7 +40,7 @@ def privacy(red: Red, *looks: PolicyDetector) -> tuple[Privacy, dict[str, Counti
     made = {look.model: Counting(red, look.model) for look in looks}
     pairs = tuple((look, made[look.model].spec.identity) for look in looks)
     detectors = {one.spec.identity: one for one in made.values()}
-    return Privacy(EVENT, PixelSpec(25, policy, pairs), detectors, T_NS[-1]), made
+    return Privacy(EVENT, PixelSpec(25, policy, pairs), detectors, T_NS[-1], "vehicle"), made
 
 
 def test_each_detector_looks_at_its_own_rate_and_all_at_the_last_frame(red: Red) -> None:
@@ -80,7 +80,7 @@ def test_what_a_model_saw_on_the_picture_itself_is_given_back(red: Red) -> None:
 
 
 def test_without_a_policy_nothing_is_wanted_nor_covered() -> None:
-    seen = Privacy(EVENT, PixelSpec(), {}, T_NS[-1])
+    seen = Privacy(EVENT, PixelSpec(), {}, T_NS[-1], "vehicle")
     assert not seen.looks
     assert not any(seen.wants(t) for t in T_NS)
     image = picture(T_NS[0])
@@ -100,3 +100,11 @@ def test_whatever_a_detector_raises_it_is_named(red: Red, error: Exception) -> N
     assert seen.wants(T_NS[0])
     with pytest.raises(PrivacyError, match="privacy p: model a fails on the picture at 1000000000"):
         seen.look(picture(T_NS[0]), T_NS[0])
+
+
+def test_a_detector_looks_at_the_logs_of_its_platforms(red: Red) -> None:
+    """A robot's hands are no plates."""
+    looks = PolicyDetector(model="a", score=0.5, platforms=("robot",))
+    seen, _ = privacy(red, looks)
+    assert not seen.looks
+    assert seen.audit()["models"] == []

@@ -67,7 +67,12 @@ def test_yolox_nano_knows_the_classes_of_coco() -> None:
 
 def test_a_users_folder_adds_a_model_and_wins_over_ours(tmp_path: Path) -> None:
     dirs = _written(tmp_path, GOOD)
-    assert [spec.name for spec in list_models(dirs)] == ["centerface", "mine", "yolox_nano"]
+    assert [spec.name for spec in list_models(dirs)] == [
+        "centerface",
+        "mine",
+        "plates",
+        "yolox_nano",
+    ]
     _written(tmp_path, GOOD.replace('"mine"', '"yolox_nano"'), "yolox_nano.toml")
     spec = _yolox("yolox_nano", dirs)
     assert (spec.width, spec.height, spec.nms_iou) == (64, 32, 1.0)
@@ -92,7 +97,7 @@ def test_models_are_keys_of_what_a_worker_has_open(tmp_path: Path) -> None:
 
 
 def test_an_unknown_model_lists_the_choices() -> None:
-    choices = 'model "yolo": unknown; choose one of: centerface, yolox_nano'
+    choices = 'model "yolo": unknown; choose one of: centerface, plates, yolox_nano'
     with pytest.raises(UsageError, match=choices):
         load_models(["yolo"])
 
