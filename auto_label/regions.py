@@ -36,8 +36,8 @@ _ABOVE = 0.4
 _RIDER = 0.8
 """Height over a two-wheeler's height of the region above it where a rider's head is."""
 
-_LARGE_PX = 100.0
-"""Width of a plate from which its model has to be twice as sure."""
+_LARGE_PX, _LARGE_DOUBT = 100.0, 1.5
+"""Width of a plate from which its model has to be so much surer."""
 _LEGIBLE_PX = 72.0
 """Width of the smallest vehicle on which a plate could be read."""
 _SIDE = 1.9
@@ -90,9 +90,8 @@ def _of(seen: Sequence[Detections], names: frozenset[str]) -> FloatArray:
 
 
 def _doubted(plates: FloatArray) -> FloatArray:
-    """Halves the scores of large plates, which are plain to see if they are there."""
-    large = plates[:, 2] >= _LARGE_PX
-    score = np.where(large, plates[:, 4] / 2, plates[:, 4])
+    """Lowers the scores of large plates, which are plain to see if they are there."""
+    score = plates[:, 4] / np.where(plates[:, 2] >= _LARGE_PX, _LARGE_DOUBT, 1.0)
     return np.column_stack([plates[:, :4], score])[score >= _WEAK]
 
 

@@ -18,7 +18,7 @@ from tests.auto_label.drawn_plates import COUNTRIES, box_of, paste
 
 SIZE = (640, 480)
 SURE = 0.45
-"""A little more than the privacy policy asks for: it looks at tracks, and these are single frames."""
+"""A little more than the privacy policy asks for, which knows tracks, not frames alone."""
 
 
 @pytest.fixture(scope="module")
