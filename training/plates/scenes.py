@@ -33,6 +33,8 @@ WIDTHS_PX = (15.0, 230.0)
 """Of plates, before they are turned away."""
 _SEEN_PX = (11.0, 4.0)
 """Width and height of a box from which on a plate must be found; smaller ones don't count."""
+_CLEAR = 14.0
+"""Standard deviation of the brightness in a box from which on a plate must be found."""
 _PAINTS = (
     (235, 235, 235), (30, 30, 30), (120, 120, 120), (190, 190, 190), (40, 30, 150), (130, 60, 30),
     (60, 90, 50), (40, 170, 220), (200, 210, 215), (70, 60, 60),
@@ -44,7 +46,7 @@ class Scene:
     """A picture and its plates.
 
     image uint8[n, n, 3], BGR; xywh float64[k, 4], top left corners and sizes, px; seen bool[k],
-    false for those that are too small or too cut to be asked for.
+    false for those that are too small, too dim or too cut to be asked for.
     """
 
     image: Image
@@ -77,7 +79,7 @@ class Scenes:
         if rng.random() < 0.25:
             self._add_vehicle(rng, picture, self._corners(rng), None)
         quads: list[FloatArray] = []
-        for _ in range(int(rng.choice(5, p=(0.2, 0.35, 0.2, 0.15, 0.1)))):
+        for _ in range(int(rng.choice(5, p=(0.3, 0.3, 0.2, 0.1, 0.1)))):
             self._add_plate(rng, picture, quads)
         bounds = [(quad.min(axis=0), quad.max(axis=0)) for quad in quads]
         whole = np.array([np.ptp(bound, axis=0) for bound in bounds]).reshape(-1, 2)
@@ -85,9 +87,11 @@ class Scenes:
         sizes = cut[:, 1] - cut[:, 0]
         inside = (sizes > 0).all(axis=1)
         share = sizes.prod(axis=1) / np.maximum(whole.prod(axis=1), 1e-9)
-        seen = (sizes >= _SEEN_PX).all(axis=1) & (share > 0.6)
-        xywh = np.concatenate([cut[:, 0], sizes], axis=1)
-        return Scene(_filmed(rng, picture), xywh[inside], seen[inside])
+        xywh = np.concatenate([cut[:, 0], sizes], axis=1)[inside]
+        image = _filmed(rng, picture)
+        clear = np.array([_contrast(image, box) >= _CLEAR for box in xywh], dtype=bool)
+        seen = ((sizes >= _SEEN_PX).all(axis=1) & (share > 0.6))[inside] & clear
+        return Scene(image, xywh, seen)
 
     def _background(self, rng: Rng) -> Image:
         side = self._side
@@ -244,6 +248,11 @@ def _spread(corners: FloatArray, across: float, above: float, below: float) -> F
 def _apart(one: FloatArray, other: FloatArray) -> bool:
     gap = np.maximum(one.min(axis=0) - other.max(axis=0), other.min(axis=0) - one.max(axis=0))
     return bool(gap.max() > 2)
+
+
+def _contrast(image: Image, box: FloatArray) -> float:
+    x, y, width, height = np.ceil(box).astype(int).tolist()
+    return float(image[y : y + height, x : x + width].mean(axis=2).std())
 
 
 def _tinted(rng: Rng, picture: Image) -> Image:
