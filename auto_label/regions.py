@@ -92,7 +92,7 @@ def _of(seen: Sequence[Detections], names: frozenset[str]) -> FloatArray:
 def _doubted(plates: FloatArray) -> FloatArray:
     """Lowers the scores of large plates, which are plain to see if they are there."""
     score = plates[:, 4] / np.where(plates[:, 2] >= _LARGE_PX, _LARGE_DOUBT, 1.0)
-    return np.column_stack([plates[:, :4], score])[score >= _WEAK]
+    return np.asarray(np.column_stack([plates[:, :4], score])[score >= _WEAK])
 
 
 def _sure(rows: FloatArray) -> FloatArray:
