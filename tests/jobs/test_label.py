@@ -4,6 +4,8 @@ import re
 import shutil
 from pathlib import Path
 
+import pytest
+
 from pipeline.lake.tables import Lake
 from tests import onnx_file
 from tests.jobs.conftest import Chain
@@ -73,3 +75,22 @@ def test_a_model_that_fails_on_a_picture_costs_its_camera(chain: Chain, tmp_path
         assert re.search(r"picture at \d+ ns: model tall: 126 numbers of its", reject["detail"])
     again = call("label", "--lake", lake, *flags)
     assert [job["tasks"] for job in again.document["jobs"]] == [0], "they are final"
+
+
+@pytest.mark.parametrize("broken", [None, b"no model"], ids=["removed", "broken"])
+def test_without_a_model_that_privacy_needs_nothing_is_written(
+    chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: bytes | None
+) -> None:
+    monkeypatch.setenv("FLEETMILL_MODELS", str(tmp_path / "models"))
+    if broken is not None:
+        (tmp_path / "models" / "centerface").mkdir(parents=True)
+        (tmp_path / "models" / "centerface" / "centerface.onnx").write_bytes(broken)
+    lake = tmp_path / "lake"
+    shutil.copytree(chain.lake, lake)
+    before = sorted((lake / "packs").iterdir())
+    done = call("label", "--lake", lake, "--label-fps", 2)
+    assert done.code == 1
+    assert "privacy blur: model centerface: " in done.err
+    assert "no picture is written without it" in done.err
+    assert sorted((lake / "packs").iterdir()) == before
+    assert call("label", "--lake", lake, "--label-fps", 2, "--privacy", "none").code == 0

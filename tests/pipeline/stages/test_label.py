@@ -14,11 +14,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from auto_label.models import Detections
+from auto_label.models.centernet import Centernet
+from jobs.reporting import Reporter, exit_code
 from pipeline.config import CorpusConfig
 from pipeline.graph.balance import JobReport
 from pipeline.lake.verify import verify
 from pipeline.stages.corpus import plan_corpus, select
 from pipeline.stages.label import LabelTask, plan_label, video_files
+from schemas.arrays import Image
 from schemas.records import Event
 from tests.conftest import Tell
 from tests.pipeline.stages.conftest import LABEL, Small
@@ -165,12 +169,17 @@ def away(files: Sequence[Path], folder: Path) -> Iterator[None]:
 
 def link_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes the linker another version, and calls it in this process, which knows it."""
+    call_in_this_process(monkeypatch)
+    monkeypatch.setattr("auto_label.link.VERSION", 99)
+
+
+def call_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Labels in this process, where what is patched is patched."""
 
     def call_here(call: Call[Any], *_: object) -> Any:
         return call.function(*call.arguments)
 
     monkeypatch.setattr("pipeline.stages.label.isolated", call_here)
-    monkeypatch.setattr("auto_label.link.VERSION", 99)
 
 
 def decoded(report: JobReport) -> int:
@@ -274,3 +283,35 @@ def test_what_a_policy_excludes_is_not_decoded_and_leaves_the_corpora(
     labelled.run(plan_label, config)
     chosen = select(labelled.lake(), corpus).samples.to_pylist()
     assert {row["log_id"] for row in chosen} == {inside, outside}
+
+
+def test_a_detector_that_fails_on_its_tenth_picture_writes_nothing(
+    mined: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever event is at work then, and all after it; the job says so and ends with 1."""
+    looks = 0
+    detect = Centernet.detect
+
+    def fails(self: Centernet, images: Sequence[Image]) -> list[Detections]:
+        nonlocal looks
+        looks += len(images)
+        if looks >= 10:
+            raise RuntimeError("the card is gone")
+        return detect(self, images)
+
+    config = LABEL.model_copy(update={"crf": 30})
+    call_in_this_process(monkeypatch)
+    monkeypatch.setattr(Centernet, "detect", fails)
+    report = mined.run(plan_label, config)
+    (note,) = [note for note in report.notes if "NOT WRITTEN" in note]
+    assert "privacy blur: model centerface fails on the picture at" in note
+    assert "the card is gone" in note
+    assert report.private == len(mined.rows("events"))
+    assert exit_code(Reporter(as_json=True), [report], 1.0) == 1
+    assert mined.rows("parts") == mined.rows("privacy") == mined.rows("rejects") == []
+    assert not list(Path(mined.url, "packs").glob("*"))
+    monkeypatch.setattr(Centernet, "detect", detect)
+    again = mined.run(plan_label, config)
+    assert (again.private, exit_code(Reporter(as_json=True), [again], 0.0)) == (0, 0)
+    assert len(mined.rows("privacy")) == len(mined.rows("events"))
+    assert verify(mined.url).problems == ()
