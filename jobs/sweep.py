@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jobs.job import Job, StageRun
-from jobs.options import INPUT_MEMORY, INPUT_TIMEOUT, MODELS, MODELS_DIR, Flag
+from jobs.options import INPUT_MEMORY, INPUT_TIMEOUT, MODELS, MODELS_DIR, POLICIES, Flag
 from pipeline.config import SweepConfig
 from pipeline.stages.models import ready_models
 from pipeline.stages.sweep import plan_sweep
@@ -35,7 +35,15 @@ SWEEP = Job(
         fleetmill sweep --lake L --fps 0.5
     """,
     config=SweepConfig,
-    flags=(FPS, MODELS, MODELS_DIR, INPUT_TIMEOUT, INPUT_MEMORY),
+    flags=(
+        FPS,
+        MODELS,
+        MODELS_DIR,
+        Flag("--privacy", "NAME"),
+        POLICIES,
+        INPUT_TIMEOUT,
+        INPUT_MEMORY,
+    ),
     stages=(StageRun("sweep", plan_sweep),),
     check=_check,
 )

@@ -72,6 +72,10 @@ class SweepConfig(_Reading):
     fps: float = Field(default=1.0, gt=0, le=1000, description="keyframes a second, at most")
     models: tuple[str, ...] | None = Field(default=None, description=_MODELS)
     models_dir: tuple[str, ...] = Field(default=(), description="a folder of model .toml files")
+    privacy: str = Field(
+        default="blur", description="the privacy policy, whose exclusions are not decoded"
+    )
+    policies: tuple[str, ...] = Field(default=(), description="a folder of policy .toml files")
 
 
 class MineConfig(JobConfig):

@@ -20,7 +20,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from auto_label.event_rows import KNOWN, Clip, EventRows
-from auto_label.exclusions import Clock, Track, excluded
 from auto_label.label import Labelled, Part
 from auto_label.models import ModelSpec
 from auto_label.specs import Due, LabelSpec, PixelSpec
@@ -35,10 +34,10 @@ from pipeline.queries.subjects import parts_done
 from pipeline.snapshots.assembly import pack_url
 from pipeline.stages.looking import Models, label_call
 from pipeline.stages.models import ready_models, ready_pixels
+from pipeline.stages.whereabouts import Whereabouts
 from schemas.errors import DataError
 from schemas.ids import digest
 from schemas.records import Count, Event, Reject, VideoFile
-from schemas.signals import SIGNAL
 from schemas.tables import TABLES
 from transforms.corpora.pack import PackRange, PackWriter
 from transforms.isolation import Limits, isolated
@@ -113,15 +112,8 @@ class LabelStage(Stage):
         policy = self.pixels.policy
         if policy is None or not policy.exclude:
             return False
-        event, files = task.event, dict(task.files)
-        around = SIGNAL["lat_deg"].tolerance_ns
-        t_ns = pc.field("t_ns")
-        near = (t_ns >= event.start_ns - around) & (t_ns < event.end_ns + around)
-        (row,) = rows_of("logs", files["logs"], [event.log_id]).to_pylist()
-        signals = rows_of("signals", files["signals"], [event.log_id], near).sort_by("t_ns")
-        track = Track(*(signals[name].to_numpy() for name in ("t_ns", "lat_deg", "lon_deg")))
-        clock = Clock(row["start_ns"], row["start_local"])
-        return excluded(policy.exclude, event.span, clock, track) is not None
+        here = Whereabouts.read(dict(task.files), task.event.log_id, task.event.span)
+        return here.excluded(policy.exclude, task.event.span)
 
     def _label(self, task: LabelTask, due: Due, output: Output) -> Labelled | None:
         """Labels the event; if that fails, adds its rejects to `output` and returns None."""

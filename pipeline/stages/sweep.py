@@ -1,6 +1,7 @@
 """Sweep: keyframes of whole logs, at a given rate, to the table scene.
 
-Only keyframes are decoded: at one per second that is a few percent of a full decode.
+Only keyframes are decoded: at one per second that is a few percent of a full decode. Those of
+places and times that the privacy policy excludes are not.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from auto_label import scene
+from auto_label.exclusions import Exclusion
 from auto_label.models import ModelSpec
+from auto_label.policies import load_policy
 from pipeline.config import SweepConfig
 from pipeline.graph.execute import Work
 from pipeline.graph.runner import is_driver
@@ -25,16 +28,18 @@ from pipeline.queries.subjects import standing
 from pipeline.stages.label import RESOURCES, video_files
 from pipeline.stages.looking import Models, sweep_call
 from pipeline.stages.models import ready_models
+from pipeline.stages.whereabouts import SOURCES, Whereabouts
 from schemas.errors import DataError
 from schemas.ids import digest
 from schemas.records import Count, Outcome, Reject, VideoFile
 from schemas.tables import TABLES
+from schemas.times import Span
 from transforms.isolation import Limits, isolated
 
 
 @dataclass(frozen=True, slots=True)
 class SweepTask:
-    """One log, and the files that hold its videos and frames."""
+    """One log, and the files that hold its videos, frames and whereabouts."""
 
     key: str
     log_id: str
@@ -47,6 +52,7 @@ class SweepStage(Stage):
 
     fps: float
     models: tuple[ModelSpec, ...]
+    exclude: tuple[Exclusion, ...]
     digest: str
     limits: Limits
     name: str = "sweep"
@@ -65,6 +71,8 @@ class SweepStage(Stage):
         files = dict(task.files)
         videos = video_files(rows_of("videos", files["videos"], [task.log_id]))
         frames = rows_of("frames", files["frames"], [task.log_id])
+        if self.exclude:
+            frames = self._allowed(frames, Whereabouts.read(files, task.log_id))
         parts: list[pa.Table] = []
         for camera, spans in videos.items():
             for video in spans:
@@ -95,6 +103,15 @@ class SweepStage(Stage):
         ]
         return output
 
+    def _allowed(self, frames: pa.Table, here: Whereabouts) -> pa.Table:
+        """Leaves out the keyframes that the policy excludes, and all frames between keyframes."""
+        keys = frames.filter(pc.field("is_keyframe"))
+        kept = [
+            not here.excluded(self.exclude, Span(t_ns, t_ns + 1))
+            for t_ns in keys["t_ns"].to_pylist()
+        ]
+        return keys.filter(pa.array(kept, pa.bool_()))
+
 
 def _frames_of(frames: pa.Table, video: VideoFile) -> pa.Table:
     return frames.filter(pc.field("uri") == video.uri)
@@ -106,12 +123,15 @@ def plan_sweep(lake: Lake, config: SweepConfig) -> Work:
     A log is swept once: a second rate or model would add a second row for the same keyframe.
 
     Raises:
-        UsageError: a model is unknown, or the weights of a named one cannot be fetched.
+        UsageError: a model or policy is unknown, or the weights of a named model cannot be
+            fetched.
     """
     models, notes = ready_models(config.models, config.models_dir)
+    policy = load_policy(config.privacy, config.policies)
+    exclude = () if policy is None else policy.exclude
     key = stage_digest(version=scene.VERSION, fps=config.fps, models=[m.identity for m in models])
     logs = standing(lake, "sweep", "SELECT log_id AS subject, '' AS stage_digest FROM logs")
-    places = locate(lake, ("videos", "frames"), logs.new)
+    places = locate(lake, ("videos", "frames", *(SOURCES if exclude else ())), logs.new)
     tasks = [
         SweepTask(
             digest("sweep", key, log_id),
@@ -121,7 +141,7 @@ def plan_sweep(lake: Lake, config: SweepConfig) -> Work:
         for log_id in logs.new
     ]
     return Work(
-        stage=SweepStage(config.fps, models, key, config.limits),
+        stage=SweepStage(config.fps, models, exclude, key, config.limits),
         tasks=tasks,
         expected={("sweep", "logs"): logs.total},
         known=(logs.known("sweep", "logs"),),

@@ -30,7 +30,7 @@ SETS = {
         "--follow-links",
         *LIMITS,
     },
-    "sweep": {"--fps", "--models", "--models-dir", *LIMITS},
+    "sweep": {"--fps", "--models", "--models-dir", "--privacy", "--policies", *LIMITS},
     "mine": {"--triggers", "--only", "--trigger-timeout"},
     "label": {"--models", "--models-dir", "--label-fps", "--privacy", "--policies", *LIMITS},
     "corpus": {"name", "--topology", "--topologies", "--where", "--payload", "--val-fraction"}

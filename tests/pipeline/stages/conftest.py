@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from auto_label.models import ModelSpec
@@ -24,6 +25,19 @@ from tests.weights import with_detector
 from transforms.isolation import close_idle
 
 LABEL = LabelConfig(models=(), fps=1.0)
+
+POLICY = """
+name = "blur"
+description = "Faces, and nothing of the places below"
+hide = ["face"]
+cover = "blur"
+grow = 0.1
+
+[[detectors]]
+model = "centerface"
+score = 0.3
+"""
+"""A policy file, to which exclusions can be added."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +60,20 @@ class Small:
         """Reads a table."""
         rows: list[dict[str, Any]] = self.lake().read(table).to_pylist()
         return rows
+
+
+def area_of(small: Small, inside: str, outside: str) -> str:
+    """Makes an exclusion whose area one log is in, and another one is not."""
+    names = ("lat_deg", "lon_deg")
+    places = [[row[n] for n in names] for row in small.rows("signals") if row["log_id"] == inside]
+    others = [[row[n] for n in names] for row in small.rows("signals") if row["log_id"] == outside]
+    known = np.array(places, dtype=np.float64)
+    (south, west), (north, east) = np.nanmin(known, axis=0) - 1e-6, np.nanmax(known, axis=0) + 1e-6
+    away = np.array(others, dtype=np.float64)
+    assert not ((away > [south, west]) & (away < [north, east])).all(axis=1).any()
+    corners = [[south, west], [south, east], [north, east], [north, west]]
+    polygon = [[float(degrees) for degrees in corner] for corner in corners]
+    return f'\n[[exclude]]\nname = "area"\npolygon = {polygon}\n'
 
 
 @pytest.fixture(scope="session")

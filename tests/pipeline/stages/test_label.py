@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from auto_label.models import Detections
@@ -25,7 +24,7 @@ from pipeline.stages.label import LabelTask, plan_label, video_files
 from schemas.arrays import Image
 from schemas.records import Event
 from tests.conftest import Tell
-from tests.pipeline.stages.conftest import LABEL, Small
+from tests.pipeline.stages.conftest import LABEL, POLICY, Small, area_of
 from transforms.corpora.pack import read_sample
 from transforms.isolation import Call
 from transforms.parquet import read
@@ -237,34 +236,13 @@ def test_a_model_looks_at_the_clips_where_the_videos_are_gone(
     assert verify(labelled.url).problems == ()
 
 
-POLICY = """
-name = "blur"
-description = "Faces, and nothing of the places below"
-hide = ["face"]
-cover = "blur"
-grow = 0.1
-
-[[detectors]]
-model = "centerface"
-score = 0.3
-"""
-
-
 def test_what_a_policy_excludes_is_not_decoded_and_leaves_the_corpora(
     labelled: Small, tmp_path: Path
 ) -> None:
     """One of the drives goes through the area; without it nothing is excluded."""
-    rows = labelled.rows("signals")
     events = {row["event_id"]: row["log_id"] for row in labelled.rows("events")}
     inside, outside = sorted(set(events.values()))
-    places = [(row["lat_deg"], row["lon_deg"]) for row in rows if row["log_id"] == inside]
-    others = [(row["lat_deg"], row["lon_deg"]) for row in rows if row["log_id"] == outside]
-    low, high = np.nanmin(places, axis=0) - 1e-6, np.nanmax(places, axis=0) + 1e-6
-    assert not ((low < others) & (others < high)).all(axis=1).any(), "they are apart"
-    area = [[low[0], low[1]], [low[0], high[1]], [high[0], high[1]], [high[0], low[1]]]
-    corners = [[float(value) for value in corner] for corner in area]
-    policy = f'{POLICY}\n[[exclude]]\nname = "area"\npolygon = {corners}\n'
-    (tmp_path / "blur.toml").write_text(policy)
+    (tmp_path / "blur.toml").write_text(POLICY + area_of(labelled, inside, outside))
     config = LABEL.model_copy(update={"policies": (str(tmp_path),)})
     corpus = CorpusConfig(name="c", topology="gpu-8", val_fraction=0.5)
     assert {row["log_id"] for row in select(labelled.lake(), corpus).samples.to_pylist()} == {

@@ -9,7 +9,7 @@ from pathlib import Path
 from pipeline.config import SweepConfig
 from pipeline.stages.sweep import plan_sweep
 from schemas.times import NS_PER_S
-from tests.pipeline.stages.conftest import Small
+from tests.pipeline.stages.conftest import POLICY, Small, area_of
 
 SWEEP = SweepConfig(fps=1.0, models=())
 
@@ -57,3 +57,12 @@ def test_a_missing_file_rejects_its_log(mined: Small, tmp_path: Path) -> None:
     (count,) = [c for c in mined.run(plan_sweep, SWEEP).counts if c.of == "logs"]
     assert (count.kept, count.filtered, count.rejected) == (1, 1, 0), "it is back"
     assert {row["log_id"] for row in mined.rows("scene")} == {lost, kept}
+
+
+def test_keyframes_that_the_policy_excludes_are_not_decoded(mined: Small, tmp_path: Path) -> None:
+    inside, outside = sorted(row["log_id"] for row in mined.rows("logs"))
+    (tmp_path / "blur.toml").write_text(POLICY + area_of(mined, inside, outside))
+    report = mined.run(plan_sweep, SWEEP.model_copy(update={"policies": (str(tmp_path),)}))
+    assert {row["log_id"] for row in mined.rows("scene")} == {outside}
+    assert sum(count.kept for count in report.counts if count.of == "logs") == 2
+    assert not plan_sweep(mined.lake(), SWEEP).tasks, "a log is swept once"
