@@ -8,7 +8,7 @@ Debian's opencv-doc, and frames of `fleetmill synth`; --fonts has .ttf files, su
 matplotlib and of the fontpkg packages. One core draws, one trains: about 40 minutes for 9000 steps.
 
 The file that ships was trained in several runs, each with --start of the one before and a lower
---rate, some 12,000 steps in all; a new training gives a network alike, not the same bytes.
+--rate, some ten thousand steps in all; a new one gives a network alike, not the same bytes.
 """
 
 from __future__ import annotations
