@@ -6,7 +6,10 @@ from schemas.times import NS_PER_S
 
 
 class Steps:
-    """The first frame of each step of 1/fps since a start.
+    """One frame of each step of 1/fps since a start: the first one that is asked for.
+
+    Steps may be asked for in any order: of two files of a camera the second one is opened before
+    the first one is at its end.
 
     Args:
         start_ns: the start.
@@ -19,12 +22,12 @@ class Steps:
 
     def __init__(self, start_ns: int, fps: float) -> None:
         self._start_ns, self._step_ns = start_ns, NS_PER_S / fps
-        self._last = -1
+        self._taken: set[int] = set()
 
     def takes(self, t_ns: int) -> bool:
-        """Tells whether the frame at a time is the first of its step; times must not fall."""
+        """Tells whether the frame at a time is the first one of its step."""
         number = int((t_ns - self._start_ns) // self._step_ns)
-        if number <= self._last:
+        if number in self._taken:
             return False
-        self._last = number
+        self._taken.add(number)
         return True

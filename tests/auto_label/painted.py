@@ -94,40 +94,44 @@ class Red:
         )
 
 
-def painted_log(folder: Path, cameras: Sequence[str] = ("front", "back")) -> EventRows:
+def painted_log(
+    folder: Path, cameras: Sequence[str] = ("front", "back"), *, files: int = 1
+) -> EventRows:
+    """Paints a log whose cameras record one file after the other."""
     folder.mkdir(exist_ok=True)
-    writer = ClipWriter(*SIZE, 0, crf=10)
-    for t_ns in T_NS:
-        writer.write(t_ns, picture(t_ns))
-    mp4 = writer.close()
-    videos, tables = {}, []
+    videos: dict[str, list[VideoFile]] = {}
+    tables = []
     for camera in cameras:
-        path = folder / f"{camera}.mp4"
-        path.write_bytes(mp4)
-        with av.open(str(path)) as container:
-            stream = container.streams.video[0]
-            packets = [p for p in container.demux(stream) if p.pts is not None]
-            base = stream.time_base
-        count = len(packets)
-        tables.append(
-            pa.table(
-                {
-                    "log_id": ["log"] * count,
-                    "camera": [camera] * count,
-                    "uri": [str(path)] * count,
-                    "frame_index": range(count),
-                    "t_ns": T_NS,
-                    "pts": [p.pts for p in packets],
-                    "is_keyframe": [bool(p.is_keyframe) for p in packets],
-                    "byte_offset": [p.pos or 0 for p in packets],
-                    "byte_size": [p.size for p in packets],
-                }
+        for number, t_ns in enumerate(np.array_split(T_NS, files)):
+            path = folder / (f"{camera}.mp4" if files == 1 else f"{camera}-{number}.mp4")
+            writer = ClipWriter(*SIZE, int(t_ns[0]), crf=10)
+            for at in t_ns.tolist():
+                writer.write(at, picture(at))
+            path.write_bytes(writer.close())
+            with av.open(str(path)) as container:
+                stream = container.streams.video[0]
+                packets = [p for p in container.demux(stream) if p.pts is not None]
+                base = stream.time_base
+            count = len(packets)
+            tables.append(
+                pa.table(
+                    {
+                        "log_id": ["log"] * count,
+                        "camera": [camera] * count,
+                        "uri": [str(path)] * count,
+                        "frame_index": range(count),
+                        "t_ns": t_ns,
+                        "pts": [p.pts for p in packets],
+                        "is_keyframe": [bool(p.is_keyframe) for p in packets],
+                        "byte_offset": [p.pos or 0 for p in packets],
+                        "byte_size": [p.size for p in packets],
+                    }
+                )
             )
-        )
-        assert base is not None
-        videos[camera] = [
-            VideoFile(camera, str(path), 0, 4 * NS_PER_S, base.numerator, base.denominator, *SIZE)
-        ]
+            assert base is not None
+            rate = base.numerator, base.denominator
+            span = int(t_ns[0]), 4 * NS_PER_S // files
+            videos.setdefault(camera, []).append(VideoFile(camera, str(path), *span, *rate, *SIZE))
     signals = pa.table(
         {
             "log_id": ["log"] * 200,

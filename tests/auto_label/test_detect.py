@@ -20,6 +20,7 @@ from schemas.errors import EmptyError, PrivacyError
 from schemas.times import NS_PER_S
 from tests.auto_label.painted import (
     EVENT,
+    LOOKS,
     POLICY,
     SIZE,
     T_NS,
@@ -64,6 +65,24 @@ def test_heads_are_blurred_on_every_frame_and_bodies_on_none(
     clear = label(log, [red], policy=None)
     assert all(head_detail(image, t) > 35 for t, image in decoded(clips(clear)["front"]))
     assert clear.tables["boxes"].equals(labelled.tables["boxes"]), "they are of the video"
+
+
+def test_a_window_over_several_files_is_looked_at_like_one_over_one(
+    tmp_path: Path, log: EventRows, red: Red
+) -> None:
+    """A file that begins within the window is opened before the one before is at its end."""
+    looks = LOOKS.model_copy(update={"fps": 15.0})
+    model = red.spec.identity
+    policy = POLICY.replace(detectors=(looks.model_dump(),))
+    due = Due.whole(LabelSpec(15.0, (model,)), PixelSpec(25, policy, ((looks, model),)))
+    whole, found = do(log, [red], due), do(painted_log(tmp_path / "log", files=3), [red], due)
+    seen, wanted = (one.tables["views"]["t_ns"].to_pylist() for one in (found, whole))
+    assert [len(times) for times in seen] == [len(times) for times in wanted] == [21, 21]
+    assert np.abs(np.subtract(seen, wanted)).max() < NS_PER_S / 15
+    for row in found.tables["privacy"].to_pylist():
+        assert (row["looks"], row["heads"], row["held"]) == (22, 22, 0)
+    for t, image in decoded(clips(found)["front"]):
+        assert head_detail(image, t) < 15
 
 
 @pytest.mark.parametrize("raw", [b"", b"\0" * 5000, None], ids=["empty", "zeros", "gone"])

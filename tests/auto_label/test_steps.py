@@ -19,3 +19,11 @@ def test_the_first_frame_of_each_step_is_taken(fps: float) -> None:
     number = (times - start) * fps // NS_PER_S
     _, first = np.unique(number, return_index=True)
     assert taken == times[first].tolist()
+
+
+def test_steps_may_come_in_any_order() -> None:
+    """The next file of a camera is asked for its first frame at once."""
+    steps = Steps(0, 5.0)
+    assert steps.takes(2 * NS_PER_S)
+    assert [steps.takes(k * NS_PER_S // 10) for k in range(4)] == [True, False, True, False]
+    assert not steps.takes(2 * NS_PER_S + 1)
