@@ -36,7 +36,7 @@ def test_the_wheel_runs_a_job_outside_the_repository(tmp_path: Path) -> None:
     pip = tmp_path / "empty" / "bin" / "pip"
     run(pip, "install", "--quiet", "-c", ROOT / "constraints.txt", wheel)
     command = tmp_path / "empty" / "bin" / "fleetmill"
-    for kind in ("formats", "triggers", "models", "topologies", "queries"):
+    for kind in ("formats", "triggers", "models", "policies", "topologies", "queries"):
         assert run(command, "list", kind, "--json").startswith("[")
     run(command, "synth", "fleet", "--drives", 1, "--minutes", 0.5, "--no-video")
     run(command, "run", "--input", "fleet", "--lake", "lake", "--corpus", "c")
