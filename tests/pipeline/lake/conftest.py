@@ -9,12 +9,14 @@ import pytest
 
 from pipeline.lake.tables import Lake
 from tests.pipeline.lake.whole import make_whole
+from tests.weights import offline
 
 
 @pytest.fixture(scope="session")
 def whole_once(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     """Makes the lake; tests only read it."""
-    lake = make_whole(tmp_path_factory.mktemp("whole"))
+    with offline():
+        lake = make_whole(tmp_path_factory.mktemp("whole"))
     lake.delta("ledger").create_checkpoint()
     return lake
 

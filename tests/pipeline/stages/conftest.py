@@ -21,7 +21,7 @@ from pipeline.stages.label import plan_label
 from pipeline.stages.mine import plan_mine
 from pipeline.stages.models import ready_models
 from synth.fleet import FleetSpec, write_fleet
-from tests.weights import with_detector
+from tests.weights import offline, with_detector
 from transforms.isolation import close_idle
 
 LABEL = LabelConfig(models=(), fps=1.0)
@@ -97,7 +97,8 @@ def labelled_once(mined_once: Small, tmp_path_factory: pytest.TempPathFactory) -
     folder = tmp_path_factory.mktemp("labelled")
     shutil.copytree(mined_once.url, folder / "lake")
     small = Small(mined_once.fleet, str(folder / "lake"))
-    small.run(plan_label, LABEL)
+    with offline():
+        small.run(plan_label, LABEL)
     return small
 
 

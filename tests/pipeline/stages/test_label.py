@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tarfile
 import time
@@ -282,8 +283,7 @@ def test_a_detector_that_fails_on_its_tenth_picture_writes_nothing(
     monkeypatch.setattr(Centernet, "detect", fails)
     report = mined.run(plan_label, config)
     (note,) = [note for note in report.notes if "NOT WRITTEN" in note]
-    assert "privacy blur: model centerface fails on the picture at" in note
-    assert "the card is gone" in note
+    assert re.search(r"privacy blur: model (centerface|plates) fails on .*: the card is gone", note)
     assert report.private == len(mined.rows("events"))
     assert exit_code(Reporter(as_json=True), [report], 1.0) == 1
     assert mined.rows("parts") == mined.rows("privacy") == mined.rows("rejects") == []
