@@ -17,9 +17,9 @@ from functools import cache
 from pathlib import Path
 from unittest.mock import patch
 
-from auto_label.models import load_models
+from auto_label.models import SHIPPED, load_models
 from auto_label.policies import load_policy
-from auto_label.weights import SHIPPED, fetch
+from auto_label.weights import fetch
 
 _ENVIRONMENT = dict(os.environ)
 """As the tests were started: some tests change it."""
