@@ -124,7 +124,7 @@ def labelling(lake: Path) -> tuple[int, int]:
     for page in lake.glob("work/*/000000.todo"):
         with contextlib.suppress(FileNotFoundError):  # that job is just over
             tasks = page.read_bytes().splitlines()
-            if b'"events":' in tasks[0] and b'"log_id":' in tasks[0]:
+            if b'"event":' in tasks[0]:
                 return len(list(page.parent.glob("*/*.done"))), len(tasks)
     return 0, 0
 
