@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -246,12 +247,15 @@ def _names_corpora(sql: str) -> bool:
 def read_rows(lake: Lake, sql: str) -> pa.Table:
     """Runs a SELECT of our own, in this process and without limits.
 
+    It has to name each table right behind FROM or JOIN: a column may have the name of a table.
+
     Raises:
         LakeError: a file is gone, or cannot be read.
     """
     import duckdb  # noqa: PLC0415 - see `connect`
 
-    with connect(lake, named_tables(sql), corpora=False) as con:
+    named = [table for table in TABLES if re.search(rf'\b(?:FROM|JOIN)\s+"?{table}\b', sql)]
+    with connect(lake, named, corpora=False) as con:
         try:
             return con.sql(sql).to_arrow_table()
         except duckdb.Error as error:
