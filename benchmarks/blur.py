@@ -24,7 +24,7 @@ from transforms.readers import ReadOptions
 from transforms.readers.discover import discover
 
 SIZE = (1280, 960)
-SECONDS = 3
+SECONDS = 10
 
 
 def measure() -> Iterator[Measure]:
@@ -54,7 +54,7 @@ def measure() -> Iterator[Measure]:
 def _drive(folder: Path) -> tuple[Event, EventRows]:
     """Makes a drive; returns an event of some seconds, and the rows of its log."""
     spec = FleetSpec(
-        drives=1, minutes=0.1, seed=3, width=SIZE[0], height=SIZE[1], cameras=("front",)
+        drives=1, minutes=0.2, seed=3, width=SIZE[0], height=SIZE[1], cameras=("front",)
     )
     write_fleet(spec, str(folder), False)
     log = discover([str(folder)]).logs[0]

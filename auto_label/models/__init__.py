@@ -38,6 +38,7 @@ MODEL_FAMILIES = Registry(
     {
         "centernet": "auto_label.models.centernet:Centernet",
         "yolox": "auto_label.models.yolox:Yolox",
+        "yunet": "auto_label.models.yunet:Yunet",
     },
 )
 

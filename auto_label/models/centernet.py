@@ -1,11 +1,8 @@
 """CenterNet: anchor-free detectors that see objects as points, here as ONNX.
 
-Keys of a model's .toml beside those of every model:
+Keys of a model's .toml beside those of auto_label.models.boxes:
 
     max_side = 1280               # of pictures, pixels; larger ones are shrunk
-    score_threshold = 0.3         # objects below are not reported
-    nms_iou = 0.3                 # boxes of one class that overlap more are one object
-    classes = ["face"]            # in the order of the heat map's channels
 
 Input: RGB 0 to 255 float32[1, 3, h, w], sides of multiples of 32. Outputs at a quarter of its
 resolution: a heat map, the probability that the centre of an object of a class is in a cell,
@@ -30,27 +27,25 @@ import numpy as np
 from pydantic import Field
 
 from auto_label.models import Detections, ModelSpec
+from auto_label.models.boxes import (
+    MAX_LOG_SIZE,
+    BoxesSpec,
+    boxed,
+    check_scores,
+    likeliest,
+    tensor_of,
+)
 from auto_label.models.network import Network
-from auto_label.overlap import nms
 from schemas.arrays import Float32Array, Image
-from schemas.errors import ModelError
-from transforms.definitions import Text
 
 _STRIDE = 4
 _MULTIPLE = 32
-_MAX_LOG_SIZE = 8.0
-"""exp(8) * 4 is 12,000 px, beyond any picture: a wild output must not overflow."""
-_MAX_CANDIDATES = 1000
-"""The best cells that go to suppression, which is quadratic."""
 
 
-class CenternetSpec(ModelSpec):
-    """A CenterNet model. Sizes in pixels, thresholds from 0 to 1."""
+class CenternetSpec(BoxesSpec):
+    """A CenterNet model. Sizes in pixels."""
 
     max_side: int = Field(ge=_MULTIPLE, le=8192)
-    score_threshold: float = Field(gt=0, lt=1)
-    nms_iou: float = Field(gt=0, le=1)
-    classes: tuple[Text, ...] = Field(min_length=1, strict=False)
 
 
 class Centernet:
@@ -87,17 +82,12 @@ class Centernet:
         scale = min(1.0, self.spec.max_side / max(height, width))
         inner = [max(_MULTIPLE, _up(round(side * scale))) for side in (width, height)]
         small = cv2.resize(image, inner, interpolation=cv2.INTER_LINEAR)
-        rgb = small[..., ::-1].transpose(2, 0, 1)[None]
         cells = [side // _STRIDE for side in inner[::-1]]
         (heat,), (sizes,), (offsets,) = self._net.run(
-            np.ascontiguousarray(rgb, dtype=np.float32),
+            tensor_of(np.asarray(small, dtype=np.uint8), rgb=True),
             *((1, channels, *cells) for channels in self._channels),
         )
-        if heat.min() < 0 or heat.max() > 1:
-            raise ModelError(
-                f"model {self.spec.name}: its scores are from {heat.min():g} to {heat.max():g}, "
-                "and must be from 0 to 1; export the network with its sigmoids"
-            )
+        check_scores(self.spec.name, float(heat.min()), float(heat.max()))
         pixels = (width / inner[0], height / inner[1])
         return decode(heat, sizes, offsets, self.spec, pixels, (width, height))
 
@@ -122,18 +112,13 @@ def decode(  # noqa: PLR0917 - all are inputs of equal rank
     """
     class_index, rows, columns = np.nonzero(heat >= spec.score_threshold)
     score = heat[class_index, rows, columns].astype(np.float64)
-    best = np.argsort(-score, kind="stable")[:_MAX_CANDIDATES]
+    best = likeliest(score, spec.score_threshold)
     class_index, rows, columns, score = class_index[best], rows[best], columns[best], score[best]
     moved = offsets[::-1, rows, columns].T.astype(np.float64)
-    logs = np.minimum(sizes[::-1, rows, columns].T.astype(np.float64), _MAX_LOG_SIZE)
+    logs = np.minimum(sizes[::-1, rows, columns].T.astype(np.float64), MAX_LOG_SIZE)
     cell = _STRIDE * np.array(scale)
     centre = (np.stack([columns, rows], axis=1) + 0.5 + moved) * cell
-    half = np.exp(logs) * cell / 2
-    low, high = np.clip(centre - half, 0, size), np.clip(centre + half, 0, size)
-    xywh = np.concatenate([low, high - low], axis=1)
-    stays = nms(xywh, score, class_index, spec.nms_iou)
-    stays = stays[(xywh[stays, 2:] >= 1.0).all(axis=1)]
-    return Detections(xywh[stays], score[stays], class_index[stays], spec.classes)
+    return boxed(centre, np.exp(logs) * cell, score, class_index, spec, size)
 
 
 def _up(side: int) -> int:

@@ -85,8 +85,7 @@ class Network:
     ) -> None:
         self._name = name
         self._gives = tuple(gives)
-        chosen = {axis for axis, length in enumerate(takes) if length is None}
-        self._session = _session(name, weights, chosen, threads)
+        self._session = _session(name, weights, _chosen([takes]), _chosen(gives), threads)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         self._inputs, self._outputs = _names(inputs, [takes]), _names(outputs, gives)
         complete = len(self._inputs) == 1 and len(self._outputs) == len(gives)
@@ -159,8 +158,13 @@ class Network:
         return checked
 
 
+def _chosen(shapes: Sequence[Shape]) -> Set[int]:
+    """Returns the axes whose lengths a run chooses."""
+    return {axis for shape in shapes for axis, length in enumerate(shape) if length is None}
+
+
 def _session(
-    name: str, weights: Path, chosen: Set[int], threads: int
+    name: str, weights: Path, takes: Set[int], gives: Set[int], threads: int
 ) -> onnxruntime.InferenceSession:
     _limit_memory()
     options = onnxruntime.SessionOptions()
@@ -170,8 +174,8 @@ def _session(
     options.add_session_config_entry("session.use_env_allocators", "1")
     model: str | bytes = str(weights)
     try:
-        if chosen:
-            model = freed(weights.read_bytes(), chosen)
+        if takes or gives:
+            model = freed(weights.read_bytes(), takes, gives)
             # Or else other files that it names would be sought in the current folder.
             options.add_session_config_entry(_FOLDER_KEY, str(weights.parent))
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -24,7 +24,7 @@ _Edit = Callable[[memoryview], bytes | None]
 """Returns the new content of a field; None leaves the field out."""
 
 
-def freed(raw: bytes, axes: Set[int]) -> bytes:
+def freed(raw: bytes, takes: Set[int], gives: Set[int]) -> bytes:
     """Rewrites a model so that its input and outputs have any length along some axes.
 
     Constants that older exporters list among the inputs are no inputs any more: a run could
@@ -33,23 +33,26 @@ def freed(raw: bytes, axes: Set[int]) -> bytes:
 
     Args:
         raw: the file.
-        axes: of the input and of every output, from 0.
+        takes: the axes of the input, from 0.
+        gives: the axes of every output.
 
     Raises:
         ValueError: these bytes are no such message.
     """
-    return _edited(memoryview(raw), {_GRAPH: partial(_freed_graph, axes=axes)})
+    return _edited(memoryview(raw), {_GRAPH: partial(_freed_graph, takes=takes, gives=gives)})
 
 
-def _freed_graph(graph: memoryview, axes: Set[int]) -> bytes:
+def _freed_graph(graph: memoryview, takes: Set[int], gives: Set[int]) -> bytes:
     tensors = (value for number, value, *_ in _fields(graph) if number == _INITIALIZER)
     constants = {_text(tensor, _TENSOR_NAME) for tensor in tensors}
-    free = _at(_SHAPE_OF_VALUE, partial(_freed_shape, axes=axes))
+    free, free_output = (
+        _at(_SHAPE_OF_VALUE, partial(_freed_shape, axes=axes)) for axes in (takes, gives)
+    )
 
     def free_input(value: memoryview) -> bytes | None:
         return None if _text(value, _VALUE_NAME) in constants else free(value)
 
-    return _edited(graph, {_INPUT: free_input, _OUTPUT: free, _VALUE_INFO: lambda _: None})
+    return _edited(graph, {_INPUT: free_input, _OUTPUT: free_output, _VALUE_INFO: lambda _: None})
 
 
 def _freed_shape(shape: memoryview, axes: Set[int]) -> bytes:

@@ -7,7 +7,7 @@
     grow = 0.15                   # each side of a region moves out by so much of its size
 
     [[detectors]]                 # what looks for it
-    model = "centerface"          # a model; its classes say what it finds
+    model = "yunet"               # a model; its classes say what it finds
     fps = 5.0                     # pictures a second that it looks at; may be left out
     enlarge = 1.5                 # how much larger they are made for it; may be left out
     score = 0.3                   # boxes below do not count

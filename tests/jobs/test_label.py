@@ -83,14 +83,14 @@ def test_without_a_model_that_privacy_needs_nothing_is_written(
 ) -> None:
     monkeypatch.setenv("FLEETMILL_MODELS", str(tmp_path / "models"))
     if broken is not None:
-        (tmp_path / "models" / "centerface").mkdir(parents=True)
-        (tmp_path / "models" / "centerface" / "centerface.onnx").write_bytes(broken)
+        (tmp_path / "models" / "yunet").mkdir(parents=True)
+        (tmp_path / "models" / "yunet" / "yunet.onnx").write_bytes(broken)
     lake = tmp_path / "lake"
     shutil.copytree(chain.lake, lake)
     before = sorted((lake / "packs").iterdir())
     done = call("label", "--lake", lake, "--label-fps", 2)
     assert done.code == 1
-    assert "privacy blur: model centerface: " in done.err
+    assert "privacy blur: model yunet: " in done.err
     assert "no picture is written without it" in done.err
     assert sorted((lake / "packs").iterdir()) == before
     assert call("label", "--lake", lake, "--label-fps", 2, "--privacy", "none").code == 0

@@ -113,11 +113,11 @@ CASES = [
         MODEL,
         "yolox_nano",
         (
-            ("family", "famliy", "famliy: unknown key; choose one of: classes, description, fam"),
+            ("family", "famliy", "famliy: unknown key; choose one of: classes, description, dou"),
             ('family = "yolox"\n', "", "family: missing"),
             ("width = 64", 'width = "64"', 'width = "64": must be a whole number'),
             ("width = 64", "width = 1", "width = 1: must be at least 32"),
-            ('"yolox"', '"resnet"', 'family = "resnet": choose one of: centernet, yolox'),
+            ('"yolox"', '"resnet"', 'family = "resnet": choose one of: centernet, yolox, yunet'),
         ),
     ),
     Case(

@@ -67,7 +67,7 @@ def test_yolox_nano_knows_the_classes_of_coco() -> None:
 
 def test_a_users_folder_adds_a_model_and_wins_over_ours(tmp_path: Path) -> None:
     dirs = _written(tmp_path, GOOD)
-    ours = ["centerface", "plates", "yolox_nano"]
+    ours = ["centerface", "plates", "yolox_nano", "yunet"]
     assert [spec.name for spec in list_models(dirs)] == sorted([*ours, "mine"])
     _written(tmp_path, GOOD.replace('"mine"', '"yolox_nano"'), "yolox_nano.toml")
     spec = _yolox("yolox_nano", dirs)
@@ -93,7 +93,7 @@ def test_models_are_keys_of_what_a_worker_has_open(tmp_path: Path) -> None:
 
 
 def test_an_unknown_model_lists_the_choices() -> None:
-    choices = 'model "yolo": unknown; choose one of: centerface, plates, yolox_nano'
+    choices = 'model "yolo": unknown; choose one of: centerface, plates, yolox_nano, yunet'
     with pytest.raises(UsageError, match=choices):
         load_models(["yolo"])
 
@@ -110,7 +110,7 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
         ('file = "mine.onnx"', 'file = ".."', "plain file name"),
         ('name = "mine"', 'name = "other"', 'name = "other": must be "mine"'),
         ('sha256 = "0000', 'sha256 = "ZZZZ', "64 lower-case hex"),
-        ('family = "yolox"', 'family = "resnet"', "choose one of: centernet, yolox"),
+        ('family = "yolox"', 'family = "resnet"', "choose one of: centernet, yolox, yunet"),
         ("width = 64", "width = 1000000000", "width = 1000000000: must be at most 4096"),
         ("width = 64", "width = true", "must be a whole number"),
         ("width = 64", 'width = "64"', "must be a whole number"),

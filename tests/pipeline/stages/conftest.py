@@ -34,7 +34,7 @@ cover = "blur"
 grow = 0.1
 
 [[detectors]]
-model = "centerface"
+model = "yunet"
 score = 0.3
 """
 """A policy file, to which exclusions can be added."""

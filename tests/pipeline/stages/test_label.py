@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from auto_label.models import Detections
-from auto_label.models.centernet import Centernet
+from auto_label.models.yunet import Yunet
 from jobs.reporting import Reporter, exit_code
 from pipeline.config import CorpusConfig
 from pipeline.graph.balance import JobReport
@@ -269,9 +269,9 @@ def test_a_detector_that_fails_on_its_tenth_picture_writes_nothing(
 ) -> None:
     """Whichever event is at work then, and all after it; the job says so and ends with 1."""
     looks = 0
-    detect = Centernet.detect
+    detect = Yunet.detect
 
-    def fails(self: Centernet, images: Sequence[Image]) -> list[Detections]:
+    def fails(self: Yunet, images: Sequence[Image]) -> list[Detections]:
         nonlocal looks
         looks += len(images)
         if looks >= 10:
@@ -280,15 +280,15 @@ def test_a_detector_that_fails_on_its_tenth_picture_writes_nothing(
 
     config = LABEL.model_copy(update={"crf": 30})
     call_in_this_process(monkeypatch)
-    monkeypatch.setattr(Centernet, "detect", fails)
+    monkeypatch.setattr(Yunet, "detect", fails)
     report = mined.run(plan_label, config)
     (note,) = [note for note in report.notes if "NOT WRITTEN" in note]
-    assert re.search(r"privacy blur: model (centerface|plates) fails on .*: the card is gone", note)
+    assert re.search(r"privacy blur: model yunet fails on .*: the card is gone", note)
     assert report.private == len(mined.rows("events"))
     assert exit_code(Reporter(as_json=True), [report], 1.0) == 1
     assert mined.rows("parts") == mined.rows("privacy") == mined.rows("rejects") == []
     assert not list(Path(mined.url, "packs").glob("*"))
-    monkeypatch.setattr(Centernet, "detect", detect)
+    monkeypatch.setattr(Yunet, "detect", detect)
     again = mined.run(plan_label, config)
     assert (again.private, exit_code(Reporter(as_json=True), [again], 0.0)) == (0, 0)
     assert len(mined.rows("privacy")) == len(mined.rows("events"))
