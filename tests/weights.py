@@ -1,8 +1,8 @@
 """Folders of model weights for tests, which are offline otherwise.
 
 Our privacy policies need models that come from the package index: they are fetched once, into the
-user's cache. Each process of the tests has folders of its own, since models of the tests are fetched
-into them too.
+user's cache. Each process of the tests has folders of its own, since models of the tests are
+fetched into them too.
 """
 
 from __future__ import annotations
