@@ -1,7 +1,8 @@
 """The console script: `fleetmill SUBCOMMAND`.
 
-A subcommand is one file, jobs/NAME.py, and one row of SUMMARIES. It is imported when it is
-called, so that `fleetmill --help` is quick. Everything after `--` goes to Beam.
+A subcommand is one file, jobs/NAME.py, and one row of SUMMARIES: a function, or functions by name
+if it has subcommands of its own. It is imported when it is called, so that `fleetmill --help` is
+quick. Everything after `--` goes to Beam.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import typer
@@ -43,6 +44,7 @@ SUMMARIES = {
     "label": "Decode, label, cover and encode the events.",
     "corpus": "Build an immutable snapshot of shards for a training machine.",
     "plan": "Plan a published snapshot again for another machine.",
+    "review": "Show events to labellers in Label Studio, and take their answers.",
     "compact": "Merge small files of the lake, and delete what nothing needs any more.",
     "verify": "Recompute everything that a corpus or a lake promises.",
     "query": "Ask the lake in SQL.",
@@ -70,16 +72,18 @@ class _Commands(TyperGroup):
     def list_commands(self, _ctx: object) -> list[str]:
         return list(SUMMARIES)
 
-    def get_command(self, _ctx: object, name: str) -> TyperCommand | None:
+    def get_command(self, _ctx: object, name: str) -> Any:
         if name not in SUMMARIES:
             return None
         if name != STATE.command:  # the overview shows one line, which needs no import
             return TyperCommand(name=name, help=SUMMARIES[name], callback=lambda: None)
-        app = typer.Typer(add_completion=False)
-        app.command(name, cls=_Command)(COMMANDS.load(name))
-        command = typer.main.get_command(app)
-        assert isinstance(command, TyperCommand)
-        return command
+        loaded = COMMANDS.load(name)
+        app = typer.Typer(add_completion=False, no_args_is_help=True)
+        if isinstance(loaded, Mapping):  # it has subcommands
+            app.callback(help=SUMMARIES[name])(lambda: None)
+        for own, function in (loaded if isinstance(loaded, Mapping) else {name: loaded}).items():
+            app.command(own, cls=_Command)(function)
+        return typer.main.get_command(app)
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -129,6 +129,29 @@ class CorpusConfig(JobConfig):
     salt: str = Field(default="fleetmill", description="what splits and orders are drawn with")
 
 
+class ReviewPushConfig(JobConfig):
+    """What labellers get to see, and where it is put."""
+
+    out: str = Field(description="the folder of proxies and tasks, which Label Studio serves")
+    address: str | None = Field(
+        default=None,
+        description="what Label Studio finds a proxy by, before its name; default: local files of "
+        "Label Studio, whose document root is the folder that the folder is in",
+    )
+    privacy: str = Field(
+        default="blur",
+        description="show clips made under this policy",
+        pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$",
+    )
+    width: int = Field(default=960, ge=64, le=4096, description="of proxies, in pixels, at most")
+
+
+class ReviewPullConfig(JobConfig):
+    """Which answers are taken."""
+
+    input: str = Field(description="an export of Label Studio, as JSON")
+
+
 class CompactConfig(JobConfig):
     """How long compaction keeps what it replaces."""
 
@@ -146,6 +169,8 @@ SECTIONS: dict[str, type[JobConfig]] = {
     "mine": MineConfig,
     "label": LabelConfig,
     "corpus": CorpusConfig,
+    "review_push": ReviewPushConfig,
+    "review_pull": ReviewPullConfig,
     "compact": CompactConfig,
 }
 

@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 
 from schemas.signals import SIGNALS
 
-FORMAT = 3
+FORMAT = 4
 """The lake's format: 2 added `ledger.task` and `runs.number`, 3 the tables `views`, `detections`
-and `parts`, which replaces `samples`."""
+and `parts`, which replaces `samples`, 4 the table `verdicts`."""
 
 _S, _I, _F, _F32, _B = pa.string(), pa.int64(), pa.float64(), pa.float32(), pa.bool_()
 
@@ -110,6 +110,19 @@ _BOX = (
     _required("spec_digest", _S),
 )
 """The columns of a box, as a model saw it or as it was linked."""
+
+_REVIEWED_BOX = pa.struct(
+    [
+        _required("track_id", _I),
+        _required("class", _S),
+        _required("t_ns", _I),
+        _required("x_px", _F),
+        _required("y_px", _F),
+        _required("w_px", _F),
+        _required("h_px", _F),
+    ]
+)
+"""A box as a reviewer left it: top left corner and size, in pixels."""
 
 _ALL = (
     Table(
@@ -418,6 +431,34 @@ _ALL = (
             ]
         ),
         ("event_id", "spec_digest", "payload"),
+    ),
+    Table(
+        "verdicts",
+        "one state of one reviewer's answer about one camera of an event; where frames_ns has a "
+        "frame and boxes no box, there is none",
+        pa.schema(
+            [
+                _required("event_id", _S),
+                _required("log_id", _S),
+                _required("drive_id", _S),
+                _required("camera", _S),
+                _required("task", _S),
+                _required("annotation", _S),
+                _required("updated_unix_ns", _I),
+                _required("reviewer", _S),
+                _optional("verdict", _S),
+                _required("scene", pa.list_(_S)),
+                _optional("comment", _S),
+                _required("skipped", _B),
+                _optional("seconds", _F),
+                _required("width_px", _I),
+                _required("height_px", _I),
+                _required("frames_ns", pa.list_(_I)),
+                _required("boxes", pa.list_(_REVIEWED_BOX)),
+                _optional("labels_digest", _S),
+            ]
+        ),
+        ("event_id", "camera", "annotation", "updated_unix_ns"),
     ),
     Table(
         "rejects",

@@ -35,6 +35,7 @@ FILE_NAME = re.compile(rf"[A-Za-z0-9_-][A-Za-z0-9_.-]*-([0-9a-f]{{{ID_CHARS}}})\
 _COMMIT = re.compile(r"([0-9]{20})\.json")
 _ACTIONS = {"add", "remove", "txn", "commitInfo", "metaData", "protocol"}
 _BATCH_ROWS = 1 << 14
+_ROUNDING_PX = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,7 @@ KEYS: Mapping[str, Key] = {
     "ego_path": Key(("event_id", "spec_digest"), "t_ns"),
     "parts": Key(("event_id", "part", "spec_digest")),
     "samples": Key(("event_id", "spec_digest", "payload", "pack_uri")),
+    "verdicts": Key(("event_id", "camera", "annotation", "updated_unix_ns")),
     "runs": Key(("run_id",)),
 }
 
@@ -104,6 +106,10 @@ _KEPT: Mapping[str, tuple[str, ...]] = {
     "views": tuple(TABLES["views"].schema.names),
     "parts": tuple(TABLES["parts"].schema.names),
     "samples": tuple(TABLES["samples"].schema.names),
+    "verdicts": (
+        "event_id", "log_id", "drive_id", "camera", "annotation", "updated_unix_ns", "width_px",
+        "height_px",
+    ),
     "rejects": ("stage", "run_id"),
     "ledger": tuple(TABLES["ledger"].schema.names),
     "runs": tuple(TABLES["runs"].schema.names),
@@ -371,6 +377,8 @@ def _gather(table: str, path: str, rows: pa.Table, facts: Facts) -> Iterator[str
         facts.first_frames.append(first.select(["log_id", "camera", "uri", "t_ns", "pts"]))
     if table == "joints":
         yield from _check_widths(path, rows)
+    if table == "verdicts":
+        yield from _check_answers(path, rows)
     if table in (*LABELS, "events"):
         yield from _add_contents(table, rows, facts)
     if table in KEYS:
@@ -456,6 +464,23 @@ def _check_widths(path: str, rows: pa.Table) -> Iterator[str]:
         if uneven.num_rows:
             log_id = uneven["log_id"][0]
             yield f"tables/joints/{path}: log {log_id}: its vectors `{name}` differ in length"
+
+
+def _check_answers(path: str, rows: pa.Table) -> Iterator[str]:
+    """Yields whether answers have boxes outside their frames or pictures."""
+    for row in rows.to_pylist():
+        frames, size = set(row["frames_ns"]), (row["width_px"], row["height_px"])
+        if any(
+            box["t_ns"] not in frames
+            or min(box["x_px"], box["y_px"]) < 0
+            or box["x_px"] + box["w_px"] > size[0] + _ROUNDING_PX
+            or box["y_px"] + box["h_px"] > size[1] + _ROUNDING_PX
+            for box in row["boxes"]
+        ):
+            yield (
+                f"tables/verdicts/{path}: answer {row['annotation']} about event "
+                f"{row['event_id']}: has boxes outside its frames or its pictures"
+            )
 
 
 def _add_contents(table: str, rows: pa.Table, facts: Facts) -> Iterator[str]:

@@ -35,9 +35,10 @@ from transforms.storage import check_own, filesystem, get
 _REFERENCES = (
     ("log_id", "logs", ("videos", "frames", "signals", "joints", "channels", "annotations",
                         "scene", "events")),
-    ("event_id", "events", ("samples", "parts", "privacy", "views", "detections", *LABELS)),
+    ("event_id", "events", ("samples", "parts", "privacy", "views", "detections", "verdicts",
+                            *LABELS)),
     ("event_id spec_digest camera source source_version", "views", ("detections",)),
-    ("event_id log_id drive_id", "events", ("samples", "parts")),
+    ("event_id log_id drive_id", "events", ("samples", "parts", "verdicts")),
     ("log_id drive_id", "logs", ("events",)),
     ("log_id camera", "videos", ("scene",)),
     ("log_id camera uri", "videos", ("frames",)),
@@ -62,8 +63,9 @@ def check_rows(facts: Facts) -> Iterator[str]:
         (_check_grid, {"signals", "logs"}),
         (_check_tracks, {"tracks", "boxes"}),
         (_check_labelled, {"ledger"}),
-        (_check_views, {"views", "events", "videos"}),
+        (_check_cameras, {"views", "verdicts", "events", "videos"}),
         (_check_privacy, {"privacy", "parts"}),
+        (_check_answers, {"verdicts", "ledger"}),
         (_check_durations, {"samples", "parts", "events"}),
     )
     for check, tables_ in checks:
@@ -190,19 +192,35 @@ def _check_labelled(facts: Facts) -> Iterator[str]:
             )
 
 
-def _check_views(facts: Facts) -> Iterator[str]:
-    """Compares the cameras that models looked at with the videos."""
-    views = facts.rows("views").select(["event_id", "camera", "width_px", "height_px"])
+def _check_cameras(facts: Facts) -> Iterator[str]:
+    """Compares the cameras that models and reviewers looked at with the videos."""
     events = facts.rows("events").select(["event_id", "log_id"])
-    looked = views.join(events, "event_id", join_type="inner")
-    claimed = joined(looked, ["log_id", "camera", "width_px", "height_px"])
     told = joined(facts.rows("videos"), ["log_id", "camera", "width", "height"])
-    lost = pc.unique(claimed.filter(pc.invert(pc.is_in(claimed, value_set=told))))
-    if len(lost):
-        log_id, camera = str(lost[0]).split("\0")[:2]
-        yield (
-            f"views: {len(lost)} cameras are not those of videos; the first is {camera} of {log_id}"
-        )
+    for table in ("views", "verdicts"):
+        rows = facts.rows(table).select(["event_id", "camera", "width_px", "height_px"])
+        looked = rows.join(events, "event_id", join_type="inner")
+        claimed = joined(looked, ["log_id", "camera", "width_px", "height_px"])
+        lost = pc.unique(claimed.filter(pc.invert(pc.is_in(claimed, value_set=told))))
+        if len(lost):
+            log_id, camera = str(lost[0]).split("\0")[:2]
+            yield (
+                f"{table}: {len(lost)} cameras are not those of videos; the first is {camera} of "
+                f"{log_id}"
+            )
+
+
+def _check_answers(facts: Facts) -> Iterator[str]:
+    """Compares the answers of reviewers with those that the ledger knows."""
+    ledger, rows = facts.rows("ledger"), facts.rows("verdicts")
+    taken = pc.and_(pc.equal(ledger["stage"], "review_pull"), pc.equal(ledger["outcome"], "kept"))
+    told = ledger.filter(taken)["subject"]
+    updated = rows["updated_unix_ns"].cast(pa.string())
+    claimed = pc.binary_join_element_wise(rows["annotation"], updated, "@")
+    for table, own, other in (("verdicts", claimed, told), ("ledger", told, claimed)):
+        lost = own.filter(pc.invert(pc.is_in(own, value_set=other)))
+        if len(lost):
+            where = "ledger" if table == "verdicts" else "verdicts"
+            yield f"{table}: {len(lost)} answers are not in {where}; the first is {lost[0]}"
 
 
 def _check_privacy(facts: Facts) -> Iterator[str]:

@@ -24,7 +24,7 @@ from schemas.records import AddFile, Count
 from transforms.parquet import read
 
 JOB = "repair"
-ONCE = ("ingest", "sweep")
+ONCE = ("ingest", "sweep", "review_pull")
 """The stages that are done with a subject once, whatever the digest."""
 
 _BY_LOG: Mapping[str, tuple[str, ...]] = {
@@ -133,7 +133,7 @@ def _plan(lake: Lake) -> _Plan:
     files = {table: lake.files(table) for table in (*_tables(), "rejects")}
     often = _ids_there_twice(lake)
     for first, twin in twins:
-        for table in (*_BY_LOG.get(twin.stage, ()), *_label_tables(twin.stage), "rejects"):
+        for table in (*_BY_LOG.get(twin.stage, ()), *_other_tables(twin.stage), "rejects"):
             for url in _files_of(files[table], first, twin):
                 plan.filter(table, url, _drop(table, plan.rows(table, url), twin, often))
     _drop_from_ledger(plan, [twin for _, twin in twins])
@@ -145,10 +145,12 @@ def _tables() -> Iterator[str]:
     for tables in _BY_LOG.values():
         yield from tables
     yield from _BY_EVENT
+    yield "verdicts"
 
 
-def _label_tables(stage: str) -> tuple[str, ...]:
-    return {"label": _BY_EVENT, "repack": ("parts", "samples")}.get(stage, ())
+def _other_tables(stage: str) -> tuple[str, ...]:
+    tables = {"label": _BY_EVENT, "repack": ("parts", "samples"), "review_pull": ("verdicts",)}
+    return tables.get(stage, ())
 
 
 def _doubled(lake: Lake) -> list[_Entry]:
@@ -220,6 +222,10 @@ def _drop(table: str, rows: pa.Table, twin: _Entry, often: pa.Array) -> pa.Chunk
     if twin.stage == "label":
         same = pc.equal(rows["event_id"], twin.subject)
         return pc.and_(same, pc.equal(rows["spec_digest"], twin.stage_digest))
+    if twin.stage == "review_pull":
+        updated = rows["updated_unix_ns"].cast(pa.string())
+        subjects = pc.binary_join_element_wise(rows["annotation"], updated, "@")
+        return pc.equal(subjects, twin.subject)
     same = pc.equal(rows["log_id"], twin.subject)
     if table == "events":  # the task may have mined the log with other triggers too
         return pc.and_(same, pc.is_in(rows["event_id"], value_set=often))

@@ -16,6 +16,7 @@ import pyarrow as pa
 from auto_label.labels import Labels
 from auto_label.policies import PolicyDetector, PolicySpec
 from auto_label.render import clip_part, labels_part, signals_part
+from auto_label.review.tasks import task_key
 from auto_label.specs import SIGNALS_DIGEST, LabelSpec, PixelSpec
 from pipeline.config import CorpusConfig, IngestConfig, LabelConfig, MineConfig, SweepConfig
 from pipeline.graph.execute import execute
@@ -169,12 +170,22 @@ def robot_tables(lake: Lake, stem: str, fingerprint: str = "robot") -> dict[str,
         "boxes": [{"t_ns": t_ns, **box, **size} for t_ns in (10, 20)],
         "tracks": [{**box, "start_ns": 10, "end_ns": 20, "boxes": 2}],
         "ego_path": [{"t_ns": t_ns, **owner, **pose} for t_ns in (10, 20)],
+        "verdicts": [
+            {"event_id": event.event_id, "log_id": log_id, "drive_id": "robot/1",
+             "camera": "front", "task": task_key(event.event_id, "front"),
+             "annotation": fingerprint, "updated_unix_ns": 5,
+             "reviewer": "ann", "verdict": "right", "scene": ["rain"],
+             "comment": "-", "skipped": False, "seconds": 1.5, "width_px": 8, "height_px": 8,
+             "frames_ns": [10, 20], "labels_digest": SPEC.link_digest,
+             "boxes": [{"track_id": 1, "class": "car", "t_ns": 10, **size}]}
+        ],
         "ledger": [
             {"stage": stage, "subject": subject, "stage_digest": key, "outcome": "kept",
              "run_id": run_id, "task": stem}
             for stage, subject, key in (
                 ("ingest", log_id, "i"), ("mine", log_id, "m"),
                 ("label", event.event_id, joined(DIGESTS)),
+                ("review_pull", f"{fingerprint}@5", "r"),
             )
         ],
     }  # fmt: skip

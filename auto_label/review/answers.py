@@ -1,0 +1,254 @@
+"""Answers: annotations of review tasks, as Label Studio gives them, to rows of `verdicts`.
+
+What a reviewer drew comes back to the times and the pixels of the recording by what the task's
+`data` says, whatever the proxy's size and rate. Boxes are told on the frames that models looked
+at, and on those on which the reviewer placed one; where no box is listed on these there is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from auto_label.review.config import COMMENT, SCENE, VERDICT, VERDICTS
+from auto_label.review.keyframes import own_frames, shown
+from auto_label.review.tasks import TRACK, task_key
+from schemas.arrays import IntArray
+from schemas.errors import CorruptError, excerpt
+from schemas.times import NS_PER_S
+
+UNNAMED = "unnamed"
+"""The class of a region that the reviewer gave none."""
+
+_LEAST_PX = 0.5
+"""Width and height of a box: ours have a pixel, and keyframes are exact to a fraction of one."""
+
+_MAX_FRAMES = 1_000_000
+_MAX_REGIONS = 10_000
+_MAX_CHARS = 10_000
+_Time = Annotated[int, Field(ge=0, lt=1 << 62)]
+_Times = Annotated[tuple[_Time, ...], Field(min_length=1, max_length=_MAX_FRAMES, strict=False)]
+_Frame = Annotated[int, Field(ge=1, le=_MAX_FRAMES)]
+
+
+class TaskData(BaseModel):
+    """What of a task's `data` answers are read by; other keys are ignored."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+
+    fleetmill: str
+    event_id: str
+    log_id: str
+    drive_id: str
+    camera: str
+    frames_ns: _Times
+    grid: Annotated[tuple[_Frame, ...], Field(max_length=_MAX_FRAMES, strict=False)]
+    width_px: int = Field(ge=1, le=1 << 16)
+    height_px: int = Field(ge=1, le=1 << 16)
+    labels_digest: str | None = None
+
+    @classmethod
+    def of(cls, task: Mapping[str, Any]) -> TaskData:
+        """Reads the data of a task, of Label Studio's API or of an export as JSON.
+
+        Raises:
+            CorruptError: the task is none of ours, or somebody changed it.
+        """
+        try:
+            data = cls.model_validate(task["data"])
+        except ValidationError as error:
+            mistake = error.errors()[0]
+            key = ".".join(str(place) for place in mistake["loc"])
+            raise CorruptError(
+                f"a review task's data.{excerpt(key)}: {mistake['msg']}; push its event again"
+            ) from error
+        frames, grid = np.array(data.frames_ns), np.array(data.grid, dtype=np.int64)
+        rising = (np.diff(frames) > 0).all() and (np.diff(grid) > 0).all()
+        inside = (grid <= len(frames)).all()
+        own = data.fleetmill == task_key(data.event_id, data.camera)
+        if not (rising and inside and own):
+            raise CorruptError(
+                f"review task {excerpt(data.fleetmill)} of event {excerpt(data.event_id)}: its "
+                "data are not those that fleetmill wrote; push its event again"
+            )
+        return data
+
+
+def answer_subject(task: Mapping[str, Any], annotation: Mapping[str, Any]) -> str:
+    """Returns what the ledger knows a state of an annotation by.
+
+    Raises:
+        CorruptError: it has no id, or no time.
+    """
+    try:
+        return f"{_annotation(task, annotation)}@{_updated_unix_ns(annotation)}"
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+        raise CorruptError(
+            f"an annotation has no id or no time: {type(error).__name__}: {excerpt(error)}"
+        ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Region:
+    """A box that moves: its id, its class, and its keyframes as Label Studio has them."""
+
+    name: str
+    class_: str
+    sequence: object
+
+
+def answer(
+    data: TaskData, task: Mapping[str, Any], annotation: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Turns an annotation into a row of `verdicts`.
+
+    Args:
+        data: what the task is about.
+        task: the task.
+        annotation: one of its annotations.
+
+    Raises:
+        CorruptError: it is not what Label Studio makes of our configuration.
+    """
+    try:
+        return _row(data, task, annotation)
+    except CorruptError as error:
+        raise CorruptError(f"review task {data.fleetmill}: {error}") from error
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+        raise CorruptError(
+            f"review task {data.fleetmill}: an annotation cannot be read: "
+            f"{type(error).__name__}: {excerpt(error)}"
+        ) from error
+
+
+def _row(data: TaskData, task: Mapping[str, Any], annotation: Mapping[str, Any]) -> dict[str, Any]:
+    results = annotation.get("result") or []
+    if len(results) > _MAX_REGIONS:
+        raise CorruptError(f"an annotation has {len(results)} regions")
+    regions = [_region(one) for one in results if one.get("type") == "videorectangle"]
+    frames = _frames(data, regions)
+    verdict = next(iter(_chosen(results, VERDICT)), None)
+    return {
+        "event_id": data.event_id,
+        "log_id": data.log_id,
+        "drive_id": data.drive_id,
+        "camera": data.camera,
+        "task": data.fleetmill,
+        "annotation": _annotation(task, annotation),
+        "updated_unix_ns": _updated_unix_ns(annotation),
+        "reviewer": _reviewer(annotation.get("completed_by")),
+        "verdict": verdict if verdict in VERDICTS else None,
+        "scene": sorted(_chosen(results, SCENE)),
+        "comment": "\n".join(_texts(results)) or None,
+        "skipped": bool(annotation.get("was_cancelled", False)),
+        "seconds": _seconds(annotation.get("lead_time")),
+        "width_px": data.width_px,
+        "height_px": data.height_px,
+        "frames_ns": [data.frames_ns[frame - 1] for frame in frames.tolist()],
+        "boxes": list(_boxes(data, regions, frames)),
+        "labels_digest": data.labels_digest,
+    }
+
+
+def _annotation(task: Mapping[str, Any], annotation: Mapping[str, Any]) -> str:
+    """Returns the id of an annotation, which is unique over servers where the server has one."""
+    return _text(annotation.get("unique_id") or f"{task['id']}-{annotation['id']}")
+
+
+def _region(result: Mapping[str, Any]) -> _Region:
+    value = result["value"]
+    names = value.get("labels") or [UNNAMED]
+    return _Region(str(result["id"]), _text(names[0]), value["sequence"])
+
+
+def _frames(data: TaskData, regions: Sequence[_Region]) -> IntArray:
+    """Returns the frames that an answer speaks about, from 1."""
+    placed = [own_frames(region.sequence) for region in regions]
+    frames = np.unique(np.concatenate([np.array(data.grid, dtype=np.int64), *placed]))
+    return np.asarray(frames[(frames >= 1) & (frames <= len(data.frames_ns))], dtype=np.int64)
+
+
+def _boxes(
+    data: TaskData, regions: Sequence[_Region], frames: IntArray
+) -> Iterator[dict[str, Any]]:
+    """Yields the boxes, cut at the edges of the picture; those outside it are left out."""
+    size = np.array([data.width_px, data.height_px], dtype=np.float64)
+    for number, region in _numbered(regions):
+        on, xywh = shown(region.sequence, frames, (data.width_px, data.height_px))
+        low, high = np.clip(xywh[:, :2], 0, size), np.clip(xywh[:, :2] + xywh[:, 2:], 0, size)
+        for frame, (x, y), (right, below) in zip(
+            on.tolist(), low.tolist(), high.tolist(), strict=True
+        ):
+            if right - x >= _LEAST_PX and below - y >= _LEAST_PX:
+                yield {
+                    "track_id": number,
+                    "class": region.class_,
+                    "t_ns": data.frames_ns[frame - 1],
+                    "x_px": x,
+                    "y_px": y,
+                    "w_px": right - x,
+                    "h_px": below - y,
+                }
+
+
+def _numbered(regions: Sequence[_Region]) -> list[tuple[int, _Region]]:
+    """Numbers regions: those of our tracks as they were, and new ones behind all of these."""
+    own: dict[int, _Region] = {}
+    new: list[_Region] = []
+    for region in sorted(regions, key=lambda region: region.name):
+        digits = region.name.removeprefix(TRACK)
+        known = region.name.startswith(TRACK) and digits.isdecimal() and len(digits) < 10
+        if known and int(digits) not in own:
+            own[int(digits)] = region
+        else:
+            new.append(region)
+    first = 1 + max(own, default=0)
+    return [*sorted(own.items()), *enumerate(new, start=first)]
+
+
+def _chosen(results: Sequence[Mapping[str, Any]], name: str) -> list[str]:
+    return [
+        _text(choice)
+        for one in results
+        if one.get("from_name") == name and one.get("type") == "choices"
+        for choice in one["value"]["choices"]
+    ]
+
+
+def _texts(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for one in results:
+        if one.get("from_name") == COMMENT and one.get("type") == "textarea":
+            texts = one["value"]["text"]
+            yield from map(_text, [texts] if isinstance(texts, str) else texts)
+
+
+def _reviewer(completed_by: Any) -> str:
+    """Returns who answered: the e-mail address if it is told, else the number of the user."""
+    if isinstance(completed_by, Mapping):
+        return _text(completed_by.get("email") or f"user {completed_by['id']}")
+    return "unknown" if completed_by is None else _text(f"user {completed_by}")
+
+
+def _text(value: Any) -> str:
+    """Returns a text as Unicode, of bounded length."""
+    return str(value)[:_MAX_CHARS].encode("utf-8", "replace").decode()
+
+
+def _seconds(lead_time: Any) -> float | None:
+    seconds = None if lead_time is None else float(lead_time)
+    return seconds if seconds is not None and np.isfinite(seconds) else None
+
+
+def _updated_unix_ns(annotation: Mapping[str, Any]) -> int:
+    """Returns when an annotation was changed; Label Studio says it with microseconds."""
+    at = datetime.fromisoformat(annotation.get("updated_at") or annotation["created_at"])
+    since = (at if at.tzinfo else at.replace(tzinfo=UTC)) - datetime(1970, 1, 1, tzinfo=UTC)
+    unix_ns = (since.days * 86_400 + since.seconds) * NS_PER_S + since.microseconds * 1000
+    if not 0 <= unix_ns < 1 << 63:
+        raise ValueError(f"the time {at} is not one of an answer")
+    return unix_ns

@@ -1,0 +1,134 @@
+"""Declares `fleetmill review push` and `pull`: what labellers look at, and what they answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from auto_label.review.config import labelling_config
+from jobs.job import Job, StageRun
+from jobs.options import Flag
+from jobs.reporting import Reporter
+from pipeline.config import ReviewPullConfig, ReviewPushConfig
+from pipeline.graph.balance import JobReport
+from pipeline.lake.tables import Lake
+from pipeline.queries.catalog import read_rows
+from pipeline.stages.review_pull import plan_review_pull
+from pipeline.stages.review_push import plan_review_push
+from transforms.storage import get, names, put
+
+_FILE_TASKS, _FILE_BYTES = 250, 50_000_000
+"""The most that a file of tasks for import has: Label Studio refuses larger ones."""
+
+
+def _push_result(reporter: Reporter, _: Lake, reports: Sequence[JobReport]) -> dict[str, Any]:
+    """Writes the files for import, and says what to do with them."""
+    folder = reports[-1].detail["folder"]
+    written = write_imports(folder)
+    count = sum(written.values())
+    reporter.text(f"tasks to import   {count}")
+    if count:
+        reporter.text(f"import            {', '.join(written)} of {folder}")
+        reporter.text(f"configuration     {folder}/config.xml")
+    return {"folder": folder, "imports": written}
+
+
+def write_imports(folder: str) -> dict[str, int]:
+    """Writes the tasks of a folder that are in no file for import yet to new ones.
+
+    Returns:
+        The number of tasks by the name of the file: `tasks-0001.json` and on.
+    """
+    listed = names(folder)
+    imports = [name for name in listed if name.startswith("tasks-") and name.endswith(".json")]
+    known = {
+        str(task["data"]["fleetmill"])
+        for name in imports
+        for task in json.loads(get(f"{folder}/{name}"))
+    }
+    keys = [name.removesuffix(".json") for name in listed if name.endswith(".json")]
+    new = [key for key in keys if f"{key}.json" not in imports and key not in known]
+    written: dict[str, int] = {}
+    for tasks in _batches(get(f"{folder}/{key}.json") for key in new):
+        name = f"tasks-{len(imports) + len(written) + 1:04d}.json"
+        put(f"{folder}/{name}", b"[" + b",\n".join(tasks) + b"]\n")
+        written[name] = len(tasks)
+    if written:
+        texts = [get(f"{folder}/{key}.json") for key in keys if f"{key}.json" not in imports]
+        put(f"{folder}/config.xml", labelling_config(_classes(texts)).encode())
+    return written
+
+
+def _batches(tasks: Iterator[bytes]) -> Iterator[list[bytes]]:
+    batch: list[bytes] = []
+    for task in tasks:
+        large = sum(map(len, batch)) + len(task) > _FILE_BYTES
+        if batch and (large or len(batch) == _FILE_TASKS):
+            yield batch
+            batch = []
+        batch.append(task)
+    if batch:
+        yield batch
+
+
+def _classes(tasks: Sequence[bytes]) -> set[str]:
+    """Returns the classes of the boxes that are shown."""
+    return {
+        name
+        for task in tasks
+        for prediction in json.loads(task)["predictions"]
+        for region in prediction["result"]
+        for name in region["value"]["labels"]
+    }
+
+
+def _pull_result(reporter: Reporter, lake: Lake, _: Sequence[JobReport]) -> dict[str, Any]:
+    """Prints and returns the number of answers in the lake by verdict."""
+    sql = "SELECT coalesce(verdict, 'none') AS v, count(*) AS n FROM verdicts GROUP BY 1 ORDER BY 1"
+    rows = read_rows(lake, sql)
+    found: Mapping[str, int] = dict(zip(rows["v"].to_pylist(), rows["n"].to_pylist(), strict=True))
+    reporter.table("answers in the lake", ("verdict", "answers"), list(found.items()))
+    return {"verdicts": dict(found)}
+
+
+PUSH = Job(
+    name="push",
+    help="""Make what labellers look at: proxies, tasks and a labelling configuration.
+
+    Of each camera of an event there is a task with its clip, covered as the privacy policy says,
+    its signals in sync below it, and our boxes as a prediction. Label Studio serves the proxies
+    from the folder: start it with LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true and the folder
+    around DIR as LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT, paste config.xml into a project's
+    labelling interface, add DIR as a local source storage, and import the files tasks-*.json.
+    What is in the folder is not made again, and a file for import holds what is new alone.
+
+        fleetmill review push --lake L --out media/review
+    """,
+    config=ReviewPushConfig,
+    flags=(
+        Flag("--out", "DIR"),
+        Flag("--address", "URL"),
+        Flag("--privacy", "NAME"),
+        Flag("--width", "PX"),
+    ),
+    stages=(StageRun("review_push", plan_review_push),),
+    show=_push_result,
+)
+
+PULL = Job(
+    name="pull",
+    help="""Take the answers of labellers into the table `verdicts`.
+
+    FILE is an export of a project as JSON. Each state of an annotation is a row; one that is
+    there is not taken again, and nothing of the labels is changed.
+
+        fleetmill review pull --lake L --input export.json
+    """,
+    config=ReviewPullConfig,
+    flags=(Flag("--input", "FILE"),),
+    stages=(StageRun("review_pull", plan_review_pull),),
+    show=_pull_result,
+)
+
+review = {"push": PUSH.command(), "pull": PULL.command()}

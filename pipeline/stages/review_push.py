@@ -1,0 +1,196 @@
+"""Review push: makes what labellers look at, a proxy and a task for each camera of an event.
+
+    <media>/<task key>.mp4     the proxy: the clip as it is, blurred, small, of a constant rate
+    <media>/<task key>.json    the task as Label Studio imports it; `data.frames_ns` has the time of
+                               each frame of the proxy
+
+The task is written last, so a proxy without one is made again. A task that is there stays as it is,
+also when a newer model has labelled its event since: somebody may be at work on it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from auto_label.review.proxy import ProxySpec, make_proxy
+from auto_label.review.tasks import review_task, task_key
+from auto_label.specs import LabelSpec
+from auto_label.steps import Steps
+from pipeline.config import ReviewPushConfig
+from pipeline.graph.execute import Work
+from pipeline.graph.stage import Output, Stage
+from pipeline.lake.locate import Places, locate, locate_events, rows_of
+from pipeline.lake.tables import Lake
+from pipeline.queries.catalog import read_rows
+from pipeline.snapshots.assembly import pack_url
+from pipeline.stages.selection import latest_samples
+from schemas.arrays import IntArray
+from schemas.errors import DataError
+from schemas.ids import canonical, digest
+from schemas.records import Count, Event, Reject
+from transforms.corpora.pack import read_sample
+from transforms.corpora.webdataset import member_name, rounded
+from transforms.storage import get, names, put
+from transforms.timing import step
+from transforms.video.decode import decode_clip
+
+_LOCAL_FILES = "/data/local-files/?d="
+"""Where Label Studio serves files of its machine, by their path below its document root."""
+
+
+@dataclass(frozen=True, slots=True)
+class PushTask:
+    """An event: the places of its sample's parts in packs, and the files with rows of it."""
+
+    key: str
+    event: Event
+    cameras: tuple[str, ...]
+    parts: tuple[tuple[str, int, int], ...]
+    frames: tuple[str, ...]
+    views: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class PushStage(Stage):
+    """Makes the proxies and tasks of events, into the folder `media`.
+
+    Label Studio finds a proxy at `address` and the proxy's name.
+    """
+
+    lake_url: str
+    media: str
+    address: str
+    spec: ProxySpec
+    name: str = "review_push"
+    task: ClassVar[type] = PushTask
+    resources: ClassVar[Mapping[str, str]] = {"min_ram": "2GB"}
+
+    def process(self, task: PushTask) -> Output:
+        """Makes the proxies and tasks of one event, camera by camera."""
+        output = Output()
+        frames = rows_of("frames", task.frames, [task.event.log_id])
+        views = rows_of("views", task.views, [task.event.event_id])
+        try:
+            parts = [
+                get(pack_url(self.lake_url, uri), start, start + length)
+                for uri, start, length in task.parts
+            ]
+            made = _make(task.event, task.cameras, parts, frames, views, self.spec)
+        except DataError as error:
+            uri = task.parts[0][0]
+            reject = Reject.of(error, uri=uri, stage=self.name, subject=task.event.event_id)
+            output.rejects.append(reject)
+            output.counts.append(Count(self.name, "events", rejected=1))
+            return output
+        for camera, (mp4, document) in made.items():
+            key = task_key(task.event.event_id, camera)
+            document["data"]["video"] = f"{self.address}{key}.mp4"
+            put(f"{self.media}/{key}.mp4", mp4)
+            put(f"{self.media}/{key}.json", canonical(rounded(document)))
+        output.counts.append(Count(self.name, "events", kept=1))
+        output.counts.append(Count(self.name, "tasks", kept=len(made)))
+        return output
+
+
+def _make(  # noqa: PLR0917 - all are inputs of equal rank
+    event: Event,
+    cameras: Sequence[str],
+    parts: Sequence[bytes],
+    frames: pa.Table,
+    views: pa.Table,
+    spec: ProxySpec,
+) -> dict[str, tuple[bytes, dict[str, Any]]]:
+    """Makes the proxy and the task of each camera."""
+    members: dict[str, bytes] = {}
+    for part in parts:
+        members |= read_sample(part)
+    said = json.loads(members["json"])
+    sizes = json.loads(members["pictures.json"])["cameras"]
+    signals = dict(np.load(io.BytesIO(members["signals.npz"]), allow_pickle=False))
+    labels = said["labelling"]
+    labelled = LabelSpec(labels["label_fps"], tuple(labels["models"]))
+    boxes = pa.table(said["boxes"]) if said["boxes"]["camera"] else None
+    made = {}
+    for camera in cameras:
+        own = pc.field("camera") == camera
+        t_ns = _inside(event, frames.filter(own))
+        size = (sizes[camera]["width_px"], sizes[camera]["height_px"])
+        clip = members[f"{member_name(camera)}.mp4"]
+        with step("encode"):
+            proxy = make_proxy(decode_clip(clip, event.start_ns, t_ns), t_ns, size, spec)
+        looked = _looked(views.filter(own), labelled)
+        if not len(looked):
+            steps = Steps(event.start_ns, labelled.label_fps)
+            looked = np.array([t for t in proxy.t_ns.tolist() if steps.takes(t)], dtype=np.int64)
+        found = None if boxes is None else boxes.filter(own)
+        task = review_task(event, camera, proxy, "", size, looked, found, labels["digest"], signals)
+        made[camera] = (proxy.mp4, task)
+    return made
+
+
+def _inside(event: Event, frames: pa.Table) -> IntArray:
+    t_ns = np.unique(frames["t_ns"].to_numpy())
+    return np.asarray(t_ns[(t_ns >= event.start_ns) & (t_ns < event.end_ns)])
+
+
+def _looked(views: pa.Table, spec: LabelSpec) -> IntArray:
+    """Returns the times of the frames that the models of the labels looked at."""
+    looks = {spec.look(model) for model in spec.models}
+    times = [row["t_ns"] for row in views.to_pylist() if row["spec_digest"] in looks]
+    return np.unique(np.array([t_ns for row in times for t_ns in row], dtype=np.int64))
+
+
+def plan_review_push(lake: Lake, config: ReviewPushConfig) -> Work:
+    """Finds the events whose tasks are not in the folder yet."""
+    media = config.out.rstrip("/")
+    there = {name.removesuffix(".json") for name in names(media) if name.endswith(".json")}
+    query = "\n".join([latest_samples(config.privacy), "SELECT * FROM selection"])
+    rows = read_rows(lake, query).to_pylist()
+    # A lake before format 3 has whole samples, without the sizes of pictures.
+    whole = [row for row in rows if len(row["parts"]) == 1]
+    rows = [row for row in rows if row["cameras"] and len(row["parts"]) > 1]
+    due = [
+        row
+        for row in rows
+        if not {task_key(row["event_id"], camera) for camera in row["cameras"]} <= there
+    ]
+    address = config.address
+    if address is None:
+        address = f"{_LOCAL_FILES}{media.rpartition('/')[2]}/"
+    notes: tuple[str, ...] = ()
+    if whole:
+        notes = (f"{len(whole)} events of an older lake are left out; label them again",)
+    known = Count("review_push", "events", filtered=len(rows) - len(due))
+    return Work(
+        stage=PushStage(lake.url, media, address, ProxySpec(config.width)),
+        tasks=list(_tasks(lake, due)),
+        expected={("review_push", "events"): len(rows)},
+        known=(known,),
+        notes=notes,
+        detail={"folder": media},
+    )
+
+
+def _tasks(lake: Lake, due: Sequence[Mapping[str, Any]]) -> Iterator[PushTask]:
+    frames = locate(lake, ("frames",), sorted({row["log_id"] for row in due}))
+    tables = {"views"} & lake.versions.keys()
+    views: Mapping[str, Places] = locate_events(lake, tables, [row["event_id"] for row in due])
+    for row in sorted(due, key=lambda row: (row["log_id"], row["start_ns"], row["event_id"])):
+        event = Event(**{name: row[name] for name in Event.__dataclass_fields__})
+        parts = tuple((part["pack_uri"], part["offset"], part["length"]) for part in row["parts"])
+        yield PushTask(
+            digest("review", event.event_id, [list(part) for part in parts]),
+            event,
+            tuple(sorted(row["cameras"])),
+            parts,
+            frames["frames"].get(event.log_id, ()),
+            views.get("views", {}).get(event.event_id, ()),
+        )

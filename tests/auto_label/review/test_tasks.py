@@ -1,0 +1,73 @@
+"""Review tasks: what they say of the proxy, the labels and the signals."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+
+from auto_label.review.config import CHANNELS
+from auto_label.review.keyframes import shown
+from auto_label.review.proxy import Proxy
+from auto_label.review.tasks import review_task, task_key
+from schemas.ids import canonical
+from tests.auto_label.review.reviewed import event, random_boxes, random_task
+from transforms.corpora.webdataset import rounded
+
+
+def test_a_task_says_what_an_answer_is_read_by() -> None:
+    task, _ = random_task(np.random.default_rng(1))
+    data = task["data"]
+    assert data["fleetmill"] == task_key(data["event_id"], "front")
+    assert set(data["grid"]) <= set(range(1, len(data["frames_ns"]) + 1))
+    assert json.loads(canonical(rounded(task))) == json.loads(json.dumps(rounded(task)))
+
+
+def test_boxes_are_shown_on_the_frames_that_have_them_and_on_no_other_of_the_grid() -> None:
+    for seed in range(30):
+        task, boxes = random_task(np.random.default_rng(seed))
+        data, size = task["data"], (task["data"]["width_px"], task["data"]["height_px"])
+        grid = np.array(data["grid"])
+        for region in task["predictions"][0]["result"] if task["predictions"] else ():
+            number = int(region["id"].removeprefix("track-"))
+            own = boxes.filter(np.equal(boxes["track_id"].to_numpy(), number))
+            on, xywh = shown(region["value"]["sequence"], grid, size)
+            assert [data["frames_ns"][k - 1] for k in on] == own["t_ns"].to_pylist()
+            columns = [own[name].to_numpy() for name in ("x_px", "y_px", "w_px", "h_px")]
+            assert np.abs(xywh - np.column_stack(columns)).max() < 0.5
+            assert region["value"]["labels"] == [f"c{number}"]
+
+
+def test_without_boxes_there_is_no_prediction() -> None:
+    t_ns = np.array([0, 10])
+    proxy = Proxy(b"", 30, t_ns)
+    task = review_task(event(), "front", proxy, "a.mp4", (8, 8), t_ns, None, "d", {})
+    assert task["predictions"] == []
+    boxes = random_boxes(np.random.default_rng(0), t_ns, (64, 64)).slice(0, 0)
+    task = review_task(event(), "front", proxy, "a.mp4", (8, 8), t_ns, boxes, "d", {})
+    assert task["predictions"] == []
+
+
+def test_a_frame_that_the_clip_lacks_is_left_out() -> None:
+    t_ns = np.array([0, 100, 200, 300])
+    boxes = random_boxes(np.random.default_rng(5), t_ns, (64, 64))
+    proxy = Proxy(b"", 30, t_ns[[0, 2, 3]])
+    task = review_task(event(), "front", proxy, "a.mp4", (64, 64), t_ns, boxes, "d", {})
+    assert task["data"]["grid"] == [1, 2, 3]
+
+
+def test_signals_are_shown_at_the_pace_of_the_proxy() -> None:
+    """Null where a value is not known; what the vehicle does not have is null throughout."""
+    proxy = Proxy(b"", 10, np.array([1000, 2000, 4000]))
+    signals = {
+        "t_ns": np.array([500, 1000, 1500, 3000, 4000, 4500]),
+        "speed_mps": np.array([1.0, 2.0, np.nan, 4.0, 5.0, 6.0]),
+        "brake_on": np.array([0, 1, -1, 0, 1, 1], np.int8),
+    }
+    task = review_task(event(), "front", proxy, "a", (8, 8), proxy.t_ns, None, "d", signals)
+    series = task["data"]["signals"]
+    assert series["time_s"] == [0.0, 0.05, 0.15, 0.2]
+    assert series["speed_mps"] == [2.0, None, 4.0, 5.0]
+    assert series["brake_on"] == [1.0, None, 0.0, 1.0]
+    assert series["accel_x_mps2"] == [None] * 4
+    assert set(series) == {"time_s", *CHANNELS}
