@@ -8,7 +8,7 @@ ROOT ?= demo-lake
 JOBS ?= 2
 CASES ?= 2000
 
-.PHONY: demo test fuzz flink-test s3-test lint bench clean help
+.PHONY: demo test fuzz flink-test s3-test review-test lint bench clean help
 
 help:  ## List the targets.
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -25,7 +25,7 @@ demo: $(STAMP)  ## Run a small synthetic fleet through every job (under 2 minute
 	@$(BIN)/fleetmill demo --root $(ROOT)
 
 test: $(STAMP)  ## Run the tests that need no server and are not slow.
-	@$(BIN)/pytest -n $(JOBS) -m "not slow and not server and not flink and not s3"
+	@$(BIN)/pytest -n $(JOBS) -m "not slow and not server and not flink and not s3 and not review"
 
 fuzz: $(STAMP)  ## Try hostile input of every kind: make fuzz CASES=20000 SEED=1.
 	@FLEETMILL_FUZZ_SEED=$(or $(SEED),$(shell date +%s)) FLEETMILL_FUZZ_CASES=$(CASES) \
@@ -40,6 +40,11 @@ s3-test: $(STAMP)  ## Run the tests on an S3 server; needs Go.
 	@$(BIN)/python -m tests.fetch s3-test
 	@echo "Building the S3 server (a minute or two, once)"
 	@$(BIN)/pytest -n $(JOBS) --durations 10 -m s3
+
+review-test: $(STAMP)  ## Run the tests on a Label Studio server.
+	@$(BIN)/python -m tests.fetch review-test
+	@echo "Installing Label Studio (two or three minutes, once)"
+	@$(BIN)/pytest -n $(JOBS) --dist loadfile --durations 10 -m review
 
 lint: $(STAMP)  ## Check style and types.
 	@$(BIN)/ruff check .

@@ -1,10 +1,10 @@
 """Fetches the runners and servers for the slower tests, by their package names, and caches them.
 
 Flink is a Python package of jars, Beam's runners come from Maven, Prism and the object store from
-Go, and the workers' environment holds the wheel of this project and its dependencies. The cache is
-outside the repository; its folders are named by a digest of their inputs. Run as a program, with
-the name of a target of the Makefile, it checks that the programs are installed that the target
-fetches its parts with.
+Go, Label Studio has an environment of its own, and the workers' environment holds the wheel of this
+project and its dependencies. The cache is outside the repository; its folders are named by a digest
+of their inputs. Run as a program, with the name of a target of the Makefile, it checks that the
+programs are installed that the target fetches its parts with.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ OPERATOR_API = "org.apache.flink:flink-kubernetes-operator-api:1.10.0"
 PRISM = "github.com/apache/beam/sdks/v2/go/cmd/prism"
 VERSITYGW = "github.com/versity/versitygw/cmd/versitygw@v1.8.0"
 """An S3 server over a folder."""
+LABEL_STUDIO = "label-studio==1.23.2"
 
 DEPLOY = ROOT / "deploy"
 PINS = ROOT / "constraints.txt"
@@ -41,7 +42,11 @@ PROGRAMS = {
     "go": "Go is missing: install it, e.g. `apt-get install golang`",
 }
 
-TARGETS = {"flink-test": ("javac", "mvn"), "s3-test": ("go",)}
+TARGETS: dict[str, tuple[str, ...]] = {
+    "flink-test": ("javac", "mvn"),
+    "s3-test": ("go",),
+    "review-test": (),
+}
 """The programs that each target of the Makefile needs."""
 
 
@@ -150,6 +155,33 @@ def _go_program(name: str, release: str) -> Path:
         run(folder, "env", f"GOBIN={folder}", "GOFLAGS=-mod=mod", "go", "install", release)
 
     return cached(name, (release,), fill) / name
+
+
+def label_studio() -> Path:
+    """Returns the folder of the programs of an environment with Label Studio.
+
+    It has one of its own, because it pins versions of what the project uses too.
+    """
+
+    def fill(folder: Path) -> None:
+        run(folder, sys.executable, "-m", "venv", folder)
+        run(folder, folder / "bin" / "python", "-m", "pip", "install", LABEL_STUDIO)
+
+    return cached("label-studio", (sys.version, LABEL_STUDIO), fill) / "bin"
+
+
+def label_studio_database(*arguments: str) -> Path:
+    """Returns the data of a Label Studio without projects: its database takes half a minute to make.
+
+    Args:
+        arguments: those of `label-studio init`, which say whom it creates.
+    """
+    program = label_studio() / "label-studio"
+
+    def fill(folder: Path) -> None:
+        run(folder, program, "init", "--quiet", "--data-dir", folder, *arguments)
+
+    return cached("label-studio-data", (sys.version, LABEL_STUDIO, *arguments), fill)
 
 
 def dataflow() -> Path:
