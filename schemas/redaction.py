@@ -59,7 +59,7 @@ _TAG = re.compile(
 _KEY_ID = re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b")
 
 _VARIABLE = re.compile(
-    r"(?:AWS|AZURE|GOOGLE|FSSPEC)_(?:\w*_)?(?:KEY|KEY_ID|SECRET|TOKEN|PASSWORD|CONNECTION_STRING)"
+    r"(?:AWS|AZURE|GOOGLE|FSSPEC|LABEL_STUDIO)_(?:\w*_)?(?:KEY|KEY_ID|SECRET|TOKEN|PASSWORD|CONNECTION_STRING)"
 )
 _SHORTEST = 8
 """A shorter value of a variable may be a word of any text."""

@@ -171,7 +171,7 @@ def label_studio() -> Path:
 
 
 def label_studio_database(*arguments: str) -> Path:
-    """Returns the data of a Label Studio without projects: its database takes half a minute to make.
+    """Returns the data of a Label Studio without projects, which takes half a minute to make.
 
     Args:
         arguments: those of `label-studio init`, which say whom it creates.

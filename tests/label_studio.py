@@ -16,7 +16,14 @@ from tests import fetch
 from tests.servers import Server, free_ports, http_answers, serving
 
 EMAIL, PASSWORD = "ann@example.com", "correct horse battery"
-LEGACY_TOKEN = "0123456789abcdef0123456789abcdef01234567"
+LEGACY_TOKEN = "0123456789abcdef" * 2 + "01234567"
+
+CONFIG = (
+    '<View><Video name="video" value="$video"/>'
+    '<Choices name="verdict" toName="video"><Choice value="right"/><Choice value="wrong"/>'
+    "</Choices></View>"
+)
+"""A labelling configuration with one question."""
 
 _INIT = (
     *("--username", EMAIL, "--password", PASSWORD, "--user-token", LEGACY_TOKEN),

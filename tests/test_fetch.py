@@ -10,6 +10,11 @@ import pytest
 from tests.conftest import ROOT, environment
 
 
+def test_a_target_that_needs_no_program_is_let_through() -> None:
+    command = [sys.executable, "-m", "tests.fetch", "review-test"]
+    subprocess.run(command, cwd=ROOT, env=environment(PATH="/nonexistent"), check=True)
+
+
 @pytest.mark.parametrize(
     ("target", "words"), [("flink-test", ("Java 17", "Maven")), ("s3-test", ("Go",))]
 )

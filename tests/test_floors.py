@@ -104,7 +104,16 @@ def test_tests_mirror_the_tree() -> None:
         assert (ROOT / folder).is_dir() or folder.parts[0] in {"benchmarks", "docs", "fuzz"}, folder
 
 
-PIPELINE = ("topologies", "snapshots", "lake", "queries", "graph", "config", "stages")
+PIPELINE = (
+    "label_studio",
+    "topologies",
+    "snapshots",
+    "lake",
+    "queries",
+    "graph",
+    "config",
+    "stages",
+)
 """The packages of pipeline/: each imports only itself and those before it."""
 
 

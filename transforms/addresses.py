@@ -32,12 +32,13 @@ def missing(url: str, error: ImportError) -> str:
     return f"cannot be opened: {one_line(error)}"
 
 
-def check_bare(place: str, url: str) -> None:
+def check_bare(place: str, url: str, credentials: str = "") -> None:
     """Refuses a URL that holds what may be a secret: it would be stored, and shown to others.
 
     Args:
         place: the flag or key that names the URL, for the message.
         url: a URL; a path, or any other text, is let through.
+        credentials: where they belong, for the message; by default where the URL's store looks.
 
     Raises:
         UsageError: it holds a user, a password, or a query that may be a signature.
@@ -46,7 +47,7 @@ def check_bare(place: str, url: str) -> None:
         return
     address = bare(url)
     protocol = address.rpartition("::")[2].partition(":")[0].lower()
-    cure = _CREDENTIALS.get(protocol, f"FSSPEC_{protocol.upper()}")
+    cure = credentials or _CREDENTIALS.get(protocol, f"FSSPEC_{protocol.upper()}")
     raise UsageError(
         f"{place} {address}: the URL holds a user, a password, a query or a fragment, which would "
         "be stored in the lake, and which later jobs would not have: give the address alone, and "
