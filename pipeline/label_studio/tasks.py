@@ -5,6 +5,7 @@ A task has a key of ours in its data, by which it is found again.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -167,7 +168,14 @@ def _delete_doubles(server: Connection, project: int, newest: int) -> None:
             doubles.append(int(task["id"]))
         seen.add(key)
     for identifier in doubles:
-        server.send("DELETE", f"/api/tasks/{identifier}/")
+        still_there = functools.partial(_if_there, server, project, identifier)
+        server.send("DELETE", f"/api/tasks/{identifier}/", still_there)
+
+
+def _if_there(server: Connection, project: int, identifier: int) -> bytes | None:
+    """Returns the empty body that deletes a task, None if it is gone."""
+    following = next(_pages(server, project, identifier - 1, include="id"), None)
+    return b"" if following and following["id"] == identifier else None
 
 
 def latest_change(server: Connection, project: int) -> str | None:
