@@ -20,7 +20,20 @@ def iou(a: FloatArray, b: FloatArray) -> FloatArray:
     >>> iou(np.array([[0.0, 0, 2, 2]]), np.array([[0.0, 0, 2, 2], [1, 0, 2, 2]])).round(3)
     array([[1.   , 0.333]])
     """
-    (ax, ay, aw, ah), (bx, by, bw, bh) = a.T[..., None], b.T
+    return paired_iou(a[:, None], b[None])
+
+
+def paired_iou(a: FloatArray, b: FloatArray) -> FloatArray:
+    """Computes the intersection over union of boxes that belong together.
+
+    Args:
+        a: float64[..., 4], x, y, w, h with w and h at least 0.
+        b: float64[..., 4] of a shape that broadcasts with that of `a`.
+
+    Returns:
+        float64[...] from 0 to 1; 0 where both boxes are empty.
+    """
+    (ax, ay, aw, ah), (bx, by, bw, bh) = np.moveaxis(a, -1, 0), np.moveaxis(b, -1, 0)
     wide = np.minimum(ax + aw, bx + bw) - np.maximum(ax, bx)
     high = np.minimum(ay + ah, by + bh) - np.maximum(ay, by)
     both = np.maximum(wide, 0.0) * np.maximum(high, 0.0)

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from auto_label.overlap import iou, nms
+from auto_label.overlap import iou, nms, paired_iou
 from schemas.arrays import FloatArray
 
 
@@ -51,3 +51,8 @@ def test_nms_keeps_what_opencv_keeps(seed: int, limit: float) -> None:
 def test_nms_of_ties_keeps_the_first() -> None:
     boxes = np.array([[0.0, 0, 10, 10]] * 3)
     assert nms(boxes, np.array([0.5, 0.5, 0.5]), np.array([0, 0, 1]), 0.5).tolist() == [0, 2]
+
+
+def test_paired_boxes_are_the_diagonal_of_all() -> None:
+    a, b = _random_boxes(3, 20), _random_boxes(4, 20)
+    assert paired_iou(a, b).tolist() == iou(a, b).diagonal().tolist()

@@ -1,0 +1,85 @@
+"""What reviewers' answers say of triggers, models, reviewers, and of what to label next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from auto_label.review.accuracy import ClassScore, class_scores, compare
+from auto_label.review.agreement import Agreement, agreement
+from auto_label.review.calibration import Calibration, calibrate, judge
+from auto_label.review.relabel import Next, next_to_label
+from auto_label.review.resolve import event_verdicts, standing
+from auto_label.review.triggers import TriggerScore, trigger_scores
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All scores; dataclasses.asdict makes it JSON.
+
+    `unknown` counts the events with a verdict that are not among the events.
+    """
+
+    triggers: tuple[TriggerScore, ...]
+    unknown: int
+    classes: tuple[ClassScore, ...]
+    agreement: Agreement
+    calibrations: tuple[Calibration, ...]
+    relabel: tuple[Next, ...]
+
+
+def report(
+    *,
+    verdicts: pa.Table,
+    events: pa.Table,
+    views: pa.Table,
+    boxes: pa.Table,
+    tracks: pa.Table,
+    truth: pa.Table,
+    lead: str | None = None,
+    most: int = 100,
+) -> Report:
+    """Scores triggers, models and reviewers by the answers that stand.
+
+    Control tasks were chosen and not drawn, so that they count only for the reviewers: their
+    answers are left out of the scores of triggers and models.
+
+    Args:
+        verdicts: rows of `verdicts` in any order.
+        events: rows of `events`.
+        views: rows of `views`.
+        boxes: rows of `boxes`, of one specification for each event.
+        tracks: rows of `tracks` of the same specifications.
+        truth: rows of agreement.TRUTH.
+        lead: the reviewer whose answer decides ties.
+        most: how many events are listed to label next at most.
+
+    Raises:
+        ValueError: a verdict is unknown, the truth has a camera of an event twice, an event has
+            boxes of several specifications, or boxes have no track.
+    """
+    drawn = verdicts.filter(pc.invert(verdicts.column("control")))
+    judged = event_verdicts(drawn, lead)
+    triggers = trigger_scores(events, judged)
+    answers = standing(drawn, lead)
+    compared = compare(answers, views, boxes)
+    fitted = (calibrate(one, judge(one, tracks, answers)) for one in compared)
+    calibrations = tuple(one for one in fitted if one is not None)
+    return Report(
+        triggers=triggers,
+        unknown=len(judged) - sum(trigger.answered for trigger in triggers),
+        classes=tuple(score for one in compared for score in class_scores(one)),
+        agreement=agreement(verdicts, truth),
+        calibrations=calibrations,
+        relabel=next_to_label(
+            events,
+            views,
+            tracks,
+            standing(verdicts, lead),
+            triggers=triggers,
+            curves={(one.source, one.source_version): one.curve for one in calibrations},
+            most=most,
+        ),
+    )
