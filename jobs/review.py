@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 from auto_label.review.config import labelling_config
@@ -12,19 +14,27 @@ from jobs.options import Flag
 from jobs.reporting import Reporter
 from pipeline.config import ReviewPullConfig, ReviewPushConfig
 from pipeline.graph.balance import JobReport
+from pipeline.label_studio.connection import connect
+from pipeline.label_studio.projects import local_storage, project_id
+from pipeline.label_studio.tasks import import_tasks
 from pipeline.lake.tables import Lake
 from pipeline.queries.catalog import read_rows
 from pipeline.stages.review_pull import plan_review_pull
 from pipeline.stages.review_push import plan_review_push
-from transforms.storage import get, names, put
+from transforms.storage import get, names, normal, put
+
+_TASK = re.compile(r"[0-9a-f]+\.json")
+"""The names of tasks in a folder."""
 
 _FILE_TASKS, _FILE_BYTES = 250, 50_000_000
 """The most that a file of tasks for import has: Label Studio refuses larger ones."""
 
 
 def _push_result(reporter: Reporter, _: Lake, reports: Sequence[JobReport]) -> dict[str, Any]:
-    """Writes the files for import, and says what to do with them."""
+    """Sends the tasks to the server, or writes files for import, and says what to do with them."""
     folder = reports[-1].detail["folder"]
+    if reports[-1].detail["label_studio"]:
+        return _send(reporter, **reports[-1].detail)
     written = write_imports(folder)
     count = sum(written.values())
     reporter.text(f"tasks to import   {count}")
@@ -32,6 +42,27 @@ def _push_result(reporter: Reporter, _: Lake, reports: Sequence[JobReport]) -> d
         reporter.text(f"import            {', '.join(written)} of {folder}")
         reporter.text(f"configuration     {folder}/config.xml")
     return {"folder": folder, "imports": written}
+
+
+def _send(
+    reporter: Reporter, *, folder: str, label_studio: str, project: str, local: bool
+) -> dict[str, Any]:
+    """Sends the tasks of a folder to a project, those that it does not have."""
+    tasks = [name for name in names(folder) if _TASK.fullmatch(name)]
+    with closing(connect(label_studio, reporter.note)) as server:
+        classes = _classes(get(f"{folder}/{name}") for name in tasks)
+        number = project_id(server, project, labelling_config(classes))
+        if local:
+            local_storage(server, number, normal(folder))
+        reporter.start("send", len(tasks))
+        try:
+            loaded = (json.loads(get(f"{folder}/{name}")) for name in tasks)
+            added = import_tasks(server, number, loaded, reporter.progress)
+        finally:
+            reporter.stop()
+    reporter.text(f"tasks added   {added}")
+    reporter.text(f"project       {label_studio}/projects/{number}")
+    return {"folder": folder, "project": number, "added": added}
 
 
 def write_imports(folder: str) -> dict[str, int]:
@@ -47,16 +78,16 @@ def write_imports(folder: str) -> dict[str, int]:
         for name in imports
         for task in json.loads(get(f"{folder}/{name}"))
     }
-    keys = [name.removesuffix(".json") for name in listed if name.endswith(".json")]
-    new = [key for key in keys if f"{key}.json" not in imports and key not in known]
+    keys = [name.removesuffix(".json") for name in listed if _TASK.fullmatch(name)]
+    new = [key for key in keys if key not in known]
     written: dict[str, int] = {}
     for tasks in _batches(get(f"{folder}/{key}.json") for key in new):
         name = f"tasks-{len(imports) + len(written) + 1:04d}.json"
         put(f"{folder}/{name}", b"[" + b",\n".join(tasks) + b"]\n")
         written[name] = len(tasks)
     if written:
-        texts = [get(f"{folder}/{key}.json") for key in keys if f"{key}.json" not in imports]
-        put(f"{folder}/config.xml", labelling_config(_classes(texts)).encode())
+        classes = _classes(get(f"{folder}/{key}.json") for key in keys)
+        put(f"{folder}/config.xml", labelling_config(classes).encode())
     return written
 
 
@@ -72,7 +103,7 @@ def _batches(tasks: Iterator[bytes]) -> Iterator[list[bytes]]:
         yield batch
 
 
-def _classes(tasks: Sequence[bytes]) -> set[str]:
+def _classes(tasks: Iterable[bytes]) -> set[str]:
     """Returns the classes of the boxes that are shown."""
     return {
         name
@@ -92,6 +123,15 @@ def _pull_result(reporter: Reporter, lake: Lake, _: Sequence[JobReport]) -> dict
     return {"verdicts": dict(found)}
 
 
+_SERVER = (Flag("--label-studio", "URL"), Flag("--project", "TITLE"))
+
+
+def _check(config: ReviewPushConfig | ReviewPullConfig) -> tuple[str, ...]:
+    if config.label_studio is not None:
+        connect(config.label_studio).close()  # there is a token
+    return ()
+
+
 PUSH = Job(
     name="push",
     help="""Make what labellers look at: proxies, tasks and a labelling configuration.
@@ -103,6 +143,9 @@ PUSH = Job(
     labelling interface, add DIR as a local source storage, and import the files tasks-*.json.
     What is in the folder is not made again, and a file for import holds what is new alone.
 
+    With --label-studio the project is made and gets the tasks that it does not have. The token is
+    in LABEL_STUDIO_API_KEY.
+
         fleetmill review push --lake L --out media/review
     """,
     config=ReviewPushConfig,
@@ -111,7 +154,9 @@ PUSH = Job(
         Flag("--address", "URL"),
         Flag("--privacy", "NAME"),
         Flag("--width", "PX"),
+        *_SERVER,
     ),
+    check=_check,
     stages=(StageRun("review_push", plan_review_push),),
     show=_push_result,
 )
@@ -120,13 +165,15 @@ PULL = Job(
     name="pull",
     help="""Take the answers of labellers into the table `verdicts`.
 
-    FILE is an export of a project as JSON. Each state of an annotation is a row; one that is
-    there is not taken again, and nothing of the labels is changed.
+    They are from a Label Studio, or from FILE, an export of a project as JSON. Each state of an
+    annotation is a row; one that is there is not taken again, and nothing of the labels is
+    changed.
 
         fleetmill review pull --lake L --input export.json
     """,
     config=ReviewPullConfig,
-    flags=(Flag("--input", "FILE"),),
+    flags=(Flag("--input", "FILE"), *_SERVER),
+    check=_check,
     stages=(StageRun("review_pull", plan_review_pull),),
     show=_pull_result,
 )

@@ -13,9 +13,9 @@ A file has one table a job, so one file configures a whole run:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from schemas.errors import UsageError
 from transforms.addresses import check_bare
@@ -25,6 +25,10 @@ from transforms.toml import load_toml, quoted
 from transforms.triggers.spec import TIMEOUT_S
 
 _MODELS = "a detector; default: yolox_nano, left out where its weights cannot be had"
+
+
+PROJECT = "fleetmill review"
+"""The title of a project of Label Studio."""
 
 
 class JobConfig(BaseModel):
@@ -144,12 +148,34 @@ class ReviewPushConfig(JobConfig):
         pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$",
     )
     width: int = Field(default=960, ge=64, le=4096, description="of proxies, in pixels, at most")
+    label_studio: str | None = Field(
+        default=None,
+        description="the address of a Label Studio, which gets the tasks; its token is in "
+        "LABEL_STUDIO_API_KEY",
+    )
+    project: str = Field(
+        default=PROJECT, min_length=3, max_length=50, description="the title of the project"
+    )
 
 
 class ReviewPullConfig(JobConfig):
     """Which answers are taken."""
 
-    input: str = Field(description="an export of Label Studio, as JSON")
+    input: str | None = Field(default=None, description="an export of a project, as JSON")
+    label_studio: str | None = Field(
+        default=None,
+        description="the address of a Label Studio, in place of an export; its token is in "
+        "LABEL_STUDIO_API_KEY",
+    )
+    project: str = Field(
+        default=PROJECT, min_length=3, max_length=50, description="the title of the project"
+    )
+
+    @model_validator(mode="after")
+    def _check_has_one_source(self) -> Self:
+        if (self.input is None) == (self.label_studio is None):
+            raise ValueError("give either --input FILE or --label-studio URL")
+        return self
 
 
 class CompactConfig(JobConfig):

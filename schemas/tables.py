@@ -450,6 +450,7 @@ _ALL = (
                 _required("scene", pa.list_(_S)),
                 _optional("comment", _S),
                 _required("skipped", _B),
+                _required("control", _B),
                 _optional("seconds", _F),
                 _required("width_px", _I),
                 _required("height_px", _I),

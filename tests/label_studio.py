@@ -85,15 +85,27 @@ class LabelStudio:
         Raises:
             RuntimeError: it is refused; the message holds the answer.
         """
+        text = self._answer(method, path, body).decode()
+        return json.loads(text) if text.startswith(("{", "[")) else text
+
+    def fetch(self, path: str) -> bytes:
+        """Returns a file that it serves.
+
+        Raises:
+            RuntimeError: it is refused; the message holds the answer.
+        """
+        return self._answer("GET", path, None)
+
+    def _answer(self, method: str, path: str, body: object) -> bytes:
         headers = {"Authorization": f"Token {LEGACY_TOKEN}", "Content-Type": "application/json"}
         with contextlib.closing(HTTPConnection("127.0.0.1", self.port, timeout=60)) as connection:
             content = None if body is None else json.dumps(body)
             connection.request(method, path, content, headers)
             answer = connection.getresponse()
-            text = answer.read().decode()
+            given = answer.read()
         if answer.status >= 300:
-            raise RuntimeError(f"{method} {path}: {answer.status} {text}")
-        return json.loads(text) if text.startswith(("{", "[")) else text
+            raise RuntimeError(f"{method} {path}: {answer.status} {given!r}")
+        return given
 
 
 @contextlib.contextmanager

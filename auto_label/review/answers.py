@@ -51,6 +51,7 @@ class TaskData(BaseModel):
     width_px: int = Field(ge=1, le=1 << 16)
     height_px: int = Field(ge=1, le=1 << 16)
     labels_digest: str | None = None
+    control: bool = False
 
     @classmethod
     def of(cls, task: Mapping[str, Any]) -> TaskData:
@@ -79,14 +80,14 @@ class TaskData(BaseModel):
         return data
 
 
-def answer_subject(task: Mapping[str, Any], annotation: Mapping[str, Any]) -> str:
+def answer_subject(annotation: Mapping[str, Any]) -> str:
     """Returns what the ledger knows a state of an annotation by.
 
     Raises:
         CorruptError: it has no id, or no time.
     """
     try:
-        return f"{_annotation(task, annotation)}@{_updated_unix_ns(annotation)}"
+        return f"{_annotation(annotation)}@{_updated_unix_ns(annotation)}"
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise CorruptError(
             f"an annotation has no id or no time: {type(error).__name__}: {excerpt(error)}"
@@ -102,21 +103,18 @@ class _Region:
     sequence: object
 
 
-def answer(
-    data: TaskData, task: Mapping[str, Any], annotation: Mapping[str, Any]
-) -> dict[str, Any]:
+def answer(data: TaskData, annotation: Mapping[str, Any]) -> dict[str, Any]:
     """Turns an annotation into a row of `verdicts`.
 
     Args:
         data: what the task is about.
-        task: the task.
-        annotation: one of its annotations.
+        annotation: one of the task's annotations.
 
     Raises:
         CorruptError: it is not what Label Studio makes of our configuration.
     """
     try:
-        return _row(data, task, annotation)
+        return _row(data, annotation)
     except CorruptError as error:
         raise CorruptError(f"review task {data.fleetmill}: {error}") from error
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
@@ -126,7 +124,7 @@ def answer(
         ) from error
 
 
-def _row(data: TaskData, task: Mapping[str, Any], annotation: Mapping[str, Any]) -> dict[str, Any]:
+def _row(data: TaskData, annotation: Mapping[str, Any]) -> dict[str, Any]:
     results = annotation.get("result") or []
     if len(results) > _MAX_REGIONS:
         raise CorruptError(f"an annotation has {len(results)} regions")
@@ -139,13 +137,14 @@ def _row(data: TaskData, task: Mapping[str, Any], annotation: Mapping[str, Any])
         "drive_id": data.drive_id,
         "camera": data.camera,
         "task": data.fleetmill,
-        "annotation": _annotation(task, annotation),
+        "annotation": _annotation(annotation),
         "updated_unix_ns": _updated_unix_ns(annotation),
         "reviewer": _reviewer(annotation.get("completed_by")),
         "verdict": verdict if verdict in VERDICTS else None,
         "scene": sorted(_chosen(results, SCENE)),
         "comment": "\n".join(_texts(results)) or None,
         "skipped": bool(annotation.get("was_cancelled", False)),
+        "control": data.control,
         "seconds": _seconds(annotation.get("lead_time")),
         "width_px": data.width_px,
         "height_px": data.height_px,
@@ -155,9 +154,12 @@ def _row(data: TaskData, task: Mapping[str, Any], annotation: Mapping[str, Any])
     }
 
 
-def _annotation(task: Mapping[str, Any], annotation: Mapping[str, Any]) -> str:
-    """Returns the id of an annotation, which is unique over servers where the server has one."""
-    return _text(annotation.get("unique_id") or f"{task['id']}-{annotation['id']}")
+def _annotation(annotation: Mapping[str, Any]) -> str:
+    """Returns what an annotation is known by: its id on its server, and when it was made.
+
+    Exports have an id that is unique over servers, and the API does not show it.
+    """
+    return _text(f"{annotation['id']}-{_unix_ns(annotation['created_at'])}")
 
 
 def _region(result: Mapping[str, Any]) -> _Region:
@@ -245,8 +247,12 @@ def _seconds(lead_time: Any) -> float | None:
 
 
 def _updated_unix_ns(annotation: Mapping[str, Any]) -> int:
-    """Returns when an annotation was changed; Label Studio says it with microseconds."""
-    at = datetime.fromisoformat(annotation.get("updated_at") or annotation["created_at"])
+    return _unix_ns(annotation.get("updated_at") or annotation["created_at"])
+
+
+def _unix_ns(text: str) -> int:
+    """Returns a time of Label Studio, which is ISO 8601 with microseconds."""
+    at = datetime.fromisoformat(text)
     since = (at if at.tzinfo else at.replace(tzinfo=UTC)) - datetime(1970, 1, 1, tzinfo=UTC)
     unix_ns = (since.days * 86_400 + since.seconds) * NS_PER_S + since.microseconds * 1000
     if not 0 <= unix_ns < 1 << 63:

@@ -10,6 +10,7 @@ from typing import Any
 from label_studio_sdk.label_interface.interface import LabelInterface
 
 from pipeline.label_studio.connection import Connection
+from schemas.errors import UsageError
 
 _PROJECTS_A_PAGE = 100
 """The most that the server returns."""
@@ -58,6 +59,19 @@ def project_id(server: Connection, title: str, config: str) -> int:
     change = json.dumps({"label_config": config}).encode()
     server.send("PATCH", f"/api/projects/{identifier}/", lambda: change)
     return identifier
+
+
+def find_project(server: Connection, title: str) -> int:
+    """Returns the id of the project of a title; of several the oldest is meant.
+
+    Raises:
+        UsageError: there is none; wrong address or token.
+        FleetError: the server refuses.
+    """
+    found = _of_title(server, title)
+    if not found:
+        raise UsageError(f"{server.url}: has no project {title!r}; push to it first")
+    return int(found[0]["id"])
 
 
 def parts(config: str) -> set[str]:

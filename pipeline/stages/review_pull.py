@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -19,6 +21,9 @@ from auto_label.review.answers import TaskData, answer, answer_subject
 from pipeline.config import ReviewPullConfig
 from pipeline.graph.execute import Work
 from pipeline.graph.stage import Output, Stage
+from pipeline.label_studio.connection import connect
+from pipeline.label_studio.projects import find_project
+from pipeline.label_studio.tasks import annotated
 from pipeline.lake.ledger import Done
 from pipeline.lake.tables import Lake
 from pipeline.queries.subjects import standing
@@ -26,6 +31,7 @@ from schemas.errors import CorruptError, DataError, UsageError, excerpt, one_lin
 from schemas.ids import digest
 from schemas.records import Count, Reject
 from schemas.tables import TABLES
+from schemas.times import NS_PER_S
 from transforms.storage import get, put
 
 VERSION = 1
@@ -33,6 +39,7 @@ VERSION = 1
 
 STAGE = "review_pull"
 _DIGEST = digest("answer", VERSION)
+_MARGIN_S = 86_400
 _PAGE = 50
 """Tasks of Label Studio whose answers one of our tasks reads."""
 
@@ -59,9 +66,9 @@ class PullStage(Stage):
         output, rows = Output(), []
         for one in json.loads(get(task.page)):
             for annotation in one["annotations"]:
-                subject = answer_subject(one, annotation)
+                subject = answer_subject(annotation)
                 try:
-                    rows.append(answer(TaskData.of(one), one, annotation))
+                    rows.append(answer(TaskData.of(one), annotation))
                     output.done.append(Done(subject, _DIGEST, "kept"))
                     output.counts.append(Count(self.name, "answers", kept=1))
                 except DataError as error:
@@ -88,9 +95,13 @@ def plan_review_pull(lake: Lake, config: ReviewPullConfig) -> Work:
     """Finds the answers that are not in the lake yet.
 
     Raises:
-        UsageError: the file cannot be read, or is no export of Label Studio.
+        UsageError: the file cannot be read, or is no export of Label Studio; the address or the
+            token of the server is wrong.
+        FleetError: the server refuses.
     """
-    found = _read(lake, config.input, _tasks(config.input))
+    uri = config.input or f"{config.label_studio}, project {config.project}"
+    exported = _tasks(config.input) if config.input else list(_answered(lake, config))
+    found = _read(lake, uri, exported)
     wanted = pa.table(
         {
             "subject": pa.array(sorted(found.answers), pa.string()),
@@ -108,12 +119,12 @@ def plan_review_pull(lake: Lake, config: ReviewPullConfig) -> Work:
         tasks.append(PullTask(key, f"{scratch}/{key}.json"))
     notes: tuple[str, ...] = ()
     if found.foreign:
-        notes = (f"{found.foreign} tasks of {config.input} are not fleetmill's, and left out",)
+        notes = (f"{found.foreign} tasks of {uri} are not fleetmill's, and left out",)
     known = [standing_.known(STAGE, "answers")]
     if found.rejects:
         known.append(Count(STAGE, "answers", rejected=len(found.rejects)))
     return Work(
-        stage=PullStage(config.input),
+        stage=PullStage(uri),
         tasks=tasks,
         expected={(STAGE, "answers"): standing_.total + len(found.rejects)},
         known=tuple(known),
@@ -121,6 +132,49 @@ def plan_review_pull(lake: Lake, config: ReviewPullConfig) -> Work:
         notes=notes,
         scratch=(scratch,) if tasks else (),
     )
+
+
+def _answered(lake: Lake, config: ReviewPullConfig) -> Iterator[Mapping[str, Any]]:
+    """Yields the tasks that were worked on since the last pull, as exports have them."""
+    assert config.label_studio is not None
+    with closing(connect(config.label_studio)) as server:
+        project = find_project(server, config.project)
+        for task in annotated(server, project, _since(lake, config)):
+            yield {
+                "id": task.identifier,
+                "data": task.data,
+                "annotations": [
+                    {
+                        "id": one.identifier,
+                        "completed_by": {"email": one.by or "unknown"},
+                        "result": one.result,
+                        "was_cancelled": one.was_cancelled,
+                        "lead_time": one.lead_time_s,
+                        "created_at": one.created_at,
+                        "updated_at": one.updated_at,
+                    }
+                    for one in task.annotations
+                ],
+            }
+
+
+def _since(lake: Lake, config: ReviewPullConfig) -> str | None:
+    """Returns from when answers may be new: some time before the last pull of the project.
+
+    What comes twice is known by the ledger, so the margin is for clocks that differ, and for
+    answers that were stored while they were read.
+    """
+    rows = lake.scan("runs", ["config", "started_ns"], pc.field("job") == STAGE).to_pylist()
+    wanted = (config.label_studio, config.project)
+    started = [
+        row["started_ns"]
+        for row in rows
+        if (said := json.loads(row["config"]))
+        and (said.get("label_studio"), said.get("project")) == wanted
+    ]
+    if not started:
+        return None
+    return datetime.fromtimestamp(max(started) // NS_PER_S - _MARGIN_S, UTC).isoformat()
 
 
 def _tasks(uri: str) -> list[Any]:
@@ -151,7 +205,7 @@ def _read(lake: Lake, uri: str, exported: Sequence[Any]) -> _Found:
             try:
                 data = TaskData.of(one)
                 _check_camera(data, cameras)
-                answers[answer_subject(one, annotation)] = (one, annotation)
+                answers[answer_subject(annotation)] = (one, annotation)
             except CorruptError as error:
                 told = CorruptError(f"{uri}: task {excerpt(one.get('id'))}: {error}")
                 subject = digest("answer", json.dumps([one["data"], annotation], sort_keys=True))

@@ -175,7 +175,12 @@ def plan_review_push(lake: Lake, config: ReviewPushConfig) -> Work:
         expected={("review_push", "events"): len(rows)},
         known=(known,),
         notes=notes,
-        detail={"folder": media},
+        detail={
+            "folder": media,
+            "label_studio": config.label_studio,
+            "project": config.project,
+            "local": config.address is None,
+        },
     )
 
 

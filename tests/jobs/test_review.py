@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.auto_label.review.reviewed import annotated, choice
+from pipeline.lake.tables import Lake
+from tests.auto_label.review.reviewed import annotated, choice, drawn
 from tests.conftest import ROOT
 from tests.jobs.conftest import Chain
 from tests.jobs.inprocess import call
+from tests.label_studio import EMAIL, LabelStudio, running
 from tests.pages import commands
 
 
@@ -37,7 +42,7 @@ def test_tasks_are_imported_once_and_answers_come_back(chain: Chain, tmp_path: P
 
     verdicts = ["right", "wrong", "unsure"]
     exported = [
-        annotated(task, choice("verdict", verdicts[number % 3]), unique_id=str(number))
+        annotated(task, choice("verdict", verdicts[number % 3]), id=number)
         for number, task in enumerate(tasks)
     ]
     (tmp_path / "export.json").write_text(json.dumps(exported))
@@ -60,13 +65,108 @@ def test_the_commands_of_the_page_work(
     assert push[:2] == ["review", "push"]
     assert call(*push).code == 0
     tasks = json.loads(Path("media/review/tasks-0001.json").read_text())
-    exported = [annotated(task, choice("verdict", "right"), unique_id="a") for task in tasks[:1]]
+    exported = [annotated(task, choice("verdict", "right"), id=1) for task in tasks[:1]]
     Path("export.json").write_text(json.dumps(exported))
     assert others
     for line in others:
         done = call(*line)
         assert done.code == 0, done.err
     assert "right" in done.out
+
+
+@pytest.fixture(scope="module")
+def label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabelStudio]:
+    """A server that serves the files of its folder `documents`."""
+    folder = tmp_path_factory.mktemp("review")
+    (folder / "documents").mkdir()
+    with running(folder / "server", folder / "documents") as started:
+        yield started
+
+
+@pytest.mark.review
+def test_answers_on_a_server_come_back(
+    chain: Chain, tmp_path: Path, label_studio: LabelStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server is killed before a push, and again before a pull; both wait for it."""
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", label_studio.token)
+    lake = tmp_path / "lake"
+    shutil.copytree(chain.lake, lake)
+    assert label_studio.documents is not None
+    media = label_studio.documents / "review"
+    to = ("--lake", lake, "--label-studio", label_studio.url, "--project", "the review", "--json")
+    with _killed(label_studio):
+        done = call("review", "push", "--out", media, *to)
+    assert done.code == 0, done.err
+    number, added = done.document["project"], done.document["added"]
+    assert added == len(list(media.glob("*.mp4")))
+    again = call("review", "push", "--out", media, *to)
+    assert (again.code, again.document["added"]) == (0, 0)
+    shown = label_studio.ask("GET", f"/api/tasks?project={number}&page_size=100")
+    assert shown["total"] == added
+    video = shown["tasks"][0]["data"]["video"]
+    assert label_studio.fetch(video).startswith(b"\0\0\0")
+
+    for task in shown["tasks"]:
+        body = {"result": [choice("verdict", "wrong")], "lead_time": 4.5}
+        label_studio.ask("POST", f"/api/tasks/{task['id']}/annotations/", body)
+    with _killed(label_studio):
+        pulled = call("review", "pull", *to)
+    assert pulled.code == 0, pulled.err
+    assert pulled.document["verdicts"] == {"wrong": added}
+    assert [job["tasks"] for job in call("review", "pull", *to).document["jobs"]] == [0]
+
+    task = shown["tasks"][0]
+    key = task["data"]["fleetmill"]
+    (given,) = label_studio.ask("GET", f"/api/tasks/{task['id']}/annotations/")
+    placed = {"frame": 2, "enabled": False, "x": 50, "y": 25, "width": 25, "height": 50}
+    box = drawn("b1", [{**placed, "rotation": 0, "time": 0.1}], "car")
+    changed = {"result": [choice("verdict", "right"), box]}
+    label_studio.ask("PATCH", f"/api/annotations/{given['id']}/", changed)
+    assert call("review", "pull", *to).code == 0
+    rows = [row for row in Lake.open(str(lake)).read("verdicts").to_pylist() if row["task"] == key]
+    assert [row["verdict"] for row in rows] == ["wrong", "right"]
+    assert rows[1]["reviewer"] == EMAIL
+    (found,) = rows[1]["boxes"]
+    assert found["t_ns"] == task["data"]["frames_ns"][1]
+    assert (found["x_px"], found["y_px"], found["w_px"], found["h_px"]) == (32, 12, 16, 24)
+    assert call("verify", lake).code == 0
+
+    exported = label_studio.ask("GET", f"/api/projects/{number}/export?exportType=JSON")
+    (tmp_path / "export.json").write_text(json.dumps(exported))
+    file = ("--lake", lake, "--input", tmp_path / "export.json", "--json")
+    assert [job["tasks"] for job in call("review", "pull", *file).document["jobs"]] == [0]
+
+
+@contextmanager
+def _killed(label_studio: LabelStudio) -> Iterator[None]:
+    """Kills the server, and starts it again while the block is at work."""
+    label_studio.kill()
+    with ThreadPoolExecutor(1) as pool:
+        starting = pool.submit(label_studio.start)
+        yield
+        starting.result()
+
+
+@pytest.mark.review
+def test_without_a_token_or_a_project_it_is_bad_usage(
+    chain: Chain, tmp_path: Path, label_studio: LabelStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    to = ("--lake", chain.lake, "--label-studio", label_studio.url)
+    monkeypatch.delenv("LABEL_STUDIO_API_KEY", raising=False)
+    done = call("review", "push", "--out", tmp_path, *to)
+    assert done.code == 2
+    assert "LABEL_STUDIO_API_KEY" in done.err
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", label_studio.token)
+    done = call("review", "pull", *to, "--project", "nobody's")
+    assert done.code == 2
+    assert "push to it first" in done.err
+    assert label_studio.token not in done.err
+
+
+def test_answers_have_one_source(chain: Chain) -> None:
+    done = call("review", "pull", "--lake", chain.lake)
+    assert done.code == 2
+    assert "either --input FILE or --label-studio URL" in done.err
 
 
 def test_help_lists_the_subcommands_and_their_flags() -> None:

@@ -67,7 +67,6 @@ def annotated(task: Mapping[str, Any], *more: Mapping[str, Any], **changed: Any)
     regions = [region for one in task["predictions"] for region in one["result"]]
     annotation = {
         "id": 7,
-        "unique_id": "0c1b",
         "completed_by": {"id": 3, "email": "ann@example.org"},
         "result": [*regions, *more],
         "was_cancelled": False,

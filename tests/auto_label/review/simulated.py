@@ -13,40 +13,7 @@ from schemas.arrays import AnyArray, FloatArray, IntArray
 from schemas.tables import TABLES
 from schemas.times import NS_PER_S
 
-BOX = pa.struct(
-    [
-        ("track_id", pa.int64()),
-        ("class", pa.string()),
-        ("t_ns", pa.int64()),
-        ("x_px", pa.float64()),
-        ("y_px", pa.float64()),
-        ("w_px", pa.float64()),
-        ("h_px", pa.float64()),
-    ]
-)
-VERDICTS = pa.schema(
-    [
-        ("event_id", pa.string()),
-        ("log_id", pa.string()),
-        ("drive_id", pa.string()),
-        ("camera", pa.string()),
-        ("task", pa.string()),
-        ("annotation", pa.string()),
-        ("updated_unix_ns", pa.int64()),
-        ("reviewer", pa.string()),
-        ("verdict", pa.string()),
-        ("scene", pa.list_(pa.string())),
-        ("comment", pa.string()),
-        ("skipped", pa.bool_()),
-        ("control", pa.bool_()),
-        ("seconds", pa.float64()),
-        ("width_px", pa.int64()),
-        ("height_px", pa.int64()),
-        ("frames_ns", pa.list_(pa.int64())),
-        ("boxes", pa.list_(BOX)),
-        ("labels_digest", pa.string()),
-    ]
-)
+VERDICTS = TABLES["verdicts"].schema
 CLASSES = ("car", "person")
 SOURCE, VERSION = "model", "1"
 
@@ -169,7 +136,7 @@ def answers(scenes: Scenes, drawn: Drawn, given: Sequence[str], reviewer: str = 
             pa.array(column)
             for column in (drawn.track_id, drawn.name, drawn.t_ns, *drawn.xywh.T.copy())
         ],
-        fields=list(BOX),
+        fields=list(VERDICTS.field("boxes").type.value_type),
     )
     ends = np.searchsorted(drawn.event, np.arange(scenes.events + 1)).astype(np.int32)
     frames = pa.array([scenes.t_ns] * scenes.events, pa.list_(pa.int64()))

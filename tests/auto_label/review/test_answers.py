@@ -17,7 +17,7 @@ from tests.auto_label.review.reviewed import annotated, choice, drawn, random_ta
 
 def answered(exported: dict[str, Any]) -> dict[str, Any]:
     (annotation,) = exported["annotations"]
-    return answer(TaskData.of(exported), exported, annotation)
+    return answer(TaskData.of(exported), annotation)
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_an_answer_keeps_who_when_and_what(task: dict[str, Any]) -> None:
         ["night", "rain"],
         "looks\nodd",
     )
-    assert row["annotation"] == "0c1b"
+    assert row["annotation"] == "7-1793527200000001000"
     assert row["updated_unix_ns"] == 1_793_527_205_250_000_000
     assert row["labels_digest"] == "d"
 
@@ -111,10 +111,10 @@ def test_a_region_without_a_class_is_kept(task: dict[str, Any]) -> None:
 
 def test_each_state_of_an_annotation_is_known_by_its_time(task: dict[str, Any]) -> None:
     one, other = annotated(task), annotated(task, updated_at="2026-11-01T10:00:06Z")
-    subjects = {answer_subject(each, each["annotations"][0]) for each in (one, other)}
+    subjects = {answer_subject(each["annotations"][0]) for each in (one, other)}
     assert len(subjects) == 2
-    without = annotated(task, unique_id=None)
-    assert answer_subject(without, without["annotations"][0]).startswith("5-7@")
+    subjects.add(answer_subject(annotated(task, id=8)["annotations"][0]))
+    assert len(subjects) == 3
 
 
 @pytest.mark.parametrize(
@@ -159,4 +159,4 @@ def test_an_annotation_that_label_studio_would_not_make_is_refused(
 def test_an_annotation_without_a_time_is_refused(task: dict[str, Any], at: object) -> None:
     exported = annotated(task, updated_at=at, created_at=at)
     with pytest.raises(CorruptError, match="no id or no time"):
-        answer_subject(exported, exported["annotations"][0])
+        answer_subject(exported["annotations"][0])

@@ -68,6 +68,7 @@ NOWHERE_ELSE = {
         "scene",
         "comment",
         "skipped",
+        "control",
         "seconds",
         "frames_ns",
         "boxes",

@@ -29,8 +29,7 @@ def exported(labelled: Small, tmp_path: Path) -> Exported:
     labelled.run(plan_review_push, ReviewPushConfig(out=str(media)))
     tasks = [json.loads(path.read_text()) for path in sorted(media.glob("*.json"))]
     found = [
-        annotated(task, choice("verdict", "right"), unique_id=f"a-{number}")
-        for number, task in enumerate(tasks)
+        annotated(task, choice("verdict", "right"), id=number) for number, task in enumerate(tasks)
     ]
     placed = {"frame": 3, "enabled": False, "x": 10, "y": 20, "width": 30, "height": 40}
     found[0]["annotations"][0]["result"].append(drawn("n", [placed], "car"))
@@ -108,7 +107,7 @@ def test_a_bad_answer_costs_itself_alone(
     """Of a task that was changed, of another lake, without a time, or with a wrong number."""
     bad = [copy.deepcopy(exported[number % len(exported)]) for number in range(5)]
     for number, one in enumerate(bad):
-        one["annotations"][0]["unique_id"] = f"bad-{number}"
+        one["annotations"][0]["id"] = 100 + number
     bad[0]["data"]["frames_ns"][0] = -1
     bad[1]["data"]["drive_id"] = "another"
     bad[2]["annotations"][0]["updated_at"] = "soon"
