@@ -44,7 +44,7 @@ SUMMARIES = {
     "label": "Decode, label, cover and encode the events.",
     "corpus": "Build an immutable snapshot of shards for a training machine.",
     "plan": "Plan a published snapshot again for another machine.",
-    "review": "Show events to labellers in Label Studio, and take their answers.",
+    "review": "Show events to labellers in Label Studio, take their answers and score them.",
     "compact": "Merge small files of the lake, and delete what nothing needs any more.",
     "verify": "Recompute everything that a corpus or a lake promises.",
     "query": "Ask the lake in SQL.",

@@ -1,4 +1,4 @@
-"""Declares `fleetmill review push` and `pull`: what labellers look at, and what they answer."""
+"""Declares `fleetmill review`: what labellers look at, what they answer, and what it says."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from auto_label.review.config import labelling_config
 from jobs.job import Job, StageRun
 from jobs.options import Flag
 from jobs.reporting import Reporter
+from jobs.review_score import score
 from pipeline.config import ReviewPullConfig, ReviewPushConfig
 from pipeline.graph.balance import JobReport
 from pipeline.label_studio.connection import connect
@@ -178,4 +179,4 @@ PULL = Job(
     show=_pull_result,
 )
 
-review = {"push": PUSH.command(), "pull": PULL.command()}
+review = {"push": PUSH.command(), "pull": PULL.command(), "score": score}
