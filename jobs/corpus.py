@@ -7,6 +7,7 @@ from jobs.options import TOPOLOGIES, TOPOLOGY, Flag
 from jobs.results import snapshot_result
 from pipeline.config import CorpusConfig
 from pipeline.stages.corpus import plan_corpus
+from pipeline.stages.render import plan_render
 from pipeline.stages.repack import plan_repack
 from pipeline.topologies import load_topology
 
@@ -42,11 +43,14 @@ CORPUS = Job(
         Flag("--where-timeout", "S", key="where_timeout_s"),
         Flag("--payload"),
         Flag("--privacy", "NAME"),
+        Flag("--labels"),
+        Flag("--lead", "NAME"),
         Flag("--val-fraction", "F"),
     ),
     stages=(
         # Samples are encoded as clips: another payload is made from these first.
         StageRun("repack", plan_repack, when=lambda config: config.payload == "frames"),
+        StageRun("render", plan_render, when=lambda config: config.labels != "auto"),
         StageRun("corpus", plan_corpus),
     ),
     check=_check,

@@ -129,6 +129,14 @@ class CorpusConfig(JobConfig):
         description="take samples made under this policy; none takes those with nothing hidden",
         pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$",
     )
+    labels: Literal["auto", "reviewed", "reviewed-over-auto"] = Field(
+        default="auto",
+        description="whose labels: models', reviewers' (other samples are left out), or reviewers' "
+        "where there are answers",
+    )
+    lead: str | None = Field(
+        default=None, description="the reviewer whose answer decides between equal ones"
+    )
     val_fraction: float = Field(default=0.1, ge=0, lt=1, description="share of drives for val")
     salt: str = Field(default="fleetmill", description="what splits and orders are drawn with")
 

@@ -177,7 +177,8 @@ def _check_tracks(facts: Facts) -> Iterator[str]:
 def _check_labelled(facts: Facts) -> Iterator[str]:
     """Compares what events were labelled with, by the rows that are there, with the ledger."""
     ledger = facts.rows("ledger")
-    told = joined(done_rows(ledger.filter(pc.equal(ledger["stage"], "label"))), _DONE)
+    labelled = pc.is_in(ledger["stage"], pa.array(["label", "render"]))
+    told = joined(done_rows(ledger.filter(labelled)), _DONE)
     for table in ("views", *LABELS):
         found = facts.owners[table] or facts.kept[table]
         if not found or table in facts.damaged:

@@ -28,10 +28,10 @@ from schemas.tables import TABLES
 from transforms.storage import TEMPORARY
 
 _NS_PER_MS = 1_000_000
-_SUBJECTS = {"ingest": "log", "sweep": "log", "mine": "log", "label": "event"}
+_SUBJECTS = {"ingest": "log", "sweep": "log", "mine": "log", "label": "event", "render": "event"}
 """By stage, what its subjects are."""
 
-_COUNTED = {"ingest": "logs", "label": "events", "repack": "clips"}
+_COUNTED = {"ingest": "logs", "label": "events", "render": "events", "repack": "clips"}
 """By stage, what is counted as kept once for each row of the ledger."""
 
 Runs = Mapping[int, Mapping[str, Any]]
@@ -254,6 +254,7 @@ def _check_subjects(ledger: pa.Table, facts: Facts) -> Iterator[str]:
         "sweep": ("logs", tables["logs"]["log_id"]),
         "mine": ("logs", tables["logs"]["log_id"]),
         "label": ("events", tables["events"]["event_id"]),
+        "render": ("events", tables["events"]["event_id"]),
         "ingest": ("logs", tables["logs"]["log_id"]),
     }
     for stage, (home, known) in homes.items():
@@ -291,7 +292,9 @@ def _check_mirrored(
     for stage, columns, table, there in both:
         if {table, *({"samples"} if table == "parts" else ())} & facts.damaged:
             continue
-        wanted = pc.and_(pc.equal(ledger["stage"], stage), pc.equal(ledger["outcome"], "kept"))
+        # Label parts are made by both.
+        own = pa.array([stage, "render"] if stage == "label" else [stage])
+        wanted = pc.and_(pc.is_in(ledger["stage"], own), pc.equal(ledger["outcome"], "kept"))
         rows = ledger.filter(wanted)
         if stage == "label":
             rows = _with_parts(rows, there)

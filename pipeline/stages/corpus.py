@@ -31,6 +31,7 @@ from pipeline.snapshots.manifest import (
     snapshot_url,
 )
 from pipeline.snapshots.publish import publish
+from pipeline.stages.render import with_reviewed
 from pipeline.stages.selection import latest_samples
 from pipeline.topologies import load_topology
 from pipeline.topologies.planner import Plan, plan, split_of
@@ -140,7 +141,7 @@ class Publish:
 
 
 def _metadata(config: CorpusConfig, samples: pa.Table) -> dict[str, Any]:
-    return {
+    said = {
         "where": config.where,
         "payload": config.payload,
         "val_fraction": config.val_fraction,
@@ -148,6 +149,8 @@ def _metadata(config: CorpusConfig, samples: pa.Table) -> dict[str, Any]:
         "privacy": sorted(set(samples["privacy"].to_pylist())),
         "specs": _specs(samples),
     }
+    # Snapshots of models' labels are those of before there were others.
+    return said if config.labels == "auto" else said | {"labels": config.labels}
 
 
 def _specs(samples: pa.Table) -> dict[str, list[str]]:
@@ -170,8 +173,9 @@ def select(lake: Lake, config: CorpusConfig) -> Selection:
     topology = load_topology(config.topology, config.topologies)
     latest = latest_samples(config.privacy, config.payload, config.frames_fps)
     offered = read_rows(lake, "\n".join([latest, "SELECT * FROM selection"]))
+    labelled = offered if config.labels == "auto" else with_reviewed(lake, offered, config)
     if config.where is None:
-        chosen = offered
+        chosen = labelled
     else:
         # On a line of its own, so that a comment at its end does not hide the bracket.
         lines = [latest, "SELECT event_id FROM selection WHERE (", config.where, ")"]
@@ -180,8 +184,8 @@ def select(lake: Lake, config: CorpusConfig) -> Selection:
             matching = query(lake, "\n".join(lines), limits)
         except UsageError as error:
             raise UsageError(f"--where: {error}") from error
-        wanted = pc.is_in(offered["event_id"], value_set=pc.unique(matching["event_id"]))
-        chosen = offered.filter(wanted)
+        wanted = pc.is_in(labelled["event_id"], value_set=pc.unique(matching["event_id"]))
+        chosen = labelled.filter(wanted)
     if not chosen.num_rows:
         raise UsageError(
             f"corpus {config.name!r}: no sample to choose from with --privacy {config.privacy}"

@@ -67,11 +67,13 @@ def test_the_commands_of_the_page_work(
     tasks = json.loads(Path("media/review/tasks-0001.json").read_text())
     exported = [annotated(task, choice("verdict", "right"), id=1) for task in tasks[:1]]
     Path("export.json").write_text(json.dumps(exported))
-    assert others
+    printed = {}
     for line in others:
         done = call(*line)
         assert done.code == 0, done.err
-    assert "right" in done.out
+        printed[line[0]] = done.out
+    assert "right" in printed["query"]
+    assert "reviewed" in printed["corpus"]
 
 
 @pytest.fixture(scope="module")
@@ -129,12 +131,24 @@ def test_answers_on_a_server_come_back(
     (found,) = rows[1]["boxes"]
     assert found["t_ns"] == task["data"]["frames_ns"][1]
     assert (found["x_px"], found["y_px"], found["w_px"], found["h_px"]) == (32, 12, 16, 24)
-    assert call("verify", lake).code == 0
+    _check_corpus(lake)
 
     exported = label_studio.ask("GET", f"/api/projects/{number}/export?exportType=JSON")
     (tmp_path / "export.json").write_text(json.dumps(exported))
     file = ("--lake", lake, "--input", tmp_path / "export.json", "--json")
     assert [job["tasks"] for job in call("review", "pull", *file).document["jobs"]] == [0]
+
+
+def _check_corpus(lake: Path) -> None:
+    """Builds a corpus of what was reviewed: one box."""
+    corpus = ("corpus", "reviewed", "--lake", lake, "--topology", "dojo-tray", "--json")
+    built = call(*corpus, "--labels", "reviewed")
+    assert built.code == 0, built.err
+    assert call("verify", built.document["snapshot"]["url"]).code == 0
+    asked = "SELECT DISTINCT source, x_px FROM reviewed_labels"
+    labels = call("query", "--lake", lake, asked, "--json").document
+    assert labels == [{"source": "review", "x_px": 32.0}]
+    assert call("verify", lake).code == 0
 
 
 @contextmanager
