@@ -1,8 +1,7 @@
 """The console script: `fleetmill SUBCOMMAND`.
 
-A subcommand is one file, jobs/NAME.py, and one row of SUMMARIES: a function, or functions by name
-if it has subcommands of its own. It is imported when it is called, so that `fleetmill --help` is
-quick. Everything after `--` goes to Beam.
+A subcommand is one file, jobs/NAME.py, and one row of SUMMARIES. It is imported when it is
+called, so that `fleetmill --help` is quick. Everything after `--` goes to Beam.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import typer
@@ -44,13 +43,18 @@ SUMMARIES = {
     "label": "Decode, label, cover and encode the events.",
     "corpus": "Build an immutable snapshot of shards for a training machine.",
     "plan": "Plan a published snapshot again for another machine.",
-    "review": "Show events to labellers in Label Studio, take their answers and score them.",
+    "review push": "Make what labellers look at: proxies, tasks and a labelling configuration.",
+    "review pull": "Take the answers of labellers into the table `verdicts`.",
+    "review score": "Score triggers, models and reviewers by the answers in the lake.",
     "compact": "Merge small files of the lake, and delete what nothing needs any more.",
     "verify": "Recompute everything that a corpus or a lake promises.",
     "query": "Ask the lake in SQL.",
     "list": "List formats, triggers, models, policies, topologies, CAN maps or named queries.",
 }
-COMMANDS = Registry("command", {name: f"jobs.{name}:{name}" for name in SUMMARIES})
+GROUPS = {"review": "Show events to labellers in Label Studio, take their answers, score them."}
+"""Commands that have subcommands of their own, which are named with both words."""
+_NAMES = {name: name.replace(" ", "_") for name in SUMMARIES}
+COMMANDS = Registry("command", {name: f"jobs.{own}:{own}" for name, own in _NAMES.items()})
 
 
 class _Command(TyperCommand):
@@ -70,19 +74,20 @@ class _Command(TyperCommand):
 
 class _Commands(TyperGroup):
     def list_commands(self, _ctx: object) -> list[str]:
-        return list(SUMMARIES)
+        return list(dict.fromkeys(name.split()[0] for name in SUMMARIES))
 
     def get_command(self, _ctx: object, name: str) -> Any:
-        if name not in SUMMARIES:
+        own = [words for words in SUMMARIES if words.split()[0] == name]
+        if not own:
             return None
         if name != STATE.command:  # the overview shows one line, which needs no import
-            return TyperCommand(name=name, help=SUMMARIES[name], callback=lambda: None)
-        loaded = COMMANDS.load(name)
-        app = typer.Typer(add_completion=False, no_args_is_help=True)
-        if isinstance(loaded, Mapping):  # it has subcommands
-            app.callback(help=SUMMARIES[name])(lambda: None)
-        for own, function in (loaded if isinstance(loaded, Mapping) else {name: loaded}).items():
-            app.command(own, cls=_Command)(function)
+            summary = GROUPS.get(name) or SUMMARIES[name]
+            return TyperCommand(name=name, help=summary, callback=lambda: None)
+        app = typer.Typer(add_completion=False, no_args_is_help=name in GROUPS)
+        if name in GROUPS:
+            app.callback(help=GROUPS[name])(lambda: None)
+        for words in own:
+            app.command(words.split()[-1], cls=_Command)(COMMANDS.load(words))
         return typer.main.get_command(app)
 
 

@@ -22,7 +22,7 @@ from schemas.errors import UsageError
 from schemas.tables import TABLES
 
 
-def score(
+def review_score(
     *,
     lake: LakeUrl,
     lead: Annotated[

@@ -190,7 +190,7 @@ def _limit_memory() -> None:
     """Makes the arena that the process's networks share."""
     kind = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR
     place = onnxruntime.OrtMemoryInfo("Cpu", kind, 0, onnxruntime.OrtMemType.DEFAULT)
-    limits = onnxruntime.OrtArenaCfg({"max_mem": MEMORY_BYTES, "arena_extend_strategy": 1})
+    limits = onnxruntime.OrtArenaCfg({"max_mem": MEMORY_BYTES})
     onnxruntime.create_and_register_allocator(place, limits)
 
 

@@ -2,7 +2,7 @@
 
 Keys of a model's .toml beside those of auto_label.models.boxes:
 
-    max_side = 3840               # of pictures, pixels; larger ones are shrunk
+    max_side = 2560               # of pictures, pixels; larger ones are shrunk
     sure_score = 0.5              # what scores less is looked at once more,
     doubt_score = 0.05            # unless it scores less than this
 

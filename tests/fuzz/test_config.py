@@ -60,6 +60,15 @@ topology = "dojo-tile"
 where = '''trigger = 'hard_brake' '''
 val_fraction = 0.1
 
+[review_push]
+out = "media/review"
+address = "https://host/media/"
+width = 640
+project = "fleetmill review"
+
+[review_pull]
+input = "export.json"
+
 [compact]
 keep_hours = 24
 """

@@ -19,7 +19,7 @@ from tests.conftest import ROOT
 _FORKSERVER = multiprocessing.get_context("forkserver")
 _FORKSERVER.set_forkserver_preload(
     [
-        *(f"jobs.{command}" for command in cli.SUMMARIES),
+        *(f"jobs.{command.replace(' ', '_')}" for command in cli.SUMMARIES),
         "apache_beam.runners.portability.fn_api_runner.fn_runner",
         "av",
         "cv2",

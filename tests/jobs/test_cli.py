@@ -33,12 +33,12 @@ def test_the_overview_names_every_command_without_loading_one() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert all(name in done.stdout for name in SUMMARIES)
+    assert all(name.split()[0] in done.stdout for name in SUMMARIES)
 
 
 @pytest.mark.parametrize("command", SUMMARIES)
 def test_every_command_has_help(command: str) -> None:
-    done = call(command, "--help")
+    done = call(*command.split(), "--help")
     assert done.code == 0, done.err
     assert "--json" in done.out
 

@@ -34,7 +34,7 @@ SETS = {
     "mine": {"--triggers", "--only", "--trigger-timeout"},
     "label": {"--models", "--models-dir", "--label-fps", "--privacy", "--policies", *LIMITS},
     "corpus": {"name", "--topology", "--topologies", "--where", "--payload", "--val-fraction"}
-    | {"--privacy", "--where-timeout"},
+    | {"--privacy", "--where-timeout", "--labels", "--lead"},
 }
 ONLY_IN_A_FILE = {
     "mine": {"params"},

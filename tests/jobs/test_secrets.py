@@ -69,7 +69,7 @@ def parameters() -> list[Parameter]:
 
 def arguments(command: str, chosen: str, url: str, folder: Path) -> list[str]:
     """A command line with a URL as the value of one parameter; of the others what must be."""
-    words = [command]
+    words = command.split()
     for parameter in made(command).params:
         name = parameter.opts[0]
         value = url if name == chosen else OTHER.get(name, f"{folder}/{name}")
@@ -162,7 +162,8 @@ def test_a_secret_in_a_configuration_file_is_refused(
     for url in URLS:
         value = [url] if "tuple" in str(model.model_fields[key].annotation) else url
         (tmp_path / "c.toml").write_text(f"[{section}]\n{key} = {json.dumps(value)}\n")
-        words = [section, *(() if key == "name" else required), "--lake", tmp_path / "lake"]
+        command = section.split("_")
+        words = [*command, *(() if key == "name" else required), "--lake", tmp_path / "lake"]
         if key == "name":
             words.insert(1, "ok")
         done = call(*words, "--config", tmp_path / "c.toml", "--debug")

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from auto_label.models import Detections
+from auto_label.models.centernet import Centernet
 from auto_label.models.yunet import Yunet
 from jobs.reporting import Reporter, exit_code
 from pipeline.config import CorpusConfig
@@ -269,26 +270,35 @@ def test_a_detector_that_fails_on_its_tenth_picture_writes_nothing(
 ) -> None:
     """Whichever event is at work then, and all after it; the job says so and ends with 1."""
     looks = 0
-    detect = Yunet.detect
+    faces, plates = Yunet.detect, Centernet.detect
 
-    def fails(self: Yunet, images: Sequence[Image]) -> list[Detections]:
+    def gone(images: Sequence[Image]) -> None:
         nonlocal looks
         looks += len(images)
         if looks >= 10:
             raise RuntimeError("the card is gone")
-        return detect(self, images)
+
+    def of_faces(self: Yunet, images: Sequence[Image]) -> list[Detections]:
+        gone(images)
+        return faces(self, images)
+
+    def of_plates(self: Centernet, images: Sequence[Image]) -> list[Detections]:
+        gone(images)
+        return plates(self, images)
 
     config = LABEL.model_copy(update={"crf": 30})
     call_in_this_process(monkeypatch)
-    monkeypatch.setattr(Yunet, "detect", fails)
+    monkeypatch.setattr(Yunet, "detect", of_faces)
+    monkeypatch.setattr(Centernet, "detect", of_plates)
     report = mined.run(plan_label, config)
     (note,) = [note for note in report.notes if "NOT WRITTEN" in note]
-    assert re.search(r"privacy blur: model yunet fails on .*: the card is gone", note)
+    assert re.search(r"privacy blur: model (yunet|plates) fails on .*: the card is gone", note)
     assert report.private == len(mined.rows("events"))
     assert exit_code(Reporter(as_json=True), [report], 1.0) == 1
     assert mined.rows("parts") == mined.rows("privacy") == mined.rows("rejects") == []
     assert not list(Path(mined.url, "packs").glob("*"))
-    monkeypatch.setattr(Yunet, "detect", detect)
+    monkeypatch.setattr(Yunet, "detect", faces)
+    monkeypatch.setattr(Centernet, "detect", plates)
     again = mined.run(plan_label, config)
     assert (again.private, exit_code(Reporter(as_json=True), [again], 0.0)) == (0, 0)
     assert len(mined.rows("privacy")) == len(mined.rows("events"))

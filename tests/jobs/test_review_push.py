@@ -177,25 +177,12 @@ def test_without_a_token_or_a_project_it_is_bad_usage(
     assert label_studio.token not in done.err
 
 
-def test_answers_have_one_source(chain: Chain) -> None:
-    done = call("review", "pull", "--lake", chain.lake)
-    assert done.code == 2
-    assert "either --input FILE or --label-studio URL" in done.err
-
-
 def test_help_lists_the_subcommands_and_their_flags() -> None:
     listed = call("review", "--help")
     assert listed.code == 0
     assert "push" in listed.out
     assert "pull" in listed.out
     assert "--address" in call("review", "push", "--help").out
-
-
-def test_a_missing_export_is_bad_usage(chain: Chain, tmp_path: Path) -> None:
-    done = call("review", "pull", "--lake", chain.lake, "--input", tmp_path / "none.json")
-    assert done.code == 2
-    (line,) = done.err.splitlines()
-    assert "export the project as JSON" in line
 
 
 def test_a_secret_in_an_address_is_refused(chain: Chain, tmp_path: Path) -> None:

@@ -1,10 +1,10 @@
-"""Declares `fleetmill review`: what labellers look at, what they answer, and what it says."""
+"""Declares `fleetmill review push`: what labellers look at, in a folder or on a server."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -12,15 +12,12 @@ from auto_label.review.config import labelling_config
 from jobs.job import Job, StageRun
 from jobs.options import Flag
 from jobs.reporting import Reporter
-from jobs.review_score import score
 from pipeline.config import ReviewPullConfig, ReviewPushConfig
 from pipeline.graph.balance import JobReport
 from pipeline.label_studio.connection import connect
 from pipeline.label_studio.projects import local_storage, project_id
 from pipeline.label_studio.tasks import import_tasks
 from pipeline.lake.tables import Lake
-from pipeline.queries.catalog import read_rows
-from pipeline.stages.review_pull import plan_review_pull
 from pipeline.stages.review_push import plan_review_push
 from transforms.storage import get, names, normal, put
 
@@ -115,26 +112,19 @@ def _classes(tasks: Iterable[bytes]) -> set[str]:
     }
 
 
-def _pull_result(reporter: Reporter, lake: Lake, _: Sequence[JobReport]) -> dict[str, Any]:
-    """Prints and returns the number of answers in the lake by verdict."""
-    sql = "SELECT coalesce(verdict, 'none') AS v, count(*) AS n FROM verdicts GROUP BY 1 ORDER BY 1"
-    rows = read_rows(lake, sql)
-    found: Mapping[str, int] = dict(zip(rows["v"].to_pylist(), rows["n"].to_pylist(), strict=True))
-    reporter.table("answers in the lake", ("verdict", "answers"), list(found.items()))
-    return {"verdicts": dict(found)}
+SERVER = (Flag("--label-studio", "URL"), Flag("--project", "TITLE"))
+"""The flags that name a project of a Label Studio."""
 
 
-_SERVER = (Flag("--label-studio", "URL"), Flag("--project", "TITLE"))
-
-
-def _check(config: ReviewPushConfig | ReviewPullConfig) -> tuple[str, ...]:
+def check_server(config: ReviewPushConfig | ReviewPullConfig) -> tuple[str, ...]:
+    """Checks that there is a token, if there is a server."""
     if config.label_studio is not None:
-        connect(config.label_studio).close()  # there is a token
+        connect(config.label_studio).close()
     return ()
 
 
 PUSH = Job(
-    name="push",
+    name="review_push",
     help="""Make what labellers look at: proxies, tasks and a labelling configuration.
 
     Of each camera of an event there is a task with its clip, covered as the privacy policy says,
@@ -155,28 +145,10 @@ PUSH = Job(
         Flag("--address", "URL"),
         Flag("--privacy", "NAME"),
         Flag("--width", "PX"),
-        *_SERVER,
+        *SERVER,
     ),
-    check=_check,
+    check=check_server,
     stages=(StageRun("review_push", plan_review_push),),
     show=_push_result,
 )
-
-PULL = Job(
-    name="pull",
-    help="""Take the answers of labellers into the table `verdicts`.
-
-    They are from a Label Studio, or from FILE, an export of a project as JSON. Each state of an
-    annotation is a row; one that is there is not taken again, and nothing of the labels is
-    changed.
-
-        fleetmill review pull --lake L --input export.json
-    """,
-    config=ReviewPullConfig,
-    flags=(Flag("--input", "FILE"), *_SERVER),
-    check=_check,
-    stages=(StageRun("review_pull", plan_review_pull),),
-    show=_pull_result,
-)
-
-review = {"push": PUSH.command(), "pull": PULL.command(), "score": score}
+review_push = PUSH.command()
