@@ -9,6 +9,8 @@ Keys of their .toml files beside those of every model:
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from functools import lru_cache
 
 import cv2
@@ -39,6 +41,22 @@ class BoxesSpec(ModelSpec):
     score_threshold: float = Field(gt=0, lt=1)
     nms_iou: float = Field(gt=0, le=1)
     classes: tuple[Text, ...] = Field(min_length=1, strict=False)
+
+
+class BoxesDetector(ABC):
+    """A model that is run on one image at a time: on a CPU several at once are not faster."""
+
+    def detect(self, images: Sequence[Image]) -> list[Detections]:
+        """Finds objects on BGR images uint8[h, w, 3] of any size, one result an image.
+
+        Raises:
+            DataError: the network fails on an image or takes too long, or its scores are not
+                from 0 to 1.
+        """
+        return [self._detect(image) for image in images]
+
+    @abstractmethod
+    def _detect(self, image: Image) -> Detections: ...
 
 
 def tensor_of(image: Image, *, rgb: bool = False) -> Float32Array:

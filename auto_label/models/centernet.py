@@ -18,7 +18,6 @@ and Alignment Using Face as Point", 2019, and its reference decoder.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -29,6 +28,7 @@ from pydantic import Field
 from auto_label.models import Detections, ModelSpec
 from auto_label.models.boxes import (
     MAX_LOG_SIZE,
+    BoxesDetector,
     BoxesSpec,
     boxed,
     check_scores,
@@ -48,7 +48,7 @@ class CenternetSpec(BoxesSpec):
     max_side: int = Field(ge=_MULTIPLE, le=8192)
 
 
-class Centernet:
+class Centernet(BoxesDetector):
     """A CenterNet model on onnxruntime's CPU provider.
 
     Args:
@@ -67,15 +67,6 @@ class Centernet:
         self._channels = (len(spec.classes), 2, 2)
         takes, gives = (None, 3, None, None), [(None, n, None, None) for n in self._channels]
         self._net = Network(spec.name, weights, takes, gives, threads, keys="classes", others=True)
-
-    def detect(self, images: Sequence[Image]) -> list[Detections]:
-        """Finds objects on BGR images uint8[h, w, 3], one at a time: several are not faster.
-
-        Raises:
-            DataError: the network fails on an image or takes too long, or its scores are not
-                from 0 to 1.
-        """
-        return [self._detect(image) for image in images]
 
     def _detect(self, image: Image) -> Detections:
         height, width = image.shape[:2]

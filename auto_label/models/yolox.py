@@ -13,7 +13,6 @@ objectness * class probability (Ge et al., "YOLOX", 2021, and the reference deco
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -24,6 +23,7 @@ from pydantic import Field
 from auto_label.models import Detections, ModelSpec
 from auto_label.models.boxes import (
     MAX_LOG_SIZE,
+    BoxesDetector,
     BoxesSpec,
     boxed,
     cells,
@@ -48,7 +48,7 @@ class YoloxSpec(BoxesSpec):
     height: Side
 
 
-class Yolox:
+class Yolox(BoxesDetector):
     """A YOLOX model on onnxruntime's CPU provider.
 
     Args:
@@ -68,15 +68,6 @@ class Yolox:
         takes, gives = (1, 3, spec.height, spec.width), (1, number, 5 + len(spec.classes))
         keys = "width, height or classes"
         self._net = Network(spec.name, weights, takes, [gives], threads, keys=keys)
-
-    def detect(self, images: Sequence[Image]) -> list[Detections]:
-        """Finds objects on BGR images uint8[h, w, 3], one at a time.
-
-        Raises:
-            DataError: the network fails on an image or takes too long, or its scores are not
-                from 0 to 1.
-        """
-        return [self._detect(image) for image in images]
 
     def _detect(self, image: Image) -> Detections:
         tensor, scale = letterbox(image, self.spec.width, self.spec.height)

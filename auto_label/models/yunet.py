@@ -22,7 +22,6 @@ decoder.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -34,6 +33,7 @@ from auto_label.models import Detections, ModelSpec
 from auto_label.models.boxes import (
     MAX_LOG_SIZE,
     STRIDES,
+    BoxesDetector,
     BoxesSpec,
     boxed,
     cells,
@@ -64,7 +64,7 @@ class YunetSpec(BoxesSpec):
     classes: Annotated[tuple[Text], Field(strict=False)]
 
 
-class Yunet:
+class Yunet(BoxesDetector):
     """A YuNet model on onnxruntime's CPU provider.
 
     Args:
@@ -83,15 +83,6 @@ class Yunet:
         gives = [(1, None, 1)] * 6 + [(1, None, 4)] * 3
         takes = (None, 3, None, None)
         self._net = Network(spec.name, weights, takes, gives, threads, keys="family", others=True)
-
-    def detect(self, images: Sequence[Image]) -> list[Detections]:
-        """Finds faces on BGR images uint8[h, w, 3], one at a time.
-
-        Raises:
-            DataError: the network fails on an image or takes too long, or its scores are not
-                from 0 to 1.
-        """
-        return [self._detect(image) for image in images]
 
     def _detect(self, image: Image) -> Detections:
         found = self._look(image)

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from auto_label.review.config import VERDICTS
 from auto_label.review.matching import (
     Boxes,
     Lookup,
@@ -21,7 +22,7 @@ from auto_label.review.matching import (
     views_of,
 )
 from auto_label.review.rates import Rate, rate
-from auto_label.review.resolve import VERDICTS, View, answered, counting, values, votes
+from auto_label.review.resolve import View, answered, counting, values, votes
 from schemas.arrays import IntArray
 
 TRUTH = pa.schema(

@@ -14,8 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-VERDICTS = ("right", "wrong", "unsure")
-"""What a reviewer can say of a trigger."""
+from auto_label.review.config import VERDICTS
 
 View = tuple[str, str]
 """One camera of an event: event_id and camera."""

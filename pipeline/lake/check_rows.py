@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from auto_label.event_rows import LABELS
 from pipeline.lake.check_files import Facts, owner, row_hash
-from pipeline.lake.ledger import done_rows
+from pipeline.lake.ledger import answer_subjects, done_rows
 from pipeline.lake.repair import JOB
 from pipeline.lake.tables import Lake
 from pipeline.snapshots.assembly import pack_url
@@ -215,8 +215,7 @@ def _check_answers(facts: Facts) -> Iterator[str]:
     ledger, rows = facts.rows("ledger"), facts.rows("verdicts")
     taken = pc.and_(pc.equal(ledger["stage"], "review_pull"), pc.equal(ledger["outcome"], "kept"))
     told = ledger.filter(taken)["subject"]
-    updated = rows["updated_unix_ns"].cast(pa.string())
-    claimed = pc.binary_join_element_wise(rows["annotation"], updated, "@")
+    claimed = answer_subjects(rows)
     for table, own, other in (("verdicts", claimed, told), ("ledger", told, claimed)):
         lost = own.filter(pc.invert(pc.is_in(own, value_set=other)))
         if len(lost):

@@ -54,6 +54,12 @@ def parted(stage_digest: str) -> tuple[str, ...]:
     return tuple(stage_digest.split(_JOIN))
 
 
+def answer_subjects(verdicts: pa.Table) -> pa.ChunkedArray:
+    """Returns the subject of each row of `verdicts`, as auto_label.review.answers makes it."""
+    updated = verdicts["updated_unix_ns"].cast(pa.string())
+    return pc.binary_join_element_wise(verdicts["annotation"], updated, "@")
+
+
 def done_rows(ledger: pa.Table) -> pa.Table:
     """Returns a row for each digest of a row's stage_digest, which may join several by "+"."""
     parts = pc.split_pattern(ledger["stage_digest"].combine_chunks(), "+")

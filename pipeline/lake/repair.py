@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.lake.intents import RunRow, commit
-from pipeline.lake.ledger import joined, parted
+from pipeline.lake.ledger import answer_subjects, joined, parted
 from pipeline.lake.runs import numbered
 from pipeline.lake.tables import COMPACTED, Lake, Remove, stem_of
 from schemas.ids import canonical, digest
@@ -223,9 +223,7 @@ def _drop(table: str, rows: pa.Table, twin: _Entry, often: pa.Array) -> pa.Chunk
         same = pc.equal(rows["event_id"], twin.subject)
         return pc.and_(same, pc.equal(rows["spec_digest"], twin.stage_digest))
     if twin.stage == "review_pull":
-        updated = rows["updated_unix_ns"].cast(pa.string())
-        subjects = pc.binary_join_element_wise(rows["annotation"], updated, "@")
-        return pc.equal(subjects, twin.subject)
+        return pc.equal(answer_subjects(rows), twin.subject)
     same = pc.equal(rows["log_id"], twin.subject)
     if table == "events":  # the task may have mined the log with other triggers too
         return pc.and_(same, pc.is_in(rows["event_id"], value_set=often))

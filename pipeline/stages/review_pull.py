@@ -65,10 +65,11 @@ class PullStage(Stage):
         """Turns the annotations of a page into rows."""
         output, rows = Output(), []
         for one in json.loads(get(task.page)):
+            data = TaskData.of(one)  # the plan has checked it
             for annotation in one["annotations"]:
                 subject = answer_subject(annotation)
                 try:
-                    rows.append(answer(TaskData.of(one), annotation))
+                    rows.append(answer(data, annotation))
                     output.done.append(Done(subject, _DIGEST, "kept"))
                     output.counts.append(Count(self.name, "answers", kept=1))
                 except DataError as error:

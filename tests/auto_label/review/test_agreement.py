@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from auto_label.review.agreement import TRUTH, Agreement, agreement, kappa
-from auto_label.review.resolve import VERDICTS
+from auto_label.review.config import VERDICTS
 from schemas.arrays import AnyArray, IntArray
 from tests.auto_label.review.simulated import Scenes, answer, answers, box, draw, verdicts
 
