@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
 from auto_label.review.config import labelling_config
+from auto_label.review.tasks import KEY
 from jobs.job import Job, StageRun
 from jobs.options import Flag
 from jobs.reporting import Reporter
@@ -18,11 +19,12 @@ from pipeline.label_studio.connection import connect
 from pipeline.label_studio.projects import local_storage, project_id
 from pipeline.label_studio.tasks import import_tasks
 from pipeline.lake.tables import Lake
-from pipeline.stages.review_push import plan_review_push
+from pipeline.stages.review_choice import made_tasks
+from pipeline.stages.review_push import LOCAL_FILES, plan_review_push
 from transforms.storage import get, names, normal, put
 
-_TASK = re.compile(r"[0-9a-f]+\.json")
-"""The names of tasks in a folder."""
+_IMPORT = re.compile(r"tasks-[0-9]+\.json")
+"""The names of files of tasks for import."""
 
 _FILE_TASKS, _FILE_BYTES = 250, 50_000_000
 """The most that a file of tasks for import has: Label Studio refuses larger ones."""
@@ -30,9 +32,10 @@ _FILE_TASKS, _FILE_BYTES = 250, 50_000_000
 
 def _push_result(reporter: Reporter, _: Lake, reports: Sequence[JobReport]) -> dict[str, Any]:
     """Sends the tasks to the server, or writes files for import, and says what to do with them."""
-    folder = reports[-1].detail["folder"]
-    if reports[-1].detail["label_studio"]:
-        return _send(reporter, **reports[-1].detail)
+    detail = reports[-1].detail
+    folder = detail["folder"]
+    if detail["label_studio"]:
+        return _send(reporter, detail)
     written = write_imports(folder)
     count = sum(written.values())
     reporter.text(f"tasks to import   {count}")
@@ -42,24 +45,23 @@ def _push_result(reporter: Reporter, _: Lake, reports: Sequence[JobReport]) -> d
     return {"folder": folder, "imports": written}
 
 
-def _send(
-    reporter: Reporter, *, folder: str, label_studio: str, project: str, local: bool
-) -> dict[str, Any]:
-    """Sends the tasks of a folder to a project, those that it does not have."""
-    tasks = [name for name in names(folder) if _TASK.fullmatch(name)]
-    with closing(connect(label_studio, reporter.note)) as server:
-        classes = _classes(get(f"{folder}/{name}") for name in tasks)
-        number = project_id(server, project, labelling_config(classes))
-        if local:
+def _send(reporter: Reporter, detail: Mapping[str, Any]) -> dict[str, Any]:
+    """Sends the tasks of a folder to the projects, those that these do not have."""
+    folder, url, title = detail["folder"], detail["label_studio"], detail["project"]
+    keys = made_tasks(folder)
+    with closing(connect(url, reporter.note)) as server:
+        classes = _classes(get(f"{folder}/{key}.json") for key in keys)
+        number = project_id(server, title, labelling_config(classes))
+        if detail["address"].startswith(LOCAL_FILES):
             local_storage(server, number, normal(folder))
-        reporter.start("send", len(tasks))
+        reporter.start("send", len(keys))
         try:
-            loaded = (json.loads(get(f"{folder}/{name}")) for name in tasks)
+            loaded = (json.loads(get(f"{folder}/{key}.json")) for key in keys)
             added = import_tasks(server, number, loaded, reporter.progress)
         finally:
             reporter.stop()
     reporter.text(f"tasks added   {added}")
-    reporter.text(f"project       {label_studio}/projects/{number}")
+    reporter.text(f"project       {url}/projects/{number}")
     return {"folder": folder, "project": number, "added": added}
 
 
@@ -69,17 +71,13 @@ def write_imports(folder: str) -> dict[str, int]:
     Returns:
         The number of tasks by the name of the file: `tasks-0001.json` and on.
     """
-    listed = names(folder)
-    imports = [name for name in listed if name.startswith("tasks-") and name.endswith(".json")]
+    keys = made_tasks(folder)
+    imports = [name for name in names(folder) if _IMPORT.fullmatch(name)]
     known = {
-        str(task["data"]["fleetmill"])
-        for name in imports
-        for task in json.loads(get(f"{folder}/{name}"))
+        str(task["data"][KEY]) for name in imports for task in json.loads(get(f"{folder}/{name}"))
     }
-    keys = [name.removesuffix(".json") for name in listed if _TASK.fullmatch(name)]
-    new = [key for key in keys if key not in known]
     written: dict[str, int] = {}
-    for tasks in _batches(get(f"{folder}/{key}.json") for key in new):
+    for tasks in _batches(get(f"{folder}/{key}.json") for key in keys if key not in known):
         name = f"tasks-{len(imports) + len(written) + 1:04d}.json"
         put(f"{folder}/{name}", b"[" + b",\n".join(tasks) + b"]\n")
         written[name] = len(tasks)
@@ -145,7 +143,15 @@ PUSH = Job(
         Flag("--address", "URL"),
         Flag("--privacy", "NAME"),
         Flag("--width", "PX"),
+        Flag("--order"),
+        Flag("--quota", "[TRIGGER=]N"),
+        Flag("--most", "N"),
+        Flag("--control", "F"),
+        Flag("--lead", "NAME"),
         *SERVER,
+        Flag("--project-tasks", "N"),
+        Flag("--shared", "F"),
+        Flag("--reviewers", "N"),
     ),
     check=check_server,
     stages=(StageRun("review_push", plan_review_push),),

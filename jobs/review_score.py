@@ -6,20 +6,15 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Annotated
 
-import pyarrow as pa
-import pyarrow.compute as pc
 import typer
 
-from auto_label.review.agreement import TRUTH
 from auto_label.review.rates import Rate
 from auto_label.review.score import Report, report
 from jobs.options import AsJson, LakeUrl
 from jobs.reporting import Reporter
 from pipeline.lake.tables import Lake
-from pipeline.queries.catalog import read_rows
-from pipeline.stages.selection import latest_samples
+from pipeline.stages.selection import current_labels
 from schemas.errors import UsageError
-from schemas.tables import TABLES
 
 
 def review_score(
@@ -64,30 +59,15 @@ def scores(lake: Lake, lead: str | None, privacy: str, most: int) -> Report:
             f"{lake.url}: has no answers of reviewers yet; push events with `fleetmill review "
             "push`, and take the answers with `fleetmill review pull`"
         )
-    query = "\n".join([latest_samples(privacy), "SELECT event_id, label_digest FROM selection"])
-    labels = read_rows(lake, query)
     return report(
         verdicts=verdicts,
         events=lake.read("events"),
         views=lake.read("views"),
-        boxes=_of_labels(lake, "boxes", labels, verdicts["event_id"]),
-        tracks=_of_labels(lake, "tracks", labels),
-        truth=TRUTH.empty_table(),
+        boxes=current_labels(lake, "boxes", privacy, verdicts["event_id"]),
+        tracks=current_labels(lake, "tracks", privacy),
         lead=lead,
         most=most,
     )
-
-
-def _of_labels(
-    lake: Lake, table: str, labels: pa.Table, event_ids: pa.ChunkedArray | None = None
-) -> pa.Table:
-    """Reads the rows of a table that are of the labels which events have now."""
-    where = None if event_ids is None else pc.field("event_id").isin(pc.unique(event_ids))
-    rows = lake.read(table, filter=where)
-    keys = {"event_id": "event_id", "label_digest": "spec_digest"}
-    now = labels.rename_columns([keys[name] for name in labels.column_names])
-    kept = rows.join(now, ["event_id", "spec_digest"], join_type="left semi")
-    return TABLES[table].conform(kept)
 
 
 def _show(reporter: Reporter, found: Report) -> None:
@@ -149,9 +129,16 @@ def _show(reporter: Reporter, found: Report) -> None:
     )
     reporter.table(
         "reviewers",
-        ("reviewer", "answers", "skipped", "seconds"),
+        ("reviewer", "answers", "skipped", "seconds", "control tasks", "right", "95 %"),
         [
-            (one.reviewer, one.answers, one.skipped, _number(one.seconds))
+            (
+                one.reviewer,
+                one.answers,
+                one.skipped,
+                _number(one.seconds),
+                one.control.trials if one.control else "",
+                *_rate(one.control),
+            )
             for one in found.agreement.reviewers
         ],
     )

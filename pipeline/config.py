@@ -12,12 +12,13 @@ A file has one table a job, so one file configures a whole run:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from schemas.errors import UsageError
+from schemas.errors import UsageError, excerpt
 from transforms.addresses import check_bare
 from transforms.definitions import choices, mistake
 from transforms.isolation import Limits
@@ -29,6 +30,12 @@ _MODELS = "a detector; default: yolox_nano, left out where its weights cannot be
 
 PROJECT = "fleetmill review"
 """The title of a project of Label Studio."""
+
+
+ReviewOrder = Literal["random", "uncertainty", "disagreement", "rarity"]
+"""By what events come to labellers one before another."""
+
+_PROJECT = "the title of the project; further ones of it are TITLE 2 and so on"
 
 
 class JobConfig(BaseModel):
@@ -161,9 +168,44 @@ class ReviewPushConfig(JobConfig):
         description="the address of a Label Studio, which gets the tasks; its token is in "
         "LABEL_STUDIO_API_KEY",
     )
-    project: str = Field(
-        default=PROJECT, min_length=3, max_length=50, description="the title of the project"
+    project: str = Field(default=PROJECT, min_length=3, max_length=45, description=_PROJECT)
+    project_tasks: int = Field(
+        default=10_000, ge=1, le=1_000_000, description="of a project at most; then comes the next"
     )
+    order: ReviewOrder = Field(
+        default="random",
+        description="which events come first; scores of triggers are unbiased only at random",
+    )
+    quota: tuple[str, ...] = Field(
+        default=(), description="events of each trigger at most, or of one: hard_brake=100"
+    )
+    most: int | None = Field(default=None, ge=0, description="events in review at most")
+    control: float = Field(
+        default=0.0,
+        ge=0,
+        le=0.5,
+        description="the share of new tasks whose answer is known, to check reviewers",
+    )
+    lead: str | None = Field(
+        default=None, description="the reviewer whose answer is known to be right"
+    )
+    reviewers: int = Field(
+        default=2, ge=2, le=100, description="by how many a shared task is answered"
+    )
+    shared: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="the share of tasks that several reviewers answer, to see how they agree",
+    )
+
+    @field_validator("quota")
+    @classmethod
+    def _check_quota(cls, quota: tuple[str, ...]) -> tuple[str, ...]:
+        for text in quota:
+            if not re.fullmatch(r"([A-Za-z0-9_]+=)?[0-9]{1,9}", text):
+                raise ValueError(f"{excerpt(text)!r}: give N, or TRIGGER=N")
+        return quota
 
 
 class ReviewPullConfig(JobConfig):
@@ -175,9 +217,7 @@ class ReviewPullConfig(JobConfig):
         description="the address of a Label Studio, in place of an export; its token is in "
         "LABEL_STUDIO_API_KEY",
     )
-    project: str = Field(
-        default=PROJECT, min_length=3, max_length=50, description="the title of the project"
-    )
+    project: str = Field(default=PROJECT, min_length=3, max_length=45, description=_PROJECT)
 
     @model_validator(mode="after")
     def _check_has_one_source(self) -> Self:

@@ -64,7 +64,8 @@ class Pair:
 class Reviewer:
     """One reviewer: answers that were not skipped, their median time, and control tasks.
 
-    seconds is None where no time is known, control where no known answer was asked for; unsure
+    seconds is None where no time is known. control is the share of control tasks with the known
+    verdict, without those whose event the reviewer had answered before; None without any. Unsure
     is not right.
     """
 
@@ -204,10 +205,12 @@ def _reviewers(verdicts: pa.Table, truth: pa.Table) -> tuple[Reviewer, ...]:
     for name in sorted(by_reviewer):
         rows = [row for row in by_reviewer[name] if not row["skipped"]]
         seconds = [row["seconds"] for row in rows if row["seconds"] is not None]
+        own = {(row["event_id"], row["camera"]) for row in rows if not row["control"]}
         checked = [
-            row["verdict"] == known[row["event_id"], row["camera"]]
+            row["verdict"] == known[view]
             for row in rows
-            if row["control"] and row["verdict"] and (row["event_id"], row["camera"]) in known
+            if row["control"] and row["verdict"]
+            if (view := (row["event_id"], row["camera"])) in known and view not in own
         ]
         found.append(
             Reviewer(

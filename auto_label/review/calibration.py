@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 from scipy.optimize import isotonic_regression
 
-from auto_label.review.accuracy import Compared, on_views_of
+from auto_label.review.accuracy import Compared, Model, on_views_of
 from auto_label.review.matching import Lookup, views_of
 from auto_label.review.rates import Rate, clustered_rate
 from schemas.arrays import BoolArray, FloatArray, IntArray
@@ -71,6 +72,28 @@ class Calibration:
     after: tuple[Bin, ...]
     error_before: float
     error_after: float | None
+
+
+def calibrated(
+    compared: Iterable[Compared], tracks: pa.Table, answers: pa.Table
+) -> tuple[Calibration, ...]:
+    """Calibrates the models that have tracks on what was reviewed.
+
+    Args:
+        compared: what accuracy.compare returns of the answers.
+        tracks: rows of `tracks`, of one specification for each event.
+        answers: rows of `verdicts`, at most one for each camera of an event.
+
+    Raises:
+        ValueError: a box has no track, or an event has tracks of several specifications.
+    """
+    fitted = (calibrate(one, judge(one, tracks, answers)) for one in compared)
+    return tuple(one for one in fitted if one is not None)
+
+
+def curves(calibrations: Iterable[Calibration]) -> dict[Model, Curve]:
+    """Returns the curve of each model."""
+    return {(one.source, one.source_version): one.curve for one in calibrations}
 
 
 def judge(compared: Compared, tracks: pa.Table, answers: pa.Table) -> Judged:

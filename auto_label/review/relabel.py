@@ -66,7 +66,7 @@ def next_to_label(
     voted = standing.filter(pc.is_valid(standing.column("verdict")))
     done = set(_views(voted))
     judged = {event_id for event_id, _ in done}
-    entropy = _entropy(tracks, curves)
+    entropy = view_entropy(tracks, curves)
     by_tracks = [
         Next(*view, "tracks", value)
         for view, value in sorted(entropy.items(), key=lambda one: (-one[1], one[0]))
@@ -98,10 +98,14 @@ def _in_turns(*orders: Iterable[Next]) -> Iterator[Next]:
                 yield new
 
 
-def _entropy(tracks: pa.Table, curves: Mapping[Model, Curve]) -> dict[View, float]:
-    """Returns the mean entropy in bits of the tracks of each view.
+def view_entropy(tracks: pa.Table, curves: Mapping[Model, Curve]) -> dict[View, float]:
+    """Returns the mean entropy in bits of whether the tracks of each view are right.
 
     It is the mean and not the sum, which would only choose the most crowded views.
+
+    Args:
+        tracks: rows of `tracks`.
+        curves: the probabilities of tracks, by model; the score itself where there is none.
     """
     score = tracks["score"].to_numpy()
     probability = np.clip(score, 0.0, 1.0)

@@ -125,6 +125,22 @@ def standing(verdicts: pa.Table, lead: str | None = None) -> pa.Table:
     return rows
 
 
+def known(answers: pa.Table, lead: str | None = None) -> pa.Table:
+    """Selects the answers that are as good as the truth, against which reviewers can be checked.
+
+    Args:
+        answers: rows of `standing`.
+        lead: the reviewer whose verdict needs no second one.
+
+    Returns:
+        The rows whose verdict, right or wrong, the lead reviewer gave, or two reviewers at least.
+    """
+    sure = pc.is_in(answers.column("verdict"), value_set=pa.array(["right", "wrong"]))
+    several = pc.greater_equal(answers.column("agreed"), 2)
+    led = pc.equal(answers.column("reviewer"), pa.scalar(lead, pa.string()))
+    return answers.filter(pc.and_(sure, pc.or_(several, pc.fill_null(led, False))))
+
+
 def event_verdicts(verdicts: pa.Table, lead: str | None = None) -> pa.Table:
     """Finds the verdict on each event, for a trigger is right or wrong whatever the camera.
 

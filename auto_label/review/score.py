@@ -9,9 +9,9 @@ import pyarrow.compute as pc
 
 from auto_label.review.accuracy import ClassScore, class_scores, compare
 from auto_label.review.agreement import Agreement, agreement
-from auto_label.review.calibration import Calibration, calibrate, judge
+from auto_label.review.calibration import Calibration, calibrated, curves
 from auto_label.review.relabel import Next, next_to_label
-from auto_label.review.resolve import event_verdicts, standing
+from auto_label.review.resolve import event_verdicts, known, standing
 from auto_label.review.triggers import TriggerScore, trigger_scores
 
 
@@ -37,7 +37,6 @@ def report(
     views: pa.Table,
     boxes: pa.Table,
     tracks: pa.Table,
-    truth: pa.Table,
     lead: str | None = None,
     most: int = 100,
 ) -> Report:
@@ -52,26 +51,24 @@ def report(
         views: rows of `views`.
         boxes: rows of `boxes`, of one specification for each event.
         tracks: rows of `tracks` of the same specifications.
-        truth: rows of agreement.TRUTH.
         lead: the reviewer whose answer decides ties.
         most: how many events are listed to label next at most.
 
     Raises:
-        ValueError: a verdict is unknown, the truth has a camera of an event twice, an event has
-            boxes of several specifications, or boxes have no track.
+        ValueError: a verdict is unknown, an event has boxes of several specifications, or boxes
+            have no track.
     """
     drawn = verdicts.filter(pc.invert(verdicts.column("control")))
     judged = event_verdicts(drawn, lead)
     triggers = trigger_scores(events, judged)
     answers = standing(drawn, lead)
     compared = compare(answers, views, boxes)
-    fitted = (calibrate(one, judge(one, tracks, answers)) for one in compared)
-    calibrations = tuple(one for one in fitted if one is not None)
+    calibrations = calibrated(compared, tracks, answers)
     return Report(
         triggers=triggers,
         unknown=len(judged) - sum(trigger.answered for trigger in triggers),
         classes=tuple(score for one in compared for score in class_scores(one)),
-        agreement=agreement(verdicts, truth),
+        agreement=agreement(verdicts, known(answers, lead)),
         calibrations=calibrations,
         relabel=next_to_label(
             events,
@@ -79,7 +76,7 @@ def report(
             tracks,
             standing(verdicts, lead),
             triggers=triggers,
-            curves={(one.source, one.source_version): one.curve for one in calibrations},
+            curves=curves(calibrations),
             most=most,
         ),
     )

@@ -21,15 +21,22 @@ from schemas.arrays import AnyArray, IntArray
 from schemas.ids import digest
 from schemas.records import Event
 
+KEY = "fleetmill"
+"""The name of a task's key in its data."""
+
 TRACK = "track-"
 """Before the number of a track in the id of its region."""
 
 _DECIMALS = 4
 
 
-def task_key(event_id: str, camera: str) -> str:
-    """Returns the key of a task, by which it is known wherever it is."""
-    return digest("review", event_id, camera)
+def task_key(event_id: str, camera: str, *, control: bool = False) -> str:
+    """Returns the key of a task, by which it is known wherever it is.
+
+    Only the key says of a control task, whose answer is known, that it is one: reviewers see all
+    else of a task, and must not tell them apart.
+    """
+    return digest("review", event_id, camera, *(["control"] if control else []))
 
 
 def review_task(  # noqa: PLR0917 - all are inputs of equal rank
@@ -42,6 +49,8 @@ def review_task(  # noqa: PLR0917 - all are inputs of equal rank
     boxes: pa.Table | None,
     labels_digest: str,
     signals: Mapping[str, AnyArray],
+    *,
+    control: bool = False,
 ) -> dict[str, Any]:
     """Makes the task of one camera of an event.
 
@@ -55,11 +64,12 @@ def review_task(  # noqa: PLR0917 - all are inputs of equal rank
         boxes: rows of `boxes` of the event and camera; None if there are none.
         labels_digest: of the labels that the boxes are of.
         signals: the arrays of the event's sample: `t_ns` and signals by name.
+        control: make the task that checks reviewers.
     """
     grid = 1 + np.flatnonzero(np.isin(proxy.t_ns, looked_ns))
     return {
         "data": {
-            "fleetmill": task_key(event.event_id, camera),
+            KEY: task_key(event.event_id, camera, control=control),
             "title": f"{event.trigger} · {camera} · score {event.score:.3g}",
             "event_id": event.event_id,
             "log_id": event.log_id,

@@ -3,6 +3,7 @@
     <media>/<task key>.mp4     the proxy: the clip as it is, blurred, small, of a constant rate
     <media>/<task key>.json    the task as Label Studio imports it; `data.frames_ns` has the time of
                                each frame of the proxy
+    <media>/order.txt          the keys of the tasks, in the order in which labellers get them
 
 The task is written last, so a proxy without one is made again. A task that is there stays as it is,
 also when a newer model has labelled its event since: somebody may be at work on it.
@@ -21,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from auto_label.review.proxy import ProxySpec, make_proxy
-from auto_label.review.tasks import review_task, task_key
+from auto_label.review.tasks import KEY, review_task, task_key
 from auto_label.specs import LabelSpec
 from auto_label.steps import Steps
 from pipeline.config import ReviewPushConfig
@@ -31,6 +32,7 @@ from pipeline.lake.locate import Places, locate, locate_events, rows_of
 from pipeline.lake.tables import Lake
 from pipeline.queries.catalog import read_rows
 from pipeline.snapshots.assembly import pack_url
+from pipeline.stages.review_choice import ORDER, choose, made_tasks, read_order
 from pipeline.stages.selection import latest_samples
 from schemas.arrays import IntArray
 from schemas.errors import DataError
@@ -38,21 +40,24 @@ from schemas.ids import canonical, digest
 from schemas.records import Count, Event, Reject
 from transforms.corpora.pack import read_sample
 from transforms.corpora.webdataset import member_name, rounded
-from transforms.storage import get, names, put
+from transforms.storage import get, put
 from transforms.timing import step
 from transforms.video.decode import decode_clip
 
-_LOCAL_FILES = "/data/local-files/?d="
+LOCAL_FILES = "/data/local-files/?d="
 """Where Label Studio serves files of its machine, by their path below its document root."""
 
 
 @dataclass(frozen=True, slots=True)
 class PushTask:
-    """An event: the places of its sample's parts in packs, and the files with rows of it."""
+    """An event: the places of its sample's parts in packs, and the files with rows of it.
+
+    `shown` has the cameras that tasks are made of, and whether each is a control task.
+    """
 
     key: str
     event: Event
-    cameras: tuple[str, ...]
+    shown: tuple[tuple[str, bool], ...]
     parts: tuple[tuple[str, int, int], ...]
     frames: tuple[str, ...]
     views: tuple[str, ...]
@@ -83,15 +88,15 @@ class PushStage(Stage):
                 get(pack_url(self.lake_url, uri), start, start + length)
                 for uri, start, length in task.parts
             ]
-            made = _make(task.event, task.cameras, parts, frames, views, self.spec)
+            made = _make(task.event, task.shown, parts, frames, views, self.spec)
         except DataError as error:
             uri = task.parts[0][0]
             reject = Reject.of(error, uri=uri, stage=self.name, subject=task.event.event_id)
             output.rejects.append(reject)
             output.counts.append(Count(self.name, "events", rejected=1))
             return output
-        for camera, (mp4, document) in made.items():
-            key = task_key(task.event.event_id, camera)
+        for mp4, document in made:
+            key = document["data"][KEY]
             document["data"]["video"] = f"{self.address}{key}.mp4"
             put(f"{self.media}/{key}.mp4", mp4)
             put(f"{self.media}/{key}.json", canonical(rounded(document)))
@@ -102,12 +107,12 @@ class PushStage(Stage):
 
 def _make(  # noqa: PLR0917 - all are inputs of equal rank
     event: Event,
-    cameras: Sequence[str],
+    shown: Sequence[tuple[str, bool]],
     parts: Sequence[bytes],
     frames: pa.Table,
     views: pa.Table,
     spec: ProxySpec,
-) -> dict[str, tuple[bytes, dict[str, Any]]]:
+) -> list[tuple[bytes, dict[str, Any]]]:
     """Makes the proxy and the task of each camera."""
     members: dict[str, bytes] = {}
     for part in parts:
@@ -118,8 +123,8 @@ def _make(  # noqa: PLR0917 - all are inputs of equal rank
     labels = said["labelling"]
     labelled = LabelSpec(labels["label_fps"], tuple(labels["models"]))
     boxes = pa.table(said["boxes"]) if said["boxes"]["camera"] else None
-    made = {}
-    for camera in cameras:
+    made = []
+    for camera, control in shown:
         own = pc.field("camera") == camera
         t_ns = _inside(event, frames.filter(own))
         size = (sizes[camera]["width_px"], sizes[camera]["height_px"])
@@ -131,8 +136,11 @@ def _make(  # noqa: PLR0917 - all are inputs of equal rank
             steps = Steps(event.start_ns, labelled.label_fps)
             looked = np.array([t for t in proxy.t_ns.tolist() if steps.takes(t)], dtype=np.int64)
         found = None if boxes is None else boxes.filter(own)
-        task = review_task(event, camera, proxy, "", size, looked, found, labels["digest"], signals)
-        made[camera] = (proxy.mp4, task)
+        task = review_task(
+            event, camera, proxy, "", size, looked, found, labels["digest"], signals,
+            control=control,
+        )  # fmt: skip
+        made.append((proxy.mp4, task))
     return made
 
 
@@ -149,52 +157,79 @@ def _looked(views: pa.Table, spec: LabelSpec) -> IntArray:
 
 
 def plan_review_push(lake: Lake, config: ReviewPushConfig) -> Work:
-    """Finds the events whose tasks are not in the folder yet."""
+    """Chooses what labellers get to see, and finds the tasks of it that are not made yet.
+
+    Raises:
+        UsageError: a quota is of a trigger that has no labelled event.
+    """
     media = config.out.rstrip("/")
-    there = {name.removesuffix(".json") for name in names(media) if name.endswith(".json")}
     query = "\n".join([latest_samples(config.privacy), "SELECT * FROM selection"])
-    rows = read_rows(lake, query).to_pylist()
+    found = read_rows(lake, query).to_pylist()
     # A lake before format 3 has whole samples, without the sizes of pictures.
-    whole = [row for row in rows if len(row["parts"]) == 1]
-    rows = [row for row in rows if row["cameras"] and len(row["parts"]) > 1]
-    due = [
-        row
-        for row in rows
-        if not {task_key(row["event_id"], camera) for camera in row["cameras"]} <= there
-    ]
+    rows = [row for row in found if row["cameras"] and len(row["parts"]) > 1]
+    whole = sum(len(row["parts"]) == 1 for row in found)
+    notes = [f"{whole} events of an older lake are left out; label them again"] if whole else []
+    listed, made = read_order(media), made_tasks(media)
+    chosen, said = choose(lake, rows, {*listed, *made}, config)
+    if chosen:
+        put(f"{media}/{ORDER}", "\n".join([*listed, *chosen]).encode())
+    wanted, due = _by_event(rows, {*listed, *made, *chosen}, set(made))
     address = config.address
     if address is None:
-        address = f"{_LOCAL_FILES}{media.rpartition('/')[2]}/"
-    notes: tuple[str, ...] = ()
-    if whole:
-        notes = (f"{len(whole)} events of an older lake are left out; label them again",)
-    known = Count("review_push", "events", filtered=len(rows) - len(due))
+        local = f"{LOCAL_FILES}{media.rpartition('/')[2]}/"
+        address = f"{media}/" if "://" in media else local
+    served = config.model_dump(
+        include={"label_studio", "project", "project_tasks", "reviewers", "shared"}
+    )
     return Work(
         stage=PushStage(lake.url, media, address, ProxySpec(config.width)),
-        tasks=list(_tasks(lake, due)),
-        expected={("review_push", "events"): len(rows)},
-        known=(known,),
-        notes=notes,
-        detail={
-            "folder": media,
-            "label_studio": config.label_studio,
-            "project": config.project,
-            "local": config.address is None,
-        },
+        tasks=list(_tasks(lake, [row for row in rows if row["event_id"] in due], due)),
+        expected={("review_push", "events"): wanted},
+        known=(Count("review_push", "events", filtered=wanted - len(due)),),
+        notes=(*notes, *said),
+        detail={"folder": media, "address": address, **served},
     )
 
 
-def _tasks(lake: Lake, due: Sequence[Mapping[str, Any]]) -> Iterator[PushTask]:
-    frames = locate(lake, ("frames",), sorted({row["log_id"] for row in due}))
+def _by_event(
+    rows: Sequence[Mapping[str, Any]], keys: set[str], made: set[str]
+) -> tuple[int, dict[str, list[tuple[str, bool]]]]:
+    """Finds the events of tasks.
+
+    Returns:
+        The number of events that have any of the keys, and the cameras of those that are not
+        made yet by event, each with whether it is a control task.
+    """
+    wanted, due = 0, {}
+    for row in rows:
+        own = [
+            (key, camera, control)
+            for camera in sorted(row["cameras"])
+            for control in (False, True)
+            if (key := task_key(row["event_id"], camera, control=control)) in keys
+        ]
+        wanted += bool(own)
+        if new := [(camera, control) for key, camera, control in own if key not in made]:
+            due[row["event_id"]] = new
+    return wanted, due
+
+
+def _tasks(
+    lake: Lake,
+    rows: Sequence[Mapping[str, Any]],
+    due: Mapping[str, Sequence[tuple[str, bool]]],
+) -> Iterator[PushTask]:
+    frames = locate(lake, ("frames",), sorted({row["log_id"] for row in rows}))
     tables = {"views"} & lake.versions.keys()
-    views: Mapping[str, Places] = locate_events(lake, tables, [row["event_id"] for row in due])
-    for row in sorted(due, key=lambda row: (row["log_id"], row["start_ns"], row["event_id"])):
+    views: Mapping[str, Places] = locate_events(lake, tables, [row["event_id"] for row in rows])
+    for row in sorted(rows, key=lambda row: (row["log_id"], row["start_ns"], row["event_id"])):
         event = Event(**{name: row[name] for name in Event.__dataclass_fields__})
         parts = tuple((part["pack_uri"], part["offset"], part["length"]) for part in row["parts"])
+        shown = tuple(due[event.event_id])
         yield PushTask(
-            digest("review", event.event_id, [list(part) for part in parts]),
+            digest("review", event.event_id, shown, [list(part) for part in parts]),
             event,
-            tuple(sorted(row["cameras"])),
+            shown,
             parts,
             frames["frames"].get(event.log_id, ()),
             views.get("views", {}).get(event.event_id, ()),

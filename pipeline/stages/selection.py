@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.lake.tables import Lake
+from pipeline.queries.catalog import read_rows
 from pipeline.stages.repack import FRAMES_DIGEST, frames_key
+from schemas.tables import TABLES
 
 _LATEST = """
 WITH commits AS (
@@ -94,3 +100,21 @@ def latest_samples(privacy: str, payload: str = "clip", frames_fps: float = 1.0)
     """
     pictures = _PICTURES[payload].format(key=frames_key(frames_fps))
     return _LATEST.format(privacy=privacy, payload=payload, pictures=pictures)
+
+
+def current_labels(
+    lake: Lake, table: str, privacy: str, event_ids: pa.ChunkedArray | None = None
+) -> pa.Table:
+    """Reads the rows of a table that are of the labels which events have now.
+
+    Args:
+        lake: the lake.
+        table: `boxes` or `tracks`.
+        privacy: the policy under which the events' pictures were made.
+        event_ids: of these events alone.
+    """
+    query = "\n".join([latest_samples(privacy), "SELECT event_id, label_digest FROM selection"])
+    now = read_rows(lake, query).rename_columns(["event_id", "spec_digest"])
+    where = None if event_ids is None else pc.field("event_id").isin(pc.unique(event_ids))
+    rows = lake.read(table, filter=where)
+    return TABLES[table].conform(rows.join(now, ["event_id", "spec_digest"], join_type="left semi"))

@@ -65,6 +65,14 @@ out = "media/review"
 address = "https://host/media/"
 width = 640
 project = "fleetmill review"
+project_tasks = 100
+order = "rarity"
+quota = ["10", "hard_brake=20"]
+most = 100
+control = 0.1
+lead = "ann"
+shared = 0.2
+reviewers = 3
 
 [review_pull]
 input = "export.json"

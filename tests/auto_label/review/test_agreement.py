@@ -155,6 +155,14 @@ def test_reviewers_have_answers_times_and_control_tasks() -> None:
     assert (bo.control.hits, bo.control.trials) == (1, 1)
 
 
+def test_a_control_task_does_not_check_a_reviewer_who_answered_the_event_before() -> None:
+    truth = pa.table([["a", "b"], ["front"] * 2, ["right"] * 2], schema=TRUTH)
+    rows = [answer("a"), answer("a", control=True, task="c"), answer("b", control=True)]
+    (one,) = agree(*rows, truth=truth).reviewers
+    assert one.control
+    assert one.control.trials == 1
+
+
 def test_control_tasks_find_the_rate_at_which_a_reviewer_errs() -> None:
     dice = np.random.default_rng(9)
     names = [f"{k}" for k in range(400)]

@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from auto_label.review.resolve import answered, counting, event_verdicts, standing
+from auto_label.review.resolve import (
+    answered,
+    counting,
+    event_verdicts,
+    known,
+    standing,
+    values,
+)
 from tests.auto_label.review.simulated import answer, box, verdicts
 
 
@@ -188,3 +195,25 @@ def test_counts_add_up(rows: list[dict[str, Any]], lead: str | None) -> None:
         assert 0 <= one["agreed"] <= one["voters"] <= 3
         assert (one["verdict"] is None) == (one["voters"] == 0)
         assert not one["skipped"]
+
+
+def test_known_is_what_two_reviewers_or_the_lead_said() -> None:
+    rows = verdicts(
+        answer("two"),
+        answer("two", "bo"),
+        answer("one"),
+        answer("lead", "eve", verdict="wrong"),
+        answer("unsure", "eve", verdict="unsure"),
+        answer("tied"),
+        answer("tied", "bo", verdict="wrong"),
+        answer("outvoted", "eve"),
+        answer("outvoted", verdict="wrong"),
+        answer("outvoted", "bo", verdict="wrong"),
+    )
+    found = known(standing(rows, "eve"), "eve")
+    assert values(found, "event_id", "verdict") == [
+        ("lead", "wrong"),
+        ("outvoted", "wrong"),
+        ("two", "right"),
+    ]
+    assert values(known(standing(rows)), "event_id") == [("outvoted",), ("two",)]

@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from auto_label.review.agreement import TRUTH
 from auto_label.review.score import Report, report
 from schemas.tables import TABLES
 from tests.auto_label.review.simulated import (
@@ -28,7 +27,7 @@ from tests.auto_label.review.simulated import (
 def scored(rows: pa.Table, **tables: pa.Table) -> Report:
     """A report with empty tables where none is given."""
     empty = {name: TABLES[name].empty() for name in ("events", "views", "boxes", "tracks")}
-    return report(verdicts=rows, **{**empty, "truth": TRUTH.empty_table(), **tables})
+    return report(verdicts=rows, lead="lead", **{**empty, **tables})
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +58,6 @@ def fleet() -> dict[str, pa.Table]:
 def test_a_report_finds_the_rates_of_a_fleet(fleet: dict[str, pa.Table]) -> None:
     found = report(
         verdicts=fleet["rows"],
-        truth=TRUTH.empty_table(),
         lead="ada",
         most=20,
         **{name: fleet[name] for name in ("events", "views", "boxes", "tracks")},
@@ -118,13 +116,16 @@ def test_nothing_makes_an_empty_report() -> None:
 def test_control_tasks_count_for_reviewers_only(fleet: dict[str, pa.Table]) -> None:
     tables = {name: fleet[name] for name in ("events", "views", "boxes", "tracks")}
     rows = replaced(fleet["rows"], "control", True)
-    names = fleet["events"]["event_id"]
-    truth = pa.table([names, ["front"] * 300, ["right"] * 300], schema=TRUTH)
-    found = scored(rows, truth=truth, **tables)
-    assert (found.triggers[0].answered, found.classes, found.calibrations) == (0, (), ())
-    ada, bo = found.agreement.reviewers
+    truth = verdicts(*(answer(name, "lead") for name in fleet["events"]["event_id"].to_pylist()))
+    found, alone = scored(pa.concat_tables([truth, rows]), **tables), scored(truth, **tables)
+    assert (found.triggers, found.classes, found.calibrations) == (
+        alone.triggers,
+        alone.classes,
+        alone.calibrations,
+    )
+    assert found.triggers[0].answered == 300
+    ada, bo, lead = found.agreement.reviewers
+    assert lead.control is None
     assert ada.control
     assert bo.control
     assert (ada.control.trials, bo.control.trials) == (250, 100)
-    listed = {one.event_id for one in found.relabel}
-    assert listed == {f"event {k:04d}" for k in range(250, 300)}
