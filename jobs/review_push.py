@@ -143,6 +143,7 @@ PUSH = Job(
         Flag("--address", "URL"),
         Flag("--privacy", "NAME"),
         Flag("--width", "PX"),
+        Flag("--layout"),
         Flag("--order"),
         Flag("--quota", "[TRIGGER=]N"),
         Flag("--most", "N"),

@@ -172,6 +172,9 @@ class ReviewPushConfig(JobConfig):
     project_tasks: int = Field(
         default=10_000, ge=1, le=1_000_000, description="of a project at most; then comes the next"
     )
+    layout: Literal["each", "grid"] = Field(
+        default="each", description="a task for each camera of an event, or one with all of them"
+    )
     order: ReviewOrder = Field(
         default="random",
         description="which events come first; scores of triggers are unbiased only at random",

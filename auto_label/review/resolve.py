@@ -45,7 +45,8 @@ def counting(verdicts: pa.Table) -> pa.Table:
     """Selects the answers that count.
 
     Of each annotation that is its newest state, and of each reviewer and task the newest of
-    these: an annotation that was skipped takes back those before it.
+    these: an annotation that was skipped takes back those before it. An answer to a task of
+    several cameras has a row of each.
 
     Args:
         verdicts: rows of `verdicts` in any order.
@@ -59,8 +60,8 @@ def counting(verdicts: pa.Table) -> pa.Table:
     unknown = set(verdicts.column("verdict").to_pylist()) - {None, *VERDICTS}
     if unknown:
         raise ValueError(f"verdicts {sorted(unknown)} are none of {', '.join(VERDICTS)}")
-    states = _newest(_oldest_first(verdicts), "task", "annotation")
-    return _newest(states, "reviewer", "task")
+    states = _newest(_oldest_first(verdicts), "task", "annotation", "camera")
+    return _newest(states, "reviewer", "task", "camera")
 
 
 def answered(verdicts: pa.Table) -> pa.Table:

@@ -1,13 +1,16 @@
-"""Review tasks: one camera of an event as Label Studio imports it, with our labels as a prediction.
+"""Review tasks: a camera of an event, or all of them, as Label Studio imports it.
 
-A task's `data` is all that is needed to understand an answer to it, wherever the answer comes from:
-`fleetmill` is its key, `frames_ns` the time of each frame of the proxy, `grid` the frames that
-models looked at (counted from 1, as Label Studio does), and the size of the camera's pictures.
+Our labels are a prediction of it. A task's `data` is all that is needed to understand an answer to
+it, wherever the answer comes from: KEY is its key, `frames_ns` the time of each frame of the proxy,
+`grid` the frames that models looked at (counted from 1, as Label Studio does), and the size of the
+camera's pictures. A task of all cameras has these of each of them as `cameras`, with the `cell` of
+the picture that shows the camera, and the size is that of the picture.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from auto_label.review.config import BOX, CHANNELS, TIME, VIDEO
+from auto_label.review.grid import Cell, Layout
 from auto_label.review.keyframes import keyframes
 from auto_label.review.proxy import Proxy, playback_s
 from schemas.arrays import AnyArray, IntArray
@@ -25,89 +29,161 @@ KEY = "fleetmill"
 """The name of a task's key in its data."""
 
 TRACK = "track-"
-"""Before the number of a track in the id of its region."""
+"""Before the number of a track in the id of its region; behind it may be that of the camera."""
 
 _DECIMALS = 4
 
 
-def task_key(event_id: str, camera: str, *, control: bool = False) -> str:
+@dataclass(frozen=True, slots=True)
+class View:
+    """One camera of an event, as a task shows it.
+
+    Args:
+        camera: the camera.
+        size: width and height of its pictures, px.
+        t_ns: the time of its picture on each frame of the proxy, None before its first one.
+        looked_ns: int64[n], rising: the times of the frames that models looked at.
+        boxes: rows of `boxes` of the event and camera; None if there are none.
+    """
+
+    camera: str
+    size: tuple[int, int]
+    t_ns: Sequence[int | None]
+    looked_ns: IntArray
+    boxes: pa.Table | None
+
+    def frames(self) -> dict[int, int]:
+        """Returns the frame, from 1, that first shows each of the camera's pictures, by time."""
+        first: dict[int, int] = {}
+        for frame, t_ns in enumerate(self.t_ns, start=1):
+            if t_ns is not None:
+                first.setdefault(t_ns, frame)
+        return first
+
+    def grid(self) -> IntArray:
+        """Returns the frames that models looked at, int64[k], from 1, rising."""
+        frames, looked = self.frames(), set(self.looked_ns.tolist())
+        return np.array([frames[t_ns] for t_ns in frames if t_ns in looked], dtype=np.int64)
+
+
+def task_key(event_id: str, camera: str | None, *, control: bool = False) -> str:
     """Returns the key of a task, by which it is known wherever it is.
 
     Only the key says of a control task, whose answer is known, that it is one: reviewers see all
     else of a task, and must not tell them apart.
+
+    Args:
+        event_id: the event.
+        camera: the camera; None for the task of all cameras.
+        control: whether it is a control task.
     """
     return digest("review", event_id, camera, *(["control"] if control else []))
 
 
 def review_task(  # noqa: PLR0917 - all are inputs of equal rank
     event: Event,
-    camera: str,
+    views: Sequence[View],
+    layout: Layout | None,
     proxy: Proxy,
-    video: str,
-    size: tuple[int, int],
-    looked_ns: IntArray,
-    boxes: pa.Table | None,
     labels_digest: str,
     signals: Mapping[str, AnyArray],
     *,
     control: bool = False,
 ) -> dict[str, Any]:
-    """Makes the task of one camera of an event.
+    """Makes the task of one camera of an event, or of all.
 
     Args:
         event: the event.
-        camera: the camera.
+        views: the cameras that are shown.
+        layout: where each is, px of the proxy; None for one camera.
         proxy: what is shown.
-        video: the address under which Label Studio finds the proxy.
-        size: width and height of the camera's pictures, px.
-        looked_ns: int64[n], rising: the times of the frames that models looked at.
-        boxes: rows of `boxes` of the event and camera; None if there are none.
         labels_digest: of the labels that the boxes are of.
         signals: the arrays of the event's sample: `t_ns` and signals by name.
         control: make the task that checks reviewers.
+
+    Returns:
+        The task, but for the address of the proxy, `data.video`.
     """
-    grid = 1 + np.flatnonzero(np.isin(proxy.t_ns, looked_ns))
+    camera = views[0].camera if layout is None else None
+    if layout is None:
+        cells = [Cell(0, 0, *views[0].size)]
+        size, shown = views[0].size, _view_data(views[0])
+    else:
+        cells, size = list(layout.cells), (layout.width, layout.height)
+        shown = {
+            "width_px": layout.width,
+            "height_px": layout.height,
+            "cameras": [
+                _view_data(view) | {"cell": [cell.x, cell.y, cell.width, cell.height]}
+                for view, cell in zip(views, cells, strict=True)
+            ],
+        }
+    regions = [
+        region
+        for number, (view, cell) in enumerate(zip(views, cells, strict=True))
+        for region in _regions(view, cell, "" if layout is None else f"-{number}", proxy, size)
+    ]
     return {
         "data": {
             KEY: task_key(event.event_id, camera, control=control),
-            "title": f"{event.trigger} · {camera} · score {event.score:.3g}",
+            "title": f"{event.trigger} · {camera or 'all cameras'} · score {event.score:.3g}",
             "event_id": event.event_id,
             "log_id": event.log_id,
             "drive_id": event.drive_id,
             "trigger": event.trigger,
-            "camera": camera,
-            "video": video,
+            **shown,
             "fps": proxy.fps,
-            "frames_ns": proxy.t_ns.tolist(),
-            "grid": grid.tolist(),
-            "width_px": size[0],
-            "height_px": size[1],
             "labels_digest": labels_digest,
             "signals": _series(signals, proxy),
         },
-        "predictions": _predictions(boxes, proxy, grid, size),
+        "predictions": _predictions(regions, [view.boxes for view in views]),
+    }
+
+
+def _view_data(view: View) -> dict[str, Any]:
+    return {
+        "camera": view.camera,
+        "frames_ns": list(view.t_ns),
+        "grid": view.grid().tolist(),
+        "width_px": view.size[0],
+        "height_px": view.size[1],
     }
 
 
 def _predictions(
-    boxes: pa.Table | None, proxy: Proxy, grid: IntArray, size: tuple[int, int]
+    regions: Sequence[Mapping[str, Any]], boxes: Sequence[pa.Table | None]
 ) -> list[dict[str, Any]]:
     """Returns the prediction that is what all our models say, or none without a box."""
-    regions = [] if boxes is None else list(_regions(boxes, proxy, grid, size))
-    if boxes is None or not regions:
+    if not regions:
         return []
-    names = zip(boxes["source"].to_pylist(), boxes["source_version"].to_pylist(), strict=True)
-    models = " + ".join(sorted({f"{source} {version}" for source, version in names}))
+    names = {
+        f"{source} {version}"
+        for own in boxes
+        if own is not None
+        for source, version in zip(
+            own["source"].to_pylist(), own["source_version"].to_pylist(), strict=True
+        )
+    }
     score = float(np.mean([region["score"] for region in regions]))
-    return [{"model_version": models, "score": round(score, _DECIMALS), "result": regions}]
+    return [
+        {
+            "model_version": " + ".join(sorted(names)),
+            "score": round(score, _DECIMALS),
+            "result": list(regions),
+        }
+    ]
 
 
 def _regions(
-    boxes: pa.Table, proxy: Proxy, grid: IntArray, size: tuple[int, int]
+    view: View, cell: Cell, suffix: str, proxy: Proxy, size: tuple[int, int]
 ) -> Iterator[dict[str, Any]]:
-    frame_of = {t_ns: frame for frame, t_ns in enumerate(proxy.t_ns.tolist(), start=1)}
-    for number in sorted(set(boxes["track_id"].to_pylist())):
-        own = boxes.filter(pc.equal(boxes["track_id"], number)).sort_by("t_ns")
+    """Yields the region of each track of a camera, in a picture of a size that has it in a cell."""
+    if view.boxes is None:
+        return
+    frame_of, grid = view.frames(), view.grid()
+    scale = np.array([cell.width / view.size[0], cell.height / view.size[1]] * 2)
+    for number in sorted(set(view.boxes["track_id"].to_pylist())):
+        own = view.boxes.filter(pc.equal(view.boxes["track_id"], number)).sort_by("t_ns")
         times = own["t_ns"].to_pylist()
         # A frame that models saw may be missing in the clip.
         kept = np.array([t_ns in frame_of for t_ns in times], dtype=np.bool_)
@@ -116,8 +192,9 @@ def _regions(
             continue
         columns = ("x_px", "y_px", "w_px", "h_px")
         xywh = np.column_stack([own[name].to_numpy() for name in columns])[kept]
+        placed = xywh * scale + np.array([cell.x, cell.y, 0, 0])
         yield {
-            "id": f"{TRACK}{number}",
+            "id": f"{TRACK}{number}{suffix}",
             "type": "videorectangle",
             "from_name": BOX,
             "to_name": VIDEO,
@@ -125,7 +202,7 @@ def _regions(
             "value": {
                 "framesCount": len(proxy.t_ns),
                 "duration": len(proxy.t_ns) / proxy.fps,
-                "sequence": keyframes(grid, seen, xywh, size, proxy.fps),
+                "sequence": keyframes(grid, seen, placed, size, proxy.fps),
                 "labels": [own["class"][0].as_py()],
             },
         }

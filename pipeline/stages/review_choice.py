@@ -143,13 +143,13 @@ def choose(
     new = [
         key
         for row in _within_quotas(ranked, known, config.quota, config.most)
-        for key in _keys(row)
+        for key in _keys(row, config)
         if key not in known
     ]
     wanted = round(config.control / (1 - config.control) * len(new))
     if not wanted:
         return new, notes
-    pool = _control(lake, rows, known, config.lead)
+    pool = _control(lake, rows, known, config)
     if len(pool) < wanted:
         notes.append(
             f"--control {config.control:g}: {len(pool)} of {wanted} control tasks: a camera of an "
@@ -158,8 +158,16 @@ def choose(
     return _mixed(new, pool[:wanted]), notes
 
 
-def _keys(row: Mapping[str, Any]) -> list[str]:
-    return [task_key(row["event_id"], camera) for camera in sorted(row["cameras"])]
+def shown_in(row: Mapping[str, Any]) -> list[str | None]:
+    """Returns what tasks of an event can show: each camera, and None for all of them."""
+    cameras = sorted(row["cameras"])
+    return [*cameras, None] if len(cameras) > 1 else cameras
+
+
+def _keys(row: Mapping[str, Any], config: ReviewPushConfig) -> list[str]:
+    shown = shown_in(row)
+    shown = shown[-1:] if config.layout == "grid" else [one for one in shown if one is not None]
+    return [task_key(row["event_id"], camera) for camera in shown]
 
 
 def _within_quotas(
@@ -173,7 +181,9 @@ def _within_quotas(
             f"--quota {trigger}: no labelled event is of this trigger; there are "
             f"{', '.join(sorted(triggers)) or 'none'}"
         )
-    before = [not known.isdisjoint(_keys(row)) for row in rows]
+    before = [
+        any(task_key(row["event_id"], camera) in known for camera in shown_in(row)) for row in rows
+    ]
     taken = Counter(row["trigger"] for row, was in zip(rows, before, strict=True) if was)
     kept = []
     for row, was in zip(rows, before, strict=True):
@@ -192,15 +202,17 @@ def _quota(text: str) -> tuple[str | None, int]:
 
 
 def _control(
-    lake: Lake, rows: Sequence[Mapping[str, Any]], known: set[str], lead: str | None
+    lake: Lake, rows: Sequence[Mapping[str, Any]], known: set[str], config: ReviewPushConfig
 ) -> list[str]:
     """Returns the keys of control tasks that can be made of what was answered, in random order."""
-    shown = {(row["event_id"], camera) for row in rows for camera in row["cameras"]}
-    answers = known_answers(_standing(lake, lead), lead)
+    answers = known_answers(_standing(lake, config.lead), config.lead)
+    views = set(zip(answers["event_id"].to_pylist(), answers["camera"].to_pylist(), strict=True))
+    grid = config.layout == "grid"
     keys = {
-        task_key(*view, control=True)
-        for view in zip(answers["event_id"].to_pylist(), answers["camera"].to_pylist(), strict=True)
-        if view in shown
+        task_key(row["event_id"], shown_in(row)[-1] if grid else camera, control=True)
+        for row in rows
+        for camera in row["cameras"]
+        if (row["event_id"], camera) in views
     }
     return sorted(keys - known, key=lambda key: digest("order", key))
 

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from auto_label.review.answers import TaskData, answer, answer_subject
+from auto_label.review.answers import TaskData, answer_subject, answers
 from pipeline.config import ReviewPullConfig
 from pipeline.graph.execute import Work
 from pipeline.graph.stage import Output, Stage
@@ -69,7 +69,7 @@ class PullStage(Stage):
             for annotation in one["annotations"]:
                 subject = answer_subject(annotation)
                 try:
-                    rows.append(answer(data, annotation))
+                    rows += answers(data, annotation)
                     output.done.append(Done(subject, _DIGEST, "kept"))
                     output.counts.append(Count(self.name, "answers", kept=1))
                 except DataError as error:
@@ -240,8 +240,9 @@ def _cameras(lake: Lake, tasks: Sequence[Mapping[str, Any]]) -> set[_Camera]:
 
 
 def _check_camera(data: TaskData, cameras: set[_Camera]) -> None:
-    owner = (data.event_id, data.log_id, data.drive_id, data.camera)
-    if (*owner, data.width_px, data.height_px) not in cameras:
+    owner = (data.event_id, data.log_id, data.drive_id)
+    shown = {(*owner, view.camera, view.width_px, view.height_px) for view in data.cameras}
+    if not shown <= cameras:
         raise CorruptError(
             f"event {excerpt(data.event_id)} with this camera and size of pictures is not in the "
             "lake; pull answers into the lake that their tasks are of"

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -21,8 +21,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from auto_label.review.proxy import ProxySpec, make_proxy
-from auto_label.review.tasks import KEY, review_task, task_key
+from auto_label.review.grid import Layout, lay_out, tile
+from auto_label.review.proxy import Proxy, ProxySpec, make_proxy
+from auto_label.review.tasks import KEY, View, review_task, task_key
 from auto_label.specs import LabelSpec
 from auto_label.steps import Steps
 from pipeline.config import ReviewPushConfig
@@ -32,7 +33,7 @@ from pipeline.lake.locate import Places, locate, locate_events, rows_of
 from pipeline.lake.tables import Lake
 from pipeline.queries.catalog import read_rows
 from pipeline.snapshots.assembly import pack_url
-from pipeline.stages.review_choice import ORDER, choose, made_tasks, read_order
+from pipeline.stages.review_choice import ORDER, choose, made_tasks, read_order, shown_in
 from pipeline.stages.selection import latest_samples
 from schemas.arrays import IntArray
 from schemas.errors import DataError
@@ -42,7 +43,10 @@ from transforms.corpora.pack import read_sample
 from transforms.corpora.webdataset import member_name, rounded
 from transforms.storage import get, put
 from transforms.timing import step
-from transforms.video.decode import decode_clip
+from transforms.video.decode import Frame, decode_clip
+
+_Shown = tuple[str | None, bool]
+"""What a task shows, a camera or all of them, and whether it is a control task."""
 
 LOCAL_FILES = "/data/local-files/?d="
 """Where Label Studio serves files of its machine, by their path below its document root."""
@@ -52,12 +56,12 @@ LOCAL_FILES = "/data/local-files/?d="
 class PushTask:
     """An event: the places of its sample's parts in packs, and the files with rows of it.
 
-    `shown` has the cameras that tasks are made of, and whether each is a control task.
+    `shown` has what tasks are made of.
     """
 
     key: str
     event: Event
-    shown: tuple[tuple[str, bool], ...]
+    shown: tuple[_Shown, ...]
     parts: tuple[tuple[str, int, int], ...]
     frames: tuple[str, ...]
     views: tuple[str, ...]
@@ -107,13 +111,13 @@ class PushStage(Stage):
 
 def _make(  # noqa: PLR0917 - all are inputs of equal rank
     event: Event,
-    shown: Sequence[tuple[str, bool]],
+    shown: Sequence[_Shown],
     parts: Sequence[bytes],
     frames: pa.Table,
     views: pa.Table,
     spec: ProxySpec,
 ) -> list[tuple[bytes, dict[str, Any]]]:
-    """Makes the proxy and the task of each camera."""
+    """Makes the proxy and the task of each camera, or of all."""
     members: dict[str, bytes] = {}
     for part in parts:
         members |= read_sample(part)
@@ -123,25 +127,60 @@ def _make(  # noqa: PLR0917 - all are inputs of equal rank
     labels = said["labelling"]
     labelled = LabelSpec(labels["label_fps"], tuple(labels["models"]))
     boxes = pa.table(said["boxes"]) if said["boxes"]["camera"] else None
-    made = []
-    for camera, control in shown:
+
+    def size(camera: str) -> tuple[int, int]:
+        return sizes[camera]["width_px"], sizes[camera]["height_px"]
+
+    def view(camera: str, t_ns: Sequence[int | None]) -> View:
         own = pc.field("camera") == camera
-        t_ns = _inside(event, frames.filter(own))
-        size = (sizes[camera]["width_px"], sizes[camera]["height_px"])
-        clip = members[f"{member_name(camera)}.mp4"]
-        with step("encode"):
-            proxy = make_proxy(decode_clip(clip, event.start_ns, t_ns), t_ns, size, spec)
+        times = np.unique(np.array([t for t in t_ns if t is not None], dtype=np.int64))
         looked = _looked(views.filter(own), labelled)
         if not len(looked):
             steps = Steps(event.start_ns, labelled.label_fps)
-            looked = np.array([t for t in proxy.t_ns.tolist() if steps.takes(t)], dtype=np.int64)
+            looked = np.array([t for t in times.tolist() if steps.takes(t)], dtype=np.int64)
         found = None if boxes is None else boxes.filter(own)
-        task = review_task(
-            event, camera, proxy, "", size, looked, found, labels["digest"], signals,
-            control=control,
-        )  # fmt: skip
+        return View(camera, size(camera), t_ns, looked, found)
+
+    made = []
+    for camera, control in shown:
+        cameras = [camera] if camera is not None else sorted(sizes)
+        times = [_inside(event, frames.filter(pc.field("camera") == one)) for one in cameras]
+        clips = [
+            decode_clip(members[f"{member_name(one)}.mp4"], event.start_ns, own)
+            for one, own in zip(cameras, times, strict=True)
+        ]
+        layout = None
+        with step("encode"):
+            if camera is not None:
+                proxy = make_proxy(clips[0], times[0], size(camera), spec)
+                seen = [proxy.t_ns.tolist()]
+            else:
+                layout = lay_out([size(one) for one in cameras], spec.max_width)
+                proxy, seen = _tiled(clips, times, [size(one) for one in cameras], layout, spec)
+        own = [view(one, t_ns) for one, t_ns in zip(cameras, seen, strict=True)]
+        task = review_task(event, own, layout, proxy, labels["digest"], signals, control=control)
         made.append((proxy.mp4, task))
     return made
+
+
+def _tiled(
+    clips: Sequence[Iterable[Frame]],
+    times: Sequence[IntArray],
+    sizes: Sequence[tuple[int, int]],
+    layout: Layout,
+    spec: ProxySpec,
+) -> tuple[Proxy, list[list[int | None]]]:
+    """Makes the proxy of all cameras, and says what each of its frames shows of each."""
+    shown: list[tuple[int | None, ...]] = []
+
+    def frames() -> Iterator[Frame]:
+        for frame, seen in tile(clips, times, sizes, layout):
+            shown.append(seen)
+            yield frame
+
+    fastest = max(times, key=len)
+    proxy = make_proxy(frames(), fastest, (layout.width, layout.height), spec)
+    return proxy, [list(of_camera) for of_camera in zip(*shown, strict=True)]
 
 
 def _inside(event: Event, frames: pa.Table) -> IntArray:
@@ -193,18 +232,18 @@ def plan_review_push(lake: Lake, config: ReviewPushConfig) -> Work:
 
 def _by_event(
     rows: Sequence[Mapping[str, Any]], keys: set[str], made: set[str]
-) -> tuple[int, dict[str, list[tuple[str, bool]]]]:
+) -> tuple[int, dict[str, list[_Shown]]]:
     """Finds the events of tasks.
 
     Returns:
-        The number of events that have any of the keys, and the cameras of those that are not
-        made yet by event, each with whether it is a control task.
+        The number of events that have any of the keys, and by event what those show that are
+        not made yet.
     """
     wanted, due = 0, {}
     for row in rows:
         own = [
             (key, camera, control)
-            for camera in sorted(row["cameras"])
+            for camera in shown_in(row)
             for control in (False, True)
             if (key := task_key(row["event_id"], camera, control=control)) in keys
         ]
@@ -217,7 +256,7 @@ def _by_event(
 def _tasks(
     lake: Lake,
     rows: Sequence[Mapping[str, Any]],
-    due: Mapping[str, Sequence[tuple[str, bool]]],
+    due: Mapping[str, Sequence[_Shown]],
 ) -> Iterator[PushTask]:
     frames = locate(lake, ("frames",), sorted({row["log_id"] for row in rows}))
     tables = {"views"} & lake.versions.keys()

@@ -66,6 +66,7 @@ address = "https://host/media/"
 width = 640
 project = "fleetmill review"
 project_tasks = 100
+layout = "grid"
 order = "rarity"
 quota = ["10", "hard_brake=20"]
 most = 100

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from auto_label.review.grid import lay_out, tile
 from auto_label.review.proxy import Proxy
-from auto_label.review.tasks import review_task
-from schemas.arrays import IntArray
+from auto_label.review.tasks import View, review_task
+from schemas.arrays import AnyArray, IntArray
 from schemas.records import Event
 from schemas.tables import TABLES
+from transforms.video.decode import Frame
 
 NS = 1_000_000_000
 
@@ -32,8 +35,46 @@ def random_task(dice: np.random.Generator, number: int = 0) -> tuple[dict[str, A
         looked = np.unique([*looked, t_ns[-1]])
     boxes = random_boxes(dice, looked, size)
     proxy = Proxy(b"", int(dice.integers(1, 61)), t_ns)
-    task = review_task(event(number), "front", proxy, "a.mp4", size, looked, boxes, "d", {})
-    return task, boxes
+    return task_of(proxy, size, looked, boxes, number=number), boxes
+
+
+def task_of(
+    proxy: Proxy,
+    size: tuple[int, int],
+    looked: IntArray,
+    boxes: pa.Table | None = None,
+    *,
+    number: int = 0,
+    signals: Mapping[str, AnyArray] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """Makes the task of one camera."""
+    view = View("front", size, proxy.t_ns.tolist(), looked, boxes)
+    task = review_task(event(number), [view], None, proxy, "d", signals)
+    task["data"]["video"] = "a.mp4"
+    return task
+
+
+def random_grid(dice: np.random.Generator) -> tuple[dict[str, Any], dict[str, pa.Table]]:
+    """Makes a task of cameras of random rates and sizes, and the boxes of each by camera."""
+    times, views, boxes, shown = [], [], {}, []
+    for _ in range(int(dice.integers(2, 7))):
+        steps = dice.normal(1, 0.05, int(dice.integers(1, 80))) * dice.choice([33e6, 36e6, 1e8])
+        times.append(np.int64(dice.integers(0, 10**9)) + np.cumsum(steps).astype(np.int64))
+    sizes = [(int(dice.integers(64, 4000)), int(dice.integers(48, 3000))) for _ in times]
+    layout = lay_out(sizes, 960)
+    dot = np.zeros((1, 1, 3), np.uint8)
+    clips = [[Frame(t_ns, dot) for t_ns in own.tolist()] for own in times]
+    t_ns = []
+    for frame, seen in tile(clips, times, sizes, layout):
+        t_ns.append(frame.t_ns)
+        shown.append(seen)
+    for number, (own, size) in enumerate(zip(times, sizes, strict=True)):
+        looked = own[:: int(dice.integers(1, 12))]
+        boxes[f"camera {number}"] = found = random_boxes(dice, looked, size)
+        seen_ns = [seen[number] for seen in shown]
+        views.append(View(f"camera {number}", size, seen_ns, looked, found))
+    proxy = Proxy(b"", 30, np.array(t_ns))
+    return review_task(event(), views, layout, proxy, "d", {}), boxes
 
 
 def random_boxes(dice: np.random.Generator, looked: IntArray, size: tuple[int, int]) -> pa.Table:

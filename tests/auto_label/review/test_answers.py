@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from auto_label.review.answers import TaskData, answer, answer_subject
+from auto_label.review.answers import TaskData, answer_subject, answers
 from schemas.errors import CorruptError
-from tests.auto_label.review.reviewed import annotated, choice, drawn, random_task
+from tests.auto_label.review.reviewed import annotated, choice, drawn, random_grid, random_task
 
 
 def answered(exported: dict[str, Any]) -> dict[str, Any]:
     (annotation,) = exported["annotations"]
-    return answer(TaskData.of(exported), annotation)
+    (row,) = answers(TaskData.of(exported), annotation)
+    return row
 
 
 @pytest.fixture
@@ -44,6 +45,71 @@ def test_what_nobody_changed_comes_back_as_it_was() -> None:
                 assert abs(found[name] - box[name]) < 0.5
             boxes_seen += 1
     assert boxes_seen > 5000
+
+
+def test_what_nobody_changed_in_a_grid_comes_back_to_its_cameras() -> None:
+    """Of 50 grids of cameras of any rate, offset and size: each box, and no other."""
+    boxes_seen = 0
+    for seed in range(50):
+        task, boxes = random_grid(np.random.default_rng(seed))
+        exported = json.loads(json.dumps(annotated(task, choice("verdict", "right"))))
+        (annotation,) = exported["annotations"]
+        rows = answers(TaskData.of(exported), annotation)
+        assert [row["camera"] for row in rows] == list(boxes)
+        for row, view in zip(rows, task["data"]["cameras"], strict=True):
+            assert row["verdict"] == "right"
+            assert (row["width_px"], row["height_px"]) == (view["width_px"], view["height_px"])
+            assert row["frames_ns"] == [view["frames_ns"][k - 1] for k in view["grid"]]
+            own = boxes[row["camera"]]
+            wanted = own.sort_by([("track_id", "ascending"), ("t_ns", "ascending")]).to_pylist()
+            # Half a pixel of the picture may be some of a camera whose picture is larger.
+            scale = max(1.0, view["width_px"] / view["cell"][2])
+            found = {(box["track_id"], box["t_ns"]): box for box in row["boxes"]}
+            for box in wanted:
+                there = found.pop((box["track_id"], box["t_ns"]))
+                assert there["class"] == box["class"]
+                for name in ("x_px", "y_px", "w_px", "h_px"):
+                    assert abs(there[name] - box[name]) < 0.5 * scale
+                boxes_seen += 1
+            assert not found
+    assert boxes_seen > 2000
+
+
+def test_a_box_of_a_grid_belongs_to_the_camera_that_it_is_drawn_on() -> None:
+    task, _ = random_grid(np.random.default_rng(4))
+    data = task["data"]
+    view = data["cameras"][1]
+    x, y, width, height = view["cell"]
+    frame = next(k for k, t_ns in enumerate(view["frames_ns"], start=1) if t_ns is not None)
+    place = {
+        "x": 100 * (x + width / 4) / data["width_px"], "width": 50 * width / data["width_px"],
+        "y": 100 * (y + height / 2) / data["height_px"], "height": 25 * height / data["height_px"],
+    }  # fmt: skip
+    added = drawn("a", [{"frame": frame, "enabled": False, "rotation": 0, **place}], "tram")
+    exported = annotated(task, added)
+    rows = answers(TaskData.of(exported), exported["annotations"][0])
+    boxes = {row["camera"]: [b for b in row["boxes"] if b["class"] == "tram"] for row in rows}
+    (box,) = boxes.pop(view["camera"])
+    assert not any(boxes.values())
+    assert box["t_ns"] == view["frames_ns"][frame - 1]
+    assert box["x_px"] == pytest.approx(view["width_px"] / 4)
+    assert box["y_px"] == pytest.approx(view["height_px"] / 2)
+    assert box["w_px"] == pytest.approx(view["width_px"] / 2)
+    assert box["h_px"] == pytest.approx(view["height_px"] / 4)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("frames_ns", []), ("frames_ns", [5]), ("grid", [0]),
+        ("cell", [0, 0, 1 << 15, 1]), ("cell", [0, 0, 1]), ("cell", [-1, 0, 1, 1]), ("cell", None),
+    ],
+)  # fmt: skip
+def test_a_grid_that_somebody_changed_is_refused(key: str, value: object) -> None:
+    task, _ = random_grid(np.random.default_rng(3))
+    task["data"]["cameras"][0][key] = value
+    with pytest.raises(CorruptError, match="push its event again"):
+        TaskData.of(task)
 
 
 def test_an_answer_keeps_who_when_and_what(task: dict[str, Any]) -> None:

@@ -9,9 +9,9 @@ import numpy as np
 from auto_label.review.config import CHANNELS
 from auto_label.review.keyframes import shown
 from auto_label.review.proxy import Proxy
-from auto_label.review.tasks import review_task, task_key
+from auto_label.review.tasks import task_key
 from schemas.ids import canonical
-from tests.auto_label.review.reviewed import event, random_boxes, random_task
+from tests.auto_label.review.reviewed import random_boxes, random_task, task_of
 from transforms.corpora.webdataset import rounded
 
 
@@ -41,10 +41,10 @@ def test_boxes_are_shown_on_the_frames_that_have_them_and_on_no_other_of_the_gri
 def test_without_boxes_there_is_no_prediction() -> None:
     t_ns = np.array([0, 10])
     proxy = Proxy(b"", 30, t_ns)
-    task = review_task(event(), "front", proxy, "a.mp4", (8, 8), t_ns, None, "d", {})
+    task = task_of(proxy, (8, 8), t_ns)
     assert task["predictions"] == []
     boxes = random_boxes(np.random.default_rng(0), t_ns, (64, 64)).slice(0, 0)
-    task = review_task(event(), "front", proxy, "a.mp4", (8, 8), t_ns, boxes, "d", {})
+    task = task_of(proxy, (8, 8), t_ns, boxes)
     assert task["predictions"] == []
 
 
@@ -52,7 +52,7 @@ def test_a_frame_that_the_clip_lacks_is_left_out() -> None:
     t_ns = np.array([0, 100, 200, 300])
     boxes = random_boxes(np.random.default_rng(5), t_ns, (64, 64))
     proxy = Proxy(b"", 30, t_ns[[0, 2, 3]])
-    task = review_task(event(), "front", proxy, "a.mp4", (64, 64), t_ns, boxes, "d", {})
+    task = task_of(proxy, (64, 64), t_ns, boxes)
     assert task["data"]["grid"] == [1, 2, 3]
 
 
@@ -64,7 +64,7 @@ def test_signals_are_shown_at_the_pace_of_the_proxy() -> None:
         "speed_mps": np.array([1.0, 2.0, np.nan, 4.0, 5.0, 6.0]),
         "brake_on": np.array([0, 1, -1, 0, 1, 1], np.int8),
     }
-    task = review_task(event(), "front", proxy, "a", (8, 8), proxy.t_ns, None, "d", signals)
+    task = task_of(proxy, (8, 8), proxy.t_ns, signals=signals)
     series = task["data"]["signals"]
     assert series["time_s"] == [0.0, 0.05, 0.15, 0.2]
     assert series["speed_mps"] == [2.0, None, 4.0, 5.0]

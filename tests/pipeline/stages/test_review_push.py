@@ -10,12 +10,22 @@ import av
 import numpy as np
 import pytest
 
+from auto_label.review.resolve import standing
 from auto_label.review.tasks import task_key
-from pipeline.config import ReviewPushConfig
+from pipeline.config import IngestConfig, MineConfig, ReviewPullConfig, ReviewPushConfig
+from pipeline.lake.tables import Lake
+from pipeline.lake.verify import verify
+from pipeline.stages.ingest import plan_ingest
+from pipeline.stages.label import plan_label
+from pipeline.stages.mine import plan_mine
+from pipeline.stages.review_pull import plan_review_pull
 from pipeline.stages.review_push import plan_review_push
 from schemas.arrays import AnyArray
 from schemas.tables import TABLES
-from tests.pipeline.stages.conftest import Small
+from synth.fleet import FleetSpec, write_fleet
+from tests.auto_label.review.reviewed import annotated, choice
+from tests.pipeline.stages.conftest import LABEL, Small
+from tests.weights import offline
 from transforms.corpora.pack import read_sample
 
 
@@ -34,14 +44,14 @@ def pictures(mp4: Path) -> list[AnyArray]:
         return [frame.to_ndarray(format="gray") for frame in container.decode(video=0)]
 
 
-def clip_of(small: Small, event_id: str, folder: Path) -> Path:
+def clip_of(small: Small, event_id: str, folder: Path, camera: str = "front") -> Path:
     (part,) = [
         row for row in small.rows("parts") if (row["event_id"], row["part"]) == (event_id, "clip")
     ]
     pack = Path(small.url, part["pack_uri"]).read_bytes()
     path = folder / "clip.mp4"
     path.write_bytes(
-        read_sample(pack[part["offset"] : part["offset"] + part["length"]])["front.mp4"]
+        read_sample(pack[part["offset"] : part["offset"] + part["length"]])[f"{camera}.mp4"]
     )
     return path
 
@@ -75,6 +85,46 @@ def test_a_proxy_shows_each_picture_of_the_clip_in_its_place(
         # No model looked: one frame of each step of the labels' rate.
         steps = {(data["frames_ns"][k - 1] - event["start_ns"]) // 10**9 for k in data["grid"]}
         assert len(steps) == len(data["grid"])
+
+
+def test_a_grid_shows_all_cameras_and_its_answer_is_one_of_each(
+    tmp_path: Path, media: Path
+) -> None:
+    spec = FleetSpec(
+        drives=1, minutes=0.2, seed=5, width=64, height=48, cameras=("front", "left_repeater"),
+    )  # fmt: skip
+    write_fleet(spec, str(tmp_path / "fleet"), False)
+    small = Small(tmp_path / "fleet", Lake.create(str(tmp_path / "lake")).url)
+    small.run(plan_ingest, IngestConfig(input=(str(tmp_path / "fleet"),)))
+    small.run(plan_mine, MineConfig(only=("uniform_sample",)))
+    with offline():
+        small.run(plan_label, LABEL)
+    assert push(small, media, layout="grid", control=0.5).tasks == 1
+    (event,) = small.rows("events")
+    key = task_key(event["event_id"], None)
+    assert sorted(path.name for path in media.glob("*.json")) == [f"{key}.json"]
+    task = json.loads((media / f"{key}.json").read_text())
+    shown = pictures(media / f"{key}.mp4")
+    for view in task["data"]["cameras"]:
+        x, y, width, height = view["cell"]
+        assert (width, height) == (view["width_px"], view["height_px"]) == (64, 48)
+        wanted = pictures(clip_of(small, event["event_id"], tmp_path, view["camera"]))
+        assert view["frames_ns"] == sorted(set(view["frames_ns"]))
+        assert len(shown) == len(wanted) == len(view["frames_ns"])
+        for one, other in zip(shown, wanted, strict=True):
+            own = one[y : y + height, x : x + width].astype(int)
+            assert np.abs(own - other[:height, :width]).mean() < 6
+    exported = tmp_path / "export.json"
+    exported.write_text(json.dumps([annotated(task, choice("verdict", "right"))]))
+    small.run(plan_review_pull, ReviewPullConfig(input=str(exported)))
+    rows = small.rows("verdicts")
+    assert [(row["camera"], row["verdict"]) for row in rows] == [
+        ("front", "right"),
+        ("left_repeater", "right"),
+    ]
+    assert len(standing(small.lake().read("verdicts"))) == 2
+    assert verify(small.url).problems == ()
+    assert push(small, media, layout="grid", control=0.5).tasks == 0
 
 
 def test_what_is_there_is_not_made_again(labelled: Small, media: Path) -> None:
