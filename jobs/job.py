@@ -19,7 +19,7 @@ from jobs.reporting import Reporter, exit_code, job_documents, show_jobs, show_t
 from jobs.state import STATE
 from pipeline.config import JobConfig, configure, read_file
 from pipeline.graph.balance import JobReport
-from pipeline.graph.execute import Work, execute
+from pipeline.graph.execute import Watch, Work, execute
 from pipeline.graph.journal import clear_journals
 from pipeline.graph.runner import pipeline_options
 from pipeline.lake.intents import recover
@@ -42,11 +42,13 @@ class StageRun(Generic[C]):
         name: its name in `runs`, in the progress and in the report.
         plan: finds what is left to do.
         when: says whether a configuration needs the stage. None: every one does.
+        watched: planning takes long: `plan` gets a Watch too, and tells it how far it is.
     """
 
     name: str
-    plan: Callable[[Lake, C], Work]
+    plan: Callable[..., Work]
     when: Callable[[C], bool] | None = None
+    watched: bool = False
 
     def run(self, reporter: Reporter, lake: Lake, config: C) -> list[JobReport]:
         """Plans and executes what is left to do, again where another run overtook this one.
@@ -60,12 +62,15 @@ class StageRun(Generic[C]):
         return reports
 
     def _run_once(self, reporter: Reporter, lake: Lake, config: C) -> JobReport:
+        watch = (Watch(reporter.start, reporter.progress, reporter.note),) if self.watched else ()
         try:
+            work = self.plan(lake, config, *watch)
+            reporter.stop()
             return execute(
                 lake,
                 self.name,
                 config.model_dump(mode="json"),
-                self.plan(lake, config),
+                work,
                 beam_arguments=STATE.beam,
                 on_start=reporter.start,
                 on_progress=reporter.progress,

@@ -38,7 +38,7 @@ PULL = Job(
     config=ReviewPullConfig,
     flags=(Flag("--input", "FILE"), *SERVER),
     check=check_server,
-    stages=(StageRun("review_pull", plan_review_pull),),
+    stages=(StageRun("review_pull", plan_review_pull, watched=True),),
     show=_pull_result,
 )
 review_pull = PULL.command()

@@ -51,6 +51,18 @@ class Work:
     scratch: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Takes what a plan that is long tells: what it does and how often, how far it is, notes."""
+
+    start: Callable[[str, int], None]
+    progress: Callable[[int], None]
+    note: Callable[[str], None]
+
+
+UNWATCHED = Watch(lambda _name, _total: None, lambda _done: None, lambda _line: None)
+
+
 def build(
     root: beam.Pipeline,
     lake: Lake,

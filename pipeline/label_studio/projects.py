@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import posixpath
 from collections.abc import Iterator
+from itertools import count, takewhile
 from typing import Any
 
 from label_studio_sdk.label_interface.interface import LabelInterface
 
 from pipeline.label_studio.connection import Connection
 from schemas.errors import UsageError
+
+_PRESIGNED_MIN = 60
+"""For how long a browser may load a video, in minutes."""
 
 _PROJECTS_A_PAGE = 100
 """The most that the server returns."""
@@ -61,17 +65,47 @@ def project_id(server: Connection, title: str, config: str) -> int:
     return identifier
 
 
-def find_project(server: Connection, title: str) -> int:
-    """Returns the id of the project of a title; of several the oldest is meant.
+def numbered(title: str, number: int) -> str:
+    """Returns the title of one of the projects of a title, from 1.
+
+    >>> numbered("review", 1), numbered("review", 2)
+    ('review', 'review 2')
+    """
+    return title if number == 1 else f"{title} {number}"
+
+
+def projects(server: Connection, title: str) -> list[int]:
+    """Returns the ids of the projects of a title: TITLE, TITLE 2 and on, as far as there are.
+
+    Of several with the same title the oldest is meant.
 
     Raises:
-        UsageError: there is none; wrong address or token.
+        UsageError: wrong address or token.
         FleetError: the server refuses.
     """
-    found = _of_title(server, title)
-    if not found:
-        raise UsageError(f"{server.url}: has no project {title!r}; push to it first")
-    return int(found[0]["id"])
+    oldest: dict[str, int] = {}
+    for project in _like(server, title):
+        identifier = int(project["id"])
+        oldest[project["title"]] = min(identifier, oldest.get(project["title"], identifier))
+    titles = takewhile(oldest.__contains__, (numbered(title, number) for number in count(1)))
+    return [oldest[each] for each in titles]
+
+
+def share(server: Connection, project: int, percent: int, reviewers: int) -> None:
+    """Has several reviewers answer a share of a project's tasks; the server chooses which.
+
+    It chooses anew whenever tasks are added, but keeps those that have their answers.
+
+    Raises:
+        UsageError: wrong address or token.
+        FleetError: the server refuses.
+    """
+    wanted = {"maximum_annotations": reviewers, "overlap_cohort_percentage": percent}
+    path = f"/api/projects/{project}/"
+    found = server.get(path)
+    if any(found[name] != value for name, value in wanted.items()):
+        change = json.dumps(wanted).encode()
+        server.send("PATCH", path, lambda: change)
 
 
 def parts(config: str) -> set[str]:
@@ -130,6 +164,48 @@ def local_storage(server: Connection, project: int, folder: str) -> int:
     return connected()[0] if made is None else int(made["id"])
 
 
+def s3_storage(server: Connection, project: int, url: str) -> int:
+    """Connects a folder of an S3 store to a project; returns the connection's id.
+
+    Label Studio gives browsers presigned addresses of its files, for which it takes the
+    credentials, and the address of the store if that is not Amazon's, from its own environment.
+
+    Args:
+        server: the server.
+        project: the project's id.
+        url: the folder, as s3://BUCKET/PREFIX.
+
+    Raises:
+        UsageError: wrong address or token.
+        FleetError: the server refuses: it cannot read the store.
+    """
+    bucket, _, prefix = url.removeprefix("s3://").strip("/").partition("/")
+
+    def connected() -> list[int]:
+        storages = server.get("/api/storages/s3", project=project)
+        return [
+            int(each["id"])
+            for each in storages
+            if (each["bucket"], each["prefix"]) == (bucket, prefix) and each["presign"]
+        ]
+
+    wanted = {
+        "project": project,
+        "bucket": bucket,
+        "prefix": prefix,
+        "title": "fleetmill",
+        "use_blob_urls": True,
+        "presign": True,
+        "presign_ttl": _PRESIGNED_MIN,
+    }
+    made = server.send(
+        "POST",
+        "/api/storages/s3",
+        lambda: None if connected() else json.dumps(wanted).encode(),
+    )
+    return connected()[0] if made is None else int(made["id"])
+
+
 def _of_title(server: Connection, title: str) -> list[dict[str, Any]]:
     """Returns the projects of exactly this title, the oldest first."""
     found = [project for project in _like(server, title) if project["title"] == title]
@@ -138,14 +214,14 @@ def _of_title(server: Connection, title: str) -> list[dict[str, Any]]:
 
 def _like(server: Connection, title: str) -> Iterator[dict[str, Any]]:
     """Yields the projects whose title contains this one."""
-    count, seen, page = 1, 0, 1
-    while seen < count:
+    total, seen, page = 1, 0, 1
+    while seen < total:
         answer = server.get(
             "/api/projects", title=title, page=page, page_size=_PROJECTS_A_PAGE,
             include="id,title,label_config",
         )  # fmt: skip
         yield from answer["results"]
-        count, seen, page = answer["count"], seen + len(answer["results"]), page + 1
+        total, seen, page = answer["count"], seen + len(answer["results"]), page + 1
 
 
 def _listed(names: set[str]) -> str:

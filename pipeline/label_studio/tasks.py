@@ -7,22 +7,30 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import re
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from auto_label.review.tasks import KEY
 from pipeline.label_studio.connection import Connection
 from pipeline.label_studio.projects import users
+from schemas.errors import CorruptError
 
-KEY = "fleetmill"
-"""The name of the key in a task's data."""
-
-MOST_TASKS, MOST_BYTES = 100, 8_000_000
+MOST_TASKS, MOST_BYTES = 250, 8_000_000
 """Of a request that imports; a task that is larger goes alone."""
+
+_READERS = 8
+"""Threads that read tasks: on an object store reading one takes longer than importing it."""
 
 _TASKS_A_PAGE = 100
 _FIRST = 0
+_WITH_IDS = {"return_task_ids": "true"}
+_OWN_KEY = re.compile(rb'"%s"\s*:\s*"([^"\\]*)"' % KEY.encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,28 +72,36 @@ def task_keys(server: Connection, project: int) -> dict[str, int]:
         FleetError: the server refuses, or there is no such project.
     """
     found: dict[str, int] = {}
-    for task in _pages(server, project, include="id,data"):
-        if key := _key(task):
-            found.setdefault(key, int(task["id"]))
+    for identifier, key in _keys(server, project):
+        if key:
+            found.setdefault(key, identifier)
     return found
 
 
 def import_tasks(
     server: Connection,
-    project: int,
-    tasks: Iterable[Mapping[str, Any]],
+    keys: Sequence[str],
+    read: Callable[[str], bytes],
+    projects: list[int],
+    further: Callable[[], int],
+    most: int,
     on_progress: Callable[[int], None] = lambda _done: None,
 ) -> int:
-    """Sends tasks that are not there yet, with their predictions.
+    """Sends tasks that are in none of some projects yet, with their predictions.
 
     It may be interrupted at any point: what has arrived is not sent again the next time. Only one
     import into a project may run at a time.
 
     Args:
         server: the server.
-        project: the project's id.
-        tasks: each with `data`, whose KEY is a text of its own, and `predictions`.
-        on_progress: called with the number of tasks of those given that are there.
+        keys: of the tasks, in the order in which they are sent.
+        read: returns the task of a key: a JSON object with `data`, in which KEY is the key, and
+            `predictions`. It is called in threads, and only for tasks that are not there.
+        projects: the ids of the projects, which are filled one after the other; further ones are
+            added.
+        further: makes a project and returns its id.
+        most: the number of tasks that a project has at most.
+        on_progress: called with the number of keys whose task is there.
 
     Returns:
         The number of tasks that were added.
@@ -93,22 +109,58 @@ def import_tasks(
     Raises:
         UsageError: wrong address or token.
         FleetError: the server refuses, such as tasks that do not fit the labelling configuration.
+        CorruptError: a task has another key.
     """
-    there = task_keys(server, project)
-    newest = max(there.values(), default=_FIRST)
-    known, done, added, doubtful = set(there), 0, 0, False
-    for batch, skipped in _batches(tasks, known):
-        new = len(batch)
-        if new:
-            sending = _Batch(server, project, newest, batch)
-            server.send("POST", f"/api/projects/{project}/import", sending.body)
-            doubtful = doubtful or sending.tries > 1
-        added += new
-        done += new + skipped
-        on_progress(done)
-    if doubtful:
-        _delete_doubles(server, project, newest)
+    there = [list(_keys(server, project)) for project in projects]
+    known = {key for own in there for _, key in own}
+    missing = [key for key in dict.fromkeys(keys) if key not in known]
+    total = len(set(keys))
+    on_progress(total - len(missing))
+    added = place = 0
+    while place < len(projects) or added < len(missing):
+        if place == len(projects):
+            projects.append(further())
+            there.append([])
+        room = max(most - len(there[place]), 0)
+        before = total - len(missing) + added
+
+        def told(done: int, before: int = before) -> None:
+            on_progress(before + done)
+
+        sent = missing[added : added + room]
+        _import(server, projects[place], there[place], sent, read, told)
+        added += len(sent)
+        place += 1
     return added
+
+
+def _import(
+    server: Connection,
+    project: int,
+    there: Sequence[tuple[int, str]],
+    keys: Sequence[str],
+    read: Callable[[str], bytes],
+    on_progress: Callable[[int], None],
+) -> None:
+    """Sends tasks to a project that has others, given by id and key, and deletes doubles."""
+    start = newest = there[-1][0] if there else _FIRST
+    ours = [key for _, key in there if key]
+    added, doubtful = 0, False
+    with closing(_read_ahead(keys, read)) as tasks:
+        for batch in _batches(tasks):
+            new = len(batch)
+            sending = _Batch(server, project, newest, batch)
+            answer = server.send(
+                "POST", f"/api/projects/{project}/import", sending.body, params=_WITH_IDS
+            )
+            newest = max((answer or {}).get("task_ids") or [newest])
+            doubtful = doubtful or sending.tries > 1
+            added += new
+            on_progress(added)
+    if len(set(ours)) < len(ours):
+        _delete_doubles(server, project, _FIRST)
+    elif added and (doubtful or count_tasks(server, project) != len(there) + added):
+        _delete_doubles(server, project, start)
 
 
 @dataclass(slots=True)
@@ -124,39 +176,57 @@ class _Batch:
     def body(self) -> bytes | None:
         """Returns the tasks that have not arrived, None if all of them have."""
         if self.tries:
-            for task in _pages(self.server, self.project, self.newest, include="id,data"):
-                self.tasks.pop(_key(task), None)
+            for _, key in _keys(self.server, self.project, self.newest):
+                self.tasks.pop(key, None)
         self.tries += 1
         return b"[" + b",".join(self.tasks.values()) + b"]" if self.tasks else None
 
 
-def _batches(
-    tasks: Iterable[Mapping[str, Any]], known: set[str]
-) -> Iterator[tuple[dict[str, bytes], int]]:
-    """Yields tasks that are not known, as JSON by key, and the number of known ones among them."""
+def _read_ahead(
+    keys: Iterable[str], read: Callable[[str], bytes]
+) -> Generator[tuple[str, bytes], None, None]:
+    """Yields keys and their tasks, and reads those of the next request meanwhile."""
+    waiting: deque[tuple[str, Future[bytes]]] = deque()
+    with ThreadPoolExecutor(_READERS) as pool:
+        try:
+            for key in keys:
+                waiting.append((key, pool.submit(read, key)))
+                if len(waiting) > MOST_TASKS:
+                    first, task = waiting.popleft()
+                    yield first, task.result()
+            for key, task in waiting:
+                yield key, task.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _batches(tasks: Iterable[tuple[str, bytes]]) -> Iterator[dict[str, bytes]]:
+    """Yields the tasks of each request, as JSON by key.
+
+    Raises:
+        CorruptError: a task has another key.
+    """
     batch: dict[str, bytes] = {}
-    size = skipped = 0
-    for task in tasks:
-        key = task["data"][KEY]
-        if key in known:
-            skipped += 1
-            continue
-        known.add(key)
-        text = json.dumps(task, allow_nan=False).encode()
-        if batch and (len(batch) == MOST_TASKS or size + len(text) > MOST_BYTES):
-            yield batch, skipped
-            batch, size, skipped = {}, 0, 0
-        batch[key] = text
-        size += len(text) + 1
-    if batch or skipped:
-        yield batch, skipped
+    size = 0
+    for key, task in tasks:
+        own = _OWN_KEY.search(task)
+        if own is None or own[1] != key.encode():
+            raise CorruptError(f"the task {key} says that it is another one; make it again")
+        if batch and (len(batch) == MOST_TASKS or size + len(task) + 2 > MOST_BYTES):
+            yield batch
+            batch, size = {}, 0
+        batch[key] = task
+        size += len(task) + 1
+    if batch:
+        yield batch
 
 
 def _delete_doubles(server: Connection, project: int, newest: int) -> None:
     """Deletes tasks whose key an older one has, if nobody has worked on them.
 
     A server that was too slow for the time limit of a request, or for a proxy, goes on with it and
-    may store its tasks after we have looked for them, and have sent them again.
+    may store its tasks after we have looked for them, and have sent them again. So it does where
+    the process that sent them was killed, and the next one looks at once.
     """
     seen: set[str] = set()
     include = "id,data,total_annotations,cancelled_annotations,draft_exists"
@@ -192,7 +262,12 @@ def latest_change(server: Connection, project: int) -> str | None:
     return str(found[0]["updated_at"]) if found else None
 
 
-def annotated(server: Connection, project: int, since: str | None = None) -> Iterator[Answered]:
+def annotated(
+    server: Connection,
+    project: int,
+    since: str | None = None,
+    on_task: Callable[[], None] = lambda: None,
+) -> Iterator[Answered]:
     """Yields the tasks that have been worked on, with their answers, in the order of their ids.
 
     Pages begin after the last id, so that tasks which come, change or go meanwhile shift nothing.
@@ -205,6 +280,7 @@ def annotated(server: Connection, project: int, since: str | None = None) -> Ite
         project: the project's id.
         since: an `updated_at`; yields only tasks that were changed then or later, also those that
             have no answers, or no longer. None yields all tasks that have answers.
+        on_task: called for each task that is read, of which there are `count_tasks`.
 
     Raises:
         UsageError: wrong address or token.
@@ -216,6 +292,7 @@ def annotated(server: Connection, project: int, since: str | None = None) -> Ite
         server, project, since=since, fields="all", include=f"id,data,annotations,{answer}"
     )
     for task in pages:
+        on_task()
         answers = task["annotations"]
         makers = {each["completed_by"] for each in answers} - {None}
         if not makers <= names.keys():  # somebody joined meanwhile, or left the organization
@@ -242,6 +319,26 @@ def _annotation(answer: Mapping[str, Any], names: Mapping[int, str]) -> Annotati
     )
 
 
+def count_tasks(server: Connection, project: int, since: str | None = None) -> int:
+    """Returns the number of tasks of a project, or of those changed at `since` or later.
+
+    Raises:
+        UsageError: wrong address or token.
+        FleetError: the server refuses, or there is no such project.
+    """
+    query = _query(_FIRST, since)
+    found = server.get(
+        "/api/tasks", project=project, page=1, page_size=1, include="id", query=query
+    )
+    return int(found["total"])
+
+
+def _keys(server: Connection, project: int, newest: int = _FIRST) -> Iterator[tuple[int, str]]:
+    """Yields the id and the key of the tasks with an id above `newest`, by their ids."""
+    for task in _pages(server, project, newest, include="id,data"):
+        yield int(task["id"]), _key(task)
+
+
 def _key(task: Mapping[str, Any]) -> str:
     """Returns the key of a task, "" if it is none of ours."""
     key = task["data"].get(KEY)
@@ -257,18 +354,23 @@ def _pages(
 ) -> Iterator[dict[str, Any]]:
     """Yields the tasks with an id above `newest`, changed at `since` or later, by their ids."""
     while True:
-        filters = [_filter("id", "greater", "Number", newest)]
-        if since is not None:
-            filters.append(_filter("updated_at", "greater_or_equal", "Datetime", _time(since)))
-        query = {"filters": {"conjunction": "and", "items": filters}, "ordering": ["tasks:id"]}
         found = server.get(
             "/api/tasks", project=project, page=1, page_size=_TASKS_A_PAGE, resolve_uri="false",
-            query=json.dumps(query), **params,
+            query=_query(newest, since), **params,
         )["tasks"]  # fmt: skip
         yield from found
         if len(found) < _TASKS_A_PAGE:
             return
         newest = int(found[-1]["id"])
+
+
+def _query(newest: int, since: str | None) -> str:
+    """Returns what asks for the tasks with an id above `newest`, changed at `since` or later."""
+    filters = [_filter("id", "greater", "Number", newest)]
+    if since is not None:
+        filters.append(_filter("updated_at", "greater_or_equal", "Datetime", _time(since)))
+    query = {"filters": {"conjunction": "and", "items": filters}, "ordering": ["tasks:id"]}
+    return json.dumps(query)
 
 
 def _filter(column: str, operator: str, kind: str, value: object) -> dict[str, object]:

@@ -12,18 +12,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain, count
 from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from auto_label.review.answers import TaskData, answer_subject, answers
+from auto_label.review.tasks import KEY
 from pipeline.config import ReviewPullConfig
-from pipeline.graph.execute import Work
+from pipeline.graph.execute import UNWATCHED, Watch, Work
 from pipeline.graph.stage import Output, Stage
 from pipeline.label_studio.connection import connect
-from pipeline.label_studio.projects import find_project
-from pipeline.label_studio.tasks import annotated
+from pipeline.label_studio.projects import projects
+from pipeline.label_studio.tasks import annotated, count_tasks
 from pipeline.lake.ledger import Done
 from pipeline.lake.tables import Lake
 from pipeline.queries.subjects import standing
@@ -92,7 +94,7 @@ class _Found:
     foreign: int
 
 
-def plan_review_pull(lake: Lake, config: ReviewPullConfig) -> Work:
+def plan_review_pull(lake: Lake, config: ReviewPullConfig, watch: Watch = UNWATCHED) -> Work:
     """Finds the answers that are not in the lake yet.
 
     Raises:
@@ -101,7 +103,7 @@ def plan_review_pull(lake: Lake, config: ReviewPullConfig) -> Work:
         FleetError: the server refuses.
     """
     uri = config.input or f"{config.label_studio}, project {config.project}"
-    exported = _tasks(config.input) if config.input else list(_answered(lake, config))
+    exported = _tasks(config.input) if config.input else list(_answered(lake, config, watch))
     found = _read(lake, uri, exported)
     wanted = pa.table(
         {
@@ -135,12 +137,25 @@ def plan_review_pull(lake: Lake, config: ReviewPullConfig) -> Work:
     )
 
 
-def _answered(lake: Lake, config: ReviewPullConfig) -> Iterator[Mapping[str, Any]]:
+def _answered(lake: Lake, config: ReviewPullConfig, watch: Watch) -> Iterator[Mapping[str, Any]]:
     """Yields the tasks that were worked on since the last pull, as exports have them."""
     assert config.label_studio is not None
-    with closing(connect(config.label_studio)) as server:
-        project = find_project(server, config.project)
-        for task in annotated(server, project, _since(lake, config)):
+    since = _since(lake, config)
+    with closing(connect(config.label_studio, watch.note)) as server:
+        found = projects(server, config.project)
+        if not found:
+            raise UsageError(
+                f"{server.url}: has no project {config.project!r}; push to it first"
+            )
+        watch.start("read", sum(count_tasks(server, project, since) for project in found))
+        done = count(1)
+
+        def told() -> None:
+            watch.progress(next(done))
+
+        for task in chain.from_iterable(
+            annotated(server, project, since, told) for project in found
+        ):
             yield {
                 "id": task.identifier,
                 "data": task.data,
@@ -218,7 +233,7 @@ def _is_ours(task: Any) -> bool:
     return (
         isinstance(task, dict)
         and isinstance(task.get("data"), dict)
-        and "fleetmill" in task["data"]
+        and KEY in task["data"]
     )
 
 
@@ -254,7 +269,7 @@ def _pages(found: _Found, new: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
     by_task: dict[str, dict[str, Any]] = {}
     for subject in new:
         task, annotation = found.answers[subject]
-        key = digest(str(task["data"]["fleetmill"]), str(task.get("id")))
+        key = digest(str(task["data"][KEY]), str(task.get("id")))
         kept = {name: task[name] for name in ("id", "data") if name in task}
         by_task.setdefault(key, {**kept, "annotations": []})["annotations"].append(annotation)
     tasks = [by_task[key] for key in sorted(by_task)]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -12,7 +13,6 @@ from pipeline.label_studio import connection, tasks
 from pipeline.label_studio.connection import Connection, Tell, connect
 from pipeline.label_studio.projects import project_id
 from pipeline.label_studio.tasks import (
-    KEY,
     MOST_TASKS,
     Answered,
     annotated,
@@ -20,13 +20,13 @@ from pipeline.label_studio.tasks import (
     latest_change,
     task_keys,
 )
-from schemas.errors import FleetError
+from schemas.errors import CorruptError, FleetError
 from tests.deploy.s3.store import FAILURES, proxying
 from tests.label_studio import CONFIG, EMAIL, LabelStudio
 
 pytestmark = pytest.mark.review
 
-NUMBER = 250
+NUMBER = 2 * MOST_TASKS + 50
 
 
 def verdict(choice: str) -> list[dict[str, Any]]:
@@ -42,6 +42,16 @@ def made(number: int = NUMBER, start: int = 0) -> Iterator[dict[str, Any]]:
             "data": {KEY: f"key-{index}", "video": "https://host/a.mp4"},
             "predictions": [prediction],
         }
+
+
+def push(
+    server: Connection,
+    project: int,
+    made: Iterable[Mapping[str, Any]],
+    on_progress: Callable[[int], None] = lambda _done: None,
+) -> int:
+    texts = {task["data"][KEY]: json.dumps(task).encode() for task in made}
+    return import_tasks(server, project, list(texts), texts.__getitem__, on_progress)
 
 
 def keys(number: int = NUMBER) -> set[str]:
@@ -71,45 +81,64 @@ def test_tasks_are_imported_once(
     label_studio: LabelStudio, server: Connection, project: int
 ) -> None:
     done: list[int] = []
-    assert import_tasks(server, project, made(), done.append) == NUMBER
-    assert done == [100, 200, 250]
+    assert push(server, project, made(), done.append) == NUMBER
+    assert done == [0, MOST_TASKS, 2 * MOST_TASKS, NUMBER]
     check(label_studio, server, project, NUMBER)
     done.clear()
-    assert import_tasks(server, project, made(NUMBER + 5), done.append) == 5
-    assert done == [NUMBER + 5]
-    assert import_tasks(server, project, made(NUMBER + 5)) == 0
+    assert push(server, project, made(NUMBER + 5), done.append) == 5
+    assert done == [NUMBER, NUMBER + 5]
+    assert push(server, project, made(NUMBER + 5)) == 0
     check(label_studio, server, project, NUMBER + 5)
 
 
 def test_a_key_that_is_given_twice_is_sent_once(server: Connection, project: int) -> None:
     done: list[int] = []
-    twice = [*made(3), *made(3)]
-    assert import_tasks(server, project, twice, done.append) == 3
-    assert done == [6]
+    texts = {task["data"][KEY]: json.dumps(task).encode() for task in made(3)}
+    given = [*texts, *texts]
+    assert import_tasks(server, project, given, texts.__getitem__, done.append) == 3
+    assert done == [0, 3]
     assert len(task_keys(server, project)) == 3
 
 
+def test_tasks_that_are_there_are_not_read(server: Connection, project: int) -> None:
+    push(server, project, made(3))
+    texts = {task["data"][KEY]: json.dumps(task).encode() for task in made(2, start=3)}
+    assert import_tasks(server, project, sorted(keys(5)), texts.__getitem__) == 2
+
+
+def test_a_task_with_another_key_is_refused(server: Connection, project: int) -> None:
+    """It would be sent again each time, as its key is never there."""
+    (text,) = [json.dumps(task).encode() for task in made(1)]
+    for other in (text, b"{}"):
+        with pytest.raises(CorruptError, match="key-1"):
+            import_tasks(server, project, ["key-1"], lambda _key, other=other: other)  # type: ignore[misc]
+    assert task_keys(server, project) == {}
+
+
 def test_requests_are_limited_by_number_and_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert [len(batch) for batch, _ in tasks._batches(made(), set())] == [100, 100, 50]
+    def batches(number: int) -> list[dict[str, bytes]]:
+        tasks_ = ((task["data"][KEY], json.dumps(task).encode()) for task in made(number))
+        return list(tasks._batches(tasks_))
+
+    assert [len(batch) for batch in batches(NUMBER)] == [MOST_TASKS, MOST_TASKS, 50]
     monkeypatch.setattr(tasks, "MOST_BYTES", 1000)
-    batches = [batch for batch, _ in tasks._batches(made(20), set())]
-    assert sum(len(batch) for batch in batches) == 20
-    assert all(sum(map(len, batch.values())) <= 1000 for batch in batches)
+    assert sum(len(batch) for batch in batches(20)) == 20
+    assert all(len(b"[" + b",".join(batch.values()) + b"]") <= 1000 for batch in batches(20))
     monkeypatch.setattr(tasks, "MOST_BYTES", 10)
-    assert [len(batch) for batch, _ in tasks._batches(made(3), set())] == [1, 1, 1]
+    assert [len(batch) for batch in batches(3)] == [1, 1, 1]
 
 
 def test_an_interrupted_import_goes_on(
     label_studio: LabelStudio, server: Connection, project: int
 ) -> None:
     def interrupt(done: int) -> None:
-        assert done == MOST_TASKS
-        raise KeyboardInterrupt
+        if done:
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        import_tasks(server, project, made(), interrupt)
+        push(server, project, made(), interrupt)
     assert len(task_keys(server, project)) == MOST_TASKS
-    assert import_tasks(server, project, made()) == NUMBER - MOST_TASKS
+    assert push(server, project, made()) == NUMBER - MOST_TASKS
     check(label_studio, server, project, NUMBER)
 
 
@@ -126,7 +155,7 @@ def test_the_server_may_be_killed_during_an_import(
             killers[0].start()
 
     patient = connect(label_studio.url, restarting)
-    assert import_tasks(patient, project, made(), kill_later) == NUMBER
+    assert push(patient, project, made(), kill_later) == NUMBER
     killers[0].join()
     assert task_keys(patient, project).keys() == keys()
     check(label_studio, server, project, NUMBER)
@@ -141,7 +170,7 @@ def test_requests_may_fail_before_and_after_they_are_done(
     number = MOST_TASKS + 5
     with proxying(label_studio.url) as (url, proxy):
         proxy.fails, proxy.ways = 1.0, (way,)
-        assert import_tasks(connect(url), project, made(number)) == number
+        assert push(connect(url), project, made(number)) == number
         assert task_keys(connect(url), project).keys() == keys(number)
         assert proxy.failed[way] > 10
     check(label_studio, server, project, number)
@@ -177,17 +206,49 @@ def test_tasks_of_a_request_that_was_done_late_are_deleted(
     once = Connection._once
     monkeypatch.setattr(Connection, "_once", arrive_late)
     monkeypatch.setattr(connection, "WAITS_S", (0.0,))
-    assert import_tasks(server, project, made(5)) == 5
+    assert push(server, project, made(5)) == 5
     left = label_studio.ask("GET", f"/api/tasks?project={project}")["tasks"]
     assert [task["data"][KEY] for task in left] == [*sorted(keys(5)), "key-4"]
     assert len(refused) == 2
 
 
+def test_tasks_of_a_push_that_was_killed_may_arrive_during_the_next_one(
+    label_studio: LabelStudio,
+    server: Connection,
+    project: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The server is at work on its last request still when the next push looks."""
+    late = [list(made(5))]
+
+    def arrive_late(self: Connection, method: str, path: str, *rest: Any) -> Any:
+        if method == "POST" and late:
+            label_studio.ask("POST", path, late.pop())
+        return once(self, method, path, *rest)
+
+    once = Connection._once
+    monkeypatch.setattr(Connection, "_once", arrive_late)
+    assert push(server, project, made(6)) == 6
+    assert not late
+    check(label_studio, server, project, 6)
+
+
+def test_doubles_of_an_earlier_push_are_deleted(
+    label_studio: LabelStudio, server: Connection, project: int
+) -> None:
+    """Such as those that arrived after its end; what somebody has worked on stays."""
+    push(server, project, made(3))
+    for _ in range(2):
+        label_studio.ask("POST", f"/api/projects/{project}/import", list(made(2)))
+    assert push(server, project, made(3)) == 0
+    check(label_studio, server, project, 3)
+
+
 def test_tasks_that_do_not_fit_the_project_are_refused(server: Connection, project: int) -> None:
     with pytest.raises(FleetError, match=r'400 Bad Request.*"video.*" key is expected'):
-        import_tasks(server, project, [{"data": {KEY: "key"}}])
+        push(server, project, [{"data": {KEY: "key"}}])
     with pytest.raises(FleetError, match="404 Not Found"):
-        import_tasks(server, project + 1000, made(1))
+        push(server, project + 1000, made(1))
 
 
 def test_tasks_of_others_have_no_key(
@@ -195,14 +256,14 @@ def test_tasks_of_others_have_no_key(
 ) -> None:
     others = [{"data": {"video": "a", **key}} for key in ({}, {KEY: 5}, {KEY: ""})]
     label_studio.ask("POST", f"/api/projects/{project}/import", others)
-    assert import_tasks(server, project, made(2)) == 2
+    assert push(server, project, made(2)) == 2
     assert task_keys(server, project).keys() == keys(2)
 
 
 def test_answers_come_back(label_studio: LabelStudio, server: Connection, project: int) -> None:
     """All of them, with who gave them and when, also those that were cancelled."""
     assert latest_change(server, project) is None
-    import_tasks(server, project, made(3))
+    push(server, project, made(3))
     ids = task_keys(server, project)
     assert list(annotated(server, project)) == []
     given = answer(label_studio, ids["key-0"])
@@ -221,7 +282,7 @@ def test_answers_come_back(label_studio: LabelStudio, server: Connection, projec
 def test_answers_come_back_as_they_change(
     label_studio: LabelStudio, server: Connection, project: int
 ) -> None:
-    import_tasks(server, project, made(4))
+    push(server, project, made(4))
     ids = task_keys(server, project)
     answers = [answer(label_studio, ids[f"key-{index}"]) for index in range(4)]
 
@@ -253,7 +314,7 @@ def test_reading_is_stable_while_others_work_and_the_server_is_killed(
 ) -> None:
     """Tasks of pages that are read change, and go, before the next page."""
     monkeypatch.setattr(tasks, "_TASKS_A_PAGE", 4)
-    import_tasks(server, project, made(9))
+    push(server, project, made(9))
     ids = task_keys(server, project)
     for identifier in ids.values():
         answer(label_studio, identifier)
@@ -271,7 +332,7 @@ def test_reading_is_stable_while_others_work_and_the_server_is_killed(
 def test_users_who_are_gone_have_a_name(
     server: Connection, project: int, label_studio: LabelStudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import_tasks(server, project, made(1))
+    push(server, project, made(1))
     (task,) = task_keys(server, project).values()
     answer(label_studio, task)
     monkeypatch.setattr(tasks, "users", lambda _server: {})
