@@ -27,6 +27,7 @@ WANTED = {
     "balance": 1.0,
     "assemble_cat": 0.7,
     "assemble_shardwriter": 2.0,
+    "review_push": 0.67,
     "queries": 1.0,
     "beam_overhead": 0.8,
 }
