@@ -24,10 +24,11 @@ import pyarrow as pa
 
 from auto_label.review.config import CHANNELS, labelling_config
 from auto_label.review.proxy import Proxy
-from auto_label.review.tasks import review_task, task_key
+from auto_label.review.tasks import View, review_task, task_key
 from benchmarks import Measure
 from jobs.reporting import Reporter
 from jobs.review_push import send
+from pipeline.config import ReviewPushConfig
 from pipeline.label_studio.connection import connect
 from pipeline.label_studio.tasks import task_keys
 from pipeline.label_studio.tokens import VARIABLE
@@ -166,8 +167,9 @@ def _push_and_tell(told: Connection, folder: Path, url: str, title: str) -> None
 def _push(folder: Path, url: str, title: str, on_progress: Callable[[int], None]) -> int:
     """Does what the command does when the proxies are made; returns the project's id."""
     reporter = _Quiet(on_progress)
-    done = send(reporter, folder=str(folder), label_studio=url, project=title, local=False)
-    return int(done["project"])
+    config = ReviewPushConfig(out=str(folder), label_studio=url, project=title)
+    done = send(reporter, address="", folder=config.out, **config.served)
+    return int(done["projects"][0])
 
 
 class _Quiet(Reporter):
@@ -222,9 +224,9 @@ def _task(number: int) -> bytes:
     )  # fmt: skip
     video = f"/data/local-files/?d=review/{task_key(event.event_id, 'front')}.mp4"
     proxy, boxes = Proxy(b"", _FPS, frames), _boxes(dice, looked)
-    task = review_task(
-        event, "front", proxy, video, _SIZE, looked, boxes, digest("labels"), signals
-    )
+    view = View("front", _SIZE, frames.tolist(), looked, boxes)
+    task = review_task(event, [view], None, proxy, digest("labels"), signals)
+    task["data"]["video"] = video
     return canonical(rounded(task))
 
 

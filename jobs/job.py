@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Concatenate, Generic, TypeVar
 
 import typer
 
@@ -46,7 +46,7 @@ class StageRun(Generic[C]):
     """
 
     name: str
-    plan: Callable[..., Work]
+    plan: Callable[Concatenate[Lake, C, ...], Work]
     when: Callable[[C], bool] | None = None
     watched: bool = False
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -95,10 +95,10 @@ def send(
                 server,
                 keys,
                 read,
-                numbers,
-                lambda: opened(len(numbers) + 1),
-                project_tasks,
-                reporter.progress,
+                projects=numbers,
+                further=lambda: opened(len(numbers) + 1),
+                most=project_tasks,
+                on_progress=reporter.progress,
             )
         finally:
             reporter.stop()

@@ -202,6 +202,13 @@ class ReviewPushConfig(JobConfig):
         description="the share of tasks that several reviewers answer, to see how they agree",
     )
 
+    @property
+    def served(self) -> dict[str, Any]:
+        """What of it says where tasks are sent to."""
+        return self.model_dump(
+            include={"label_studio", "project", "project_tasks", "reviewers", "shared"}
+        )
+
     @field_validator("quota")
     @classmethod
     def _check_quota(cls, quota: tuple[str, ...]) -> tuple[str, ...]:

@@ -11,7 +11,6 @@ from typing import Any
 from label_studio_sdk.label_interface.interface import LabelInterface
 
 from pipeline.label_studio.connection import Connection
-from schemas.errors import UsageError
 
 _PRESIGNED_MIN = 60
 """For how long a browser may load a video, in minutes."""

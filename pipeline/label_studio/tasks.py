@@ -82,6 +82,7 @@ def import_tasks(
     server: Connection,
     keys: Sequence[str],
     read: Callable[[str], bytes],
+    *,
     projects: list[int],
     further: Callable[[], int],
     most: int,
@@ -128,7 +129,7 @@ def import_tasks(
             on_progress(before + done)
 
         sent = missing[added : added + room]
-        _import(server, projects[place], there[place], sent, read, told)
+        _import(server, projects[place], there[place], sent, read=read, on_progress=told)
         added += len(sent)
         place += 1
     return added
@@ -139,6 +140,7 @@ def _import(
     project: int,
     there: Sequence[tuple[int, str]],
     keys: Sequence[str],
+    *,
     read: Callable[[str], bytes],
     on_progress: Callable[[int], None],
 ) -> None:

@@ -144,9 +144,7 @@ def _answered(lake: Lake, config: ReviewPullConfig, watch: Watch) -> Iterator[Ma
     with closing(connect(config.label_studio, watch.note)) as server:
         found = projects(server, config.project)
         if not found:
-            raise UsageError(
-                f"{server.url}: has no project {config.project!r}; push to it first"
-            )
+            raise UsageError(f"{server.url}: has no project {config.project!r}; push to it first")
         watch.start("read", sum(count_tasks(server, project, since) for project in found))
         done = count(1)
 
@@ -230,11 +228,7 @@ def _read(lake: Lake, uri: str, exported: Sequence[Any]) -> _Found:
 
 
 def _is_ours(task: Any) -> bool:
-    return (
-        isinstance(task, dict)
-        and isinstance(task.get("data"), dict)
-        and KEY in task["data"]
-    )
+    return isinstance(task, dict) and isinstance(task.get("data"), dict) and KEY in task["data"]
 
 
 _Camera = tuple[str, str, str, str, int, int]

@@ -217,16 +217,13 @@ def plan_review_push(lake: Lake, config: ReviewPushConfig) -> Work:
     if address is None:
         local = f"{LOCAL_FILES}{media.rpartition('/')[2]}/"
         address = f"{media}/" if "://" in media else local
-    served = config.model_dump(
-        include={"label_studio", "project", "project_tasks", "reviewers", "shared"}
-    )
     return Work(
         stage=PushStage(lake.url, media, address, ProxySpec(config.width)),
         tasks=list(_tasks(lake, [row for row in rows if row["event_id"] in due], due)),
         expected={("review_push", "events"): wanted},
         known=(Count("review_push", "events", filtered=wanted - len(due)),),
         notes=(*notes, *said),
-        detail={"folder": media, "address": address, **served},
+        detail={"folder": media, "address": address, **config.served},
     )
 
 

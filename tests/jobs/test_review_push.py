@@ -99,7 +99,7 @@ def test_answers_on_a_server_come_back(
     with _killed(label_studio):
         done = call("review", "push", "--out", media, *to)
     assert done.code == 0, done.err
-    number, added = done.document["project"], done.document["added"]
+    (number,), added = done.document["projects"], done.document["added"]
     assert added == len(list(media.glob("*.mp4")))
     again = call("review", "push", "--out", media, *to)
     assert (again.code, again.document["added"]) == (0, 0)

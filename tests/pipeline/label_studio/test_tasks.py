@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
 
+from auto_label.review.tasks import KEY
 from pipeline.label_studio import connection, tasks
 from pipeline.label_studio.connection import Connection, Tell, connect
-from pipeline.label_studio.projects import project_id
+from pipeline.label_studio.projects import numbered, project_id, projects
 from pipeline.label_studio.tasks import (
     MOST_TASKS,
     Answered,
@@ -51,7 +52,25 @@ def push(
     on_progress: Callable[[int], None] = lambda _done: None,
 ) -> int:
     texts = {task["data"][KEY]: json.dumps(task).encode() for task in made}
-    return import_tasks(server, project, list(texts), texts.__getitem__, on_progress)
+    return sent(server, project, list(texts), texts.__getitem__, on_progress)
+
+
+def sent(
+    server: Connection,
+    project: int,
+    keys: Sequence[str],
+    read: Callable[[str], bytes],
+    on_progress: Callable[[int], None] = lambda _done: None,
+) -> int:
+    """Sends tasks to one project, without a limit."""
+
+    def further() -> int:
+        raise AssertionError("one project is enough")
+
+    return import_tasks(
+        server, keys, read, projects=[project], further=further, most=10**6,
+        on_progress=on_progress,
+    )  # fmt: skip
 
 
 def keys(number: int = NUMBER) -> set[str]:
@@ -95,15 +114,49 @@ def test_a_key_that_is_given_twice_is_sent_once(server: Connection, project: int
     done: list[int] = []
     texts = {task["data"][KEY]: json.dumps(task).encode() for task in made(3)}
     given = [*texts, *texts]
-    assert import_tasks(server, project, given, texts.__getitem__, done.append) == 3
+    assert sent(server, project, given, texts.__getitem__, done.append) == 3
     assert done == [0, 3]
     assert len(task_keys(server, project)) == 3
+
+
+def test_projects_are_filled_one_after_the_other(
+    server: Connection, request: pytest.FixtureRequest
+) -> None:
+    """Also where some are there from before, and one lost tasks."""
+    title = request.node.name[-40:]
+    texts = {task["data"][KEY]: json.dumps(task).encode() for task in made(11)}
+    order = sorted(texts, key=lambda key: int(key.removeprefix("key-")))
+
+    def pushed(number: int, done: list[int]) -> tuple[int, list[list[str]]]:
+        found = projects(server, title)
+
+        def further() -> int:
+            return project_id(server, numbered(title, len(found) + 1), CONFIG)
+
+        added = import_tasks(
+            server, order[:number], texts.__getitem__, projects=found, further=further, most=4,
+            on_progress=done.append,
+        )  # fmt: skip
+        assert projects(server, title) == found
+        return added, [list(task_keys(server, each)) for each in found]
+
+    done: list[int] = []
+    assert pushed(3, done) == (3, [order[:3]])
+    assert pushed(10, done) == (7, [order[:4], order[4:8], order[8:10]])
+    assert done == [0, 3, 3, 4, 8, 10]
+    second = projects(server, title)[1]
+    lost = task_keys(server, second)[order[5]]
+    server.send("DELETE", f"/api/tasks/{lost}/")
+    added, there = pushed(11, done)
+    assert added == 2
+    assert there == [order[:4], [order[4], order[6], order[7], order[5]], order[8:11]]
+    assert pushed(11, done)[0] == 0
 
 
 def test_tasks_that_are_there_are_not_read(server: Connection, project: int) -> None:
     push(server, project, made(3))
     texts = {task["data"][KEY]: json.dumps(task).encode() for task in made(2, start=3)}
-    assert import_tasks(server, project, sorted(keys(5)), texts.__getitem__) == 2
+    assert sent(server, project, sorted(keys(5)), texts.__getitem__) == 2
 
 
 def test_a_task_with_another_key_is_refused(server: Connection, project: int) -> None:
@@ -111,7 +164,7 @@ def test_a_task_with_another_key_is_refused(server: Connection, project: int) ->
     (text,) = [json.dumps(task).encode() for task in made(1)]
     for other in (text, b"{}"):
         with pytest.raises(CorruptError, match="key-1"):
-            import_tasks(server, project, ["key-1"], lambda _key, other=other: other)  # type: ignore[misc]
+            sent(server, project, ["key-1"], lambda _key, other=other: other)  # type: ignore[misc]
     assert task_keys(server, project) == {}
 
 
