@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from http.client import HTTPConnection
@@ -50,6 +50,7 @@ class LabelStudio:
     folder: Path
     port: int
     documents: Path | None
+    env: Mapping[str, str]
     stack: ExitStack
     server: Server | None = None
     starts: int = 0
@@ -67,7 +68,7 @@ class LabelStudio:
         command = [str(fetch.label_studio() / "label-studio"), "start", "--no-browser"]
         command += ["--internal-host", "127.0.0.1", "--port", str(self.port)]
         command += ["--data-dir", str(self.folder / "data"), "--enable-legacy-api-token"]
-        env = dict(_OFFLINE)
+        env = {**_OFFLINE, **self.env}
         if self.documents is not None:
             env["LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED"] = "true"
             env["LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT"] = str(self.documents)
@@ -109,17 +110,18 @@ class LabelStudio:
 
 
 @contextlib.contextmanager
-def running(folder: Path, documents: Path | None = None) -> Iterator[LabelStudio]:
+def running(folder: Path, documents: Path | None = None, **env: str) -> Iterator[LabelStudio]:
     """Starts a Label Studio with one user, who has a password and both kinds of tokens.
 
     Args:
         folder: a new folder, for its database and logs.
         documents: the folder below which it may serve files.
+        env: further variables of its environment.
     """
     shutil.copytree(fetch.label_studio_database(*_INIT), folder / "data")
     (port,) = free_ports(1)
     with ExitStack() as stack:
-        started = LabelStudio(folder, port, documents, stack)
+        started = LabelStudio(folder, port, documents, env, stack)
         started.start()
         started.token = started.ask("POST", "/api/token/", {})["token"]
         yield started

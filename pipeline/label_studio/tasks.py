@@ -356,12 +356,13 @@ def _pages(
 ) -> Iterator[dict[str, Any]]:
     """Yields the tasks with an id above `newest`, changed at `since` or later, by their ids."""
     while True:
-        found = server.get(
+        page = server.get(
             "/api/tasks", project=project, page=1, page_size=_TASKS_A_PAGE, resolve_uri="false",
             query=_query(newest, since), **params,
-        )["tasks"]  # fmt: skip
+        )  # fmt: skip
+        found = page["tasks"]
         yield from found
-        if len(found) < _TASKS_A_PAGE:
+        if not found or len(found) >= page["total"]:  # a server may give less than we ask for
             return
         newest = int(found[-1]["id"])
 

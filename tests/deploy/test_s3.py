@@ -15,10 +15,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.conftest import ROOT, Finished, Fleetmill, Tell, environment
-from tests.deploy.s3.store import KEY, SECRET, Store
+from tests.deploy.s3.store import BUCKET, KEY, SECRET, Store
+from tests.label_studio import LEGACY_TOKEN, running
 from tests.servers import wait_for
 from tests.weights import needed
 
@@ -231,3 +233,34 @@ def table(counts: dict[str, Counter[str]]) -> str:
         numbers = [*(kinds[kind] for kind in KINDS), kinds.total()]
         lines.append(f"{stage:14}" + "".join(f"{number:8}" for number in numbers))
     return "\n".join(lines)
+
+
+def test_label_studio_shows_proxies_of_the_store(
+    calm: Calm, remote: Remote, store: Store, tmp_path: Path
+) -> None:
+    """With credentials of its own, by an address that needs none; ours never reach it."""
+    keys = {name: value for name, value in store.environment.items() if "ENDPOINT" not in name}
+    with running(
+        tmp_path, None, S3_ENDPOINT=store.endpoint, NO_PROXY="127.0.0.1", **keys
+    ) as server:
+        to = ("--lake", calm.lake, "--label-studio", server.url, "--project", "of the store")
+        push = ("review", "push", "--out", store.url("review"), *to, "--json")
+        for added in (True, False):
+            done = remote(*push, LABEL_STUDIO_API_KEY=server.token)
+            assert done.code == 0, done.err
+            assert bool(done.document["added"]) == added
+        (project,) = done.document["projects"]
+        (storage,) = server.ask("GET", f"/api/storages/s3?project={project}")
+        assert (storage["bucket"], storage["prefix"]) == (BUCKET, "review")
+        for task in server.ask("GET", f"/api/tasks?project={project}")["tasks"]:
+            shown = server.ask("GET", f"/api/tasks/{task['id']}/")["data"]
+            headers = {"Authorization": f"Token {LEGACY_TOKEN}"}
+            redirect = httpx.get(f"{server.url}{shown['video']}", headers=headers)
+            assert redirect.is_redirect
+            signed = redirect.headers["Location"]
+            assert "X-Amz-Signature" in signed
+            video = httpx.get(signed)
+            assert (
+                video.content
+                == (store.folder / "review" / f"{shown['fleetmill']}.mp4").read_bytes()
+            )
