@@ -209,18 +209,28 @@ def _regions(
 
 
 def _series(signals: Mapping[str, AnyArray], proxy: Proxy) -> dict[str, list[float | None]]:
-    """Returns the signals at the pace of the proxy; null where a value is not known."""
-    t_ns = np.asarray(signals.get("t_ns", proxy.t_ns), dtype=np.int64)
+    """Returns the signals at the pace of the proxy; null where a value is not known.
+
+    Label Studio takes the first time for the start of the video, refuses times that begin with two
+    zeros, and shows nothing of a task with a channel without any value: such a channel has one
+    zero, of which no line is drawn.
+    """
+    t_ns = np.asarray(signals.get("t_ns", ()), dtype=np.int64)
     inside = (t_ns >= proxy.t_ns[0]) & (t_ns <= proxy.t_ns[-1])
-    series: dict[str, list[float | None]] = {
-        TIME: playback_s(t_ns[inside], proxy.t_ns, proxy.fps).round(_DECIMALS).tolist()
-    }
+    shown_ns = np.union1d(t_ns[inside], proxy.t_ns[[0, -1]])
+    known = np.isin(shown_ns, t_ns)
+    time_s = playback_s(shown_ns, proxy.t_ns, proxy.fps).round(_DECIMALS)
+    later = np.diff(time_s, prepend=-1.0) > 0
+    series: dict[str, list[float | None]] = {TIME: time_s[later].tolist()}
     for name in CHANNELS:
+        numbers = np.full(len(shown_ns), np.nan)
         values = signals.get(name)
-        series[name] = [None] * int(inside.sum())
         if values is not None:
-            numbers = values[inside].astype(np.float64)
+            numbers[known] = values[inside]
             if values.dtype == np.int8:  # a state: -1 where it is not known
                 numbers[numbers < 0] = np.nan
-            series[name] = [None if np.isnan(v) else round(v, _DECIMALS) for v in numbers.tolist()]
+        told = numbers[later].round(_DECIMALS).tolist()
+        series[name] = [None if np.isnan(v) else v for v in told]
+        if all(np.isnan(told)):
+            series[name][0] = 0.0
     return series

@@ -10,6 +10,7 @@ from auto_label.review.config import CHANNELS
 from auto_label.review.keyframes import shown
 from auto_label.review.proxy import Proxy
 from auto_label.review.tasks import task_key
+from schemas.arrays import AnyArray
 from schemas.ids import canonical
 from tests.auto_label.review.reviewed import random_boxes, random_task, task_of
 from transforms.corpora.webdataset import rounded
@@ -56,18 +57,47 @@ def test_a_frame_that_the_clip_lacks_is_left_out() -> None:
     assert task["data"]["grid"] == [1, 2, 3]
 
 
+def series(proxy: Proxy, signals: dict[str, AnyArray]) -> dict[str, list[float | None]]:
+    """Returns the signals of a task."""
+    task = task_of(proxy, (8, 8), proxy.t_ns, signals=signals)
+    shown: dict[str, list[float | None]] = task["data"]["signals"]
+    assert set(shown) == {"time_s", *CHANNELS}
+    return shown
+
+
 def test_signals_are_shown_at_the_pace_of_the_proxy() -> None:
-    """Null where a value is not known; what the vehicle does not have is null throughout."""
+    """Null where a value is not known."""
     proxy = Proxy(b"", 10, np.array([1000, 2000, 4000]))
     signals = {
         "t_ns": np.array([500, 1000, 1500, 3000, 4000, 4500]),
         "speed_mps": np.array([1.0, 2.0, np.nan, 4.0, 5.0, 6.0]),
         "brake_on": np.array([0, 1, -1, 0, 1, 1], np.int8),
     }
-    task = task_of(proxy, (8, 8), proxy.t_ns, signals=signals)
-    series = task["data"]["signals"]
-    assert series["time_s"] == [0.0, 0.05, 0.15, 0.2]
-    assert series["speed_mps"] == [2.0, None, 4.0, 5.0]
-    assert series["brake_on"] == [1.0, None, 0.0, 1.0]
-    assert series["accel_x_mps2"] == [None] * 4
-    assert set(series) == {"time_s", *CHANNELS}
+    shown = series(proxy, signals)
+    assert shown["time_s"] == [0.0, 0.05, 0.15, 0.2]
+    assert shown["speed_mps"] == [2.0, None, 4.0, 5.0]
+    assert shown["brake_on"] == [1.0, None, 0.0, 1.0]
+
+
+def test_a_channel_without_values_has_one_so_that_label_studio_shows_the_task() -> None:
+    proxy = Proxy(b"", 10, np.array([1000, 2000, 4000]))
+    unknown: dict[str, AnyArray] = {"t_ns": proxy.t_ns, "blinker_left": np.full(3, -1, np.int8)}
+    for t_ns in (proxy.t_ns[:0], proxy.t_ns + 10_000):
+        shown = series(proxy, {"t_ns": t_ns})
+        assert shown["time_s"] == [0.0, 0.2]
+        assert all(shown[name] == [0.0, None] for name in CHANNELS)
+    assert series(proxy, unknown)["blinker_left"] == [0.0, None, None]
+    assert series(proxy, {})["time_s"] == [0.0, 0.2]
+    assert series(Proxy(b"", 10, np.array([7])), {})["time_s"] == [0.0]
+
+
+def test_the_time_of_signals_is_that_of_the_video_from_its_first_to_its_last_frame() -> None:
+    """Also where they were not measured all the time; no two times are equal."""
+    proxy = Proxy(b"", 10, np.array([0, 100_000_000, 200_000_000]))
+    signals = {
+        "t_ns": np.array([20_000, 120_000_000, 199_999_999]),
+        "speed_mps": np.array([1.0, 2.0, 3.0]),
+    }
+    shown = series(proxy, signals)
+    assert shown["time_s"] == [0.0, 0.12, 0.2]
+    assert shown["speed_mps"] == [None, 2.0, 3.0]
