@@ -48,6 +48,8 @@ CHANNELS = {
 
 _COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#9a6324", "#808000")
 _SYNC = "event"
+_MEASURED = {"height": "100", "displayFormat": ".2f"}
+_STATE = {"height": "30", "displayFormat": ".0f", "showYAxis": "false"}
 
 
 def labelling_config(classes: Iterable[str]) -> str:
@@ -75,11 +77,16 @@ def labelling_config(classes: Iterable[str]) -> str:
         value="$signals",
         valueType="json",
         timeColumn=TIME,
+        timeDisplayFormat=".2f",
         sync=_SYNC,
+        # The whole event, on one scale; else it is a quarter of it, scaled anew as it moves.
+        overviewWidth="100%",
+        fixedScale="true",
     )
     for name, unit in CHANNELS.items():
         doc = SIGNAL[name].doc.partition(",")[0]
-        ET.SubElement(series, "Channel", column=name, units=unit, legend=doc, height="70")
+        look = _MEASURED if unit else _STATE
+        ET.SubElement(series, "Channel", {"column": name, "units": unit, "legend": doc, **look})
     _choices(view, VERDICT, VERDICTS, "single")
     _choices(view, SCENE, SCENES, "multiple")
     ET.SubElement(view, "TextArea", name=COMMENT, toName=VIDEO, maxSubmissions="1", rows="2")
