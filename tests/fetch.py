@@ -4,11 +4,13 @@ Flink is a Python package of jars, Beam's runners come from Maven, Prism and the
 Go, Label Studio has an environment of its own, and the workers' environment holds the wheel of this
 project and its dependencies. The cache is outside the repository; its folders are named by a digest
 of their inputs. Run as a program, with the name of a target of the Makefile, it checks that the
-programs are installed that the target fetches its parts with.
+programs are installed that the target fetches its parts with; Chromium it installs itself where it
+may.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -16,7 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -40,7 +42,11 @@ PROGRAMS = {
     "javac": "Java 17 is missing: install it, e.g. `apt-get install openjdk-17-jdk-headless`",
     "mvn": "Maven is missing: install it, e.g. `apt-get install maven`",
     "go": "Go is missing: install it, e.g. `apt-get install golang`",
+    "chromium": "Chromium is missing: install it, e.g. `apt-get install chromium`",
 }
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+"""Names of the program of a browser that the tests can use."""
 
 TARGETS: dict[str, tuple[str, ...]] = {
     "flink-test": ("javac", "mvn"),
@@ -184,6 +190,41 @@ def label_studio_database(*arguments: str) -> Path:
     return cached("label-studio-data", (sys.version, LABEL_STUDIO, *arguments), fill)
 
 
+def chromium() -> Path:
+    """Returns the program of Chromium; as root on Debian it is installed if there is none.
+
+    Raises:
+        MissingProgramError: there is none, and it cannot be installed.
+        RuntimeError: installing it failed three times; the message ends with the output.
+    """
+    with _locked(_parts() / "chromium.lock"):
+        found = _browser()
+        if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
+            _apt_install("chromium", "fonts-dejavu-core")
+            found = _browser()
+    if found is None:
+        raise MissingProgramError(PROGRAMS["chromium"])
+    return found
+
+
+def _browser() -> Path | None:
+    return next((Path(path) for name in BROWSERS if (path := shutil.which(name))), None)
+
+
+def _apt_install(*packages: str) -> None:
+    """Installs packages of Debian; mirrors fail now and then, so it is tried three times."""
+    apt = ("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", "-o", _WAIT)
+    for last in (False, False, True):
+        try:
+            run(Path("/"), *apt, "update")
+            run(Path("/"), *apt, "install", "-y", "--no-install-recommends", *packages)
+        except RuntimeError:
+            if last:
+                raise
+        else:
+            return
+
+
 def dataflow() -> Path:
     """Returns the Python of an environment with Beam's Dataflow runner and the project."""
 
@@ -250,18 +291,30 @@ def cached(name: str, made_of: tuple[str, ...], fill: Callable[[Path], None]) ->
         fill: fills an empty folder.
     """
     digest = hashlib.sha256("\0".join(made_of).encode()).hexdigest()[:12]
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = home / "fleetmill" / "test-parts" / f"{name}-{digest}"
+    folder = _parts() / f"{name}-{digest}"
     complete = folder.with_suffix(".whole")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _locked(folder.with_suffix(".lock")):
         if not complete.exists():
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
             fill(folder)
             complete.touch()
     return folder
+
+
+def _parts() -> Path:
+    """Returns the folder of the cache."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return home / "fleetmill" / "test-parts"
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Keeps other processes out of the block by a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def run(folder: Path, *command: object) -> None:
@@ -285,6 +338,8 @@ def run(folder: Path, *command: object) -> None:
         raise RuntimeError(f"{command[0]} ended with {done.returncode}:\n{tail}")
 
 
+_WAIT = "DPkg::Lock::Timeout=300"
+"""For another program that installs packages, in s."""
 _MAVEN = ("mvn", "-B", "-q")
 _COPY = ("dependency:copy-dependencies", "-DincludeScope=runtime")
 
@@ -293,5 +348,7 @@ if __name__ == "__main__":
     (target,) = sys.argv[1:]
     try:
         need(*TARGETS[target])
-    except MissingProgramError as error:
+        if target == "review-test":
+            chromium()
+    except (MissingProgramError, RuntimeError) as error:
         sys.exit(f"{target}: {error}")
