@@ -70,6 +70,7 @@ def labelling_config(classes: Iterable[str]) -> str:
     labels = ET.SubElement(view, "Labels", name=CLASS, toName=VIDEO, choice="single")
     for number, name in enumerate(sorted({*CLASSES, *classes})):
         ET.SubElement(labels, "Label", value=name, background=_COLOURS[number % len(_COLOURS)])
+    _choices(view, VERDICT, VERDICTS, "single")
     series = ET.SubElement(
         view,
         "TimeSeries",
@@ -87,7 +88,6 @@ def labelling_config(classes: Iterable[str]) -> str:
         doc = SIGNAL[name].doc.partition(",")[0]
         look = _MEASURED if unit else _STATE
         ET.SubElement(series, "Channel", {"column": name, "units": unit, "legend": doc, **look})
-    _choices(view, VERDICT, VERDICTS, "single")
     _choices(view, SCENE, SCENES, "multiple")
     ET.SubElement(view, "TextArea", name=COMMENT, toName=VIDEO, maxSubmissions="1", rows="2")
     ET.indent(view)
