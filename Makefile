@@ -41,9 +41,9 @@ s3-test: $(STAMP)  ## Run the tests on an S3 server; needs Go.
 	@echo "Building the S3 server (a minute or two, once)"
 	@$(BIN)/pytest -n $(JOBS) --durations 10 -m s3
 
-review-test: $(STAMP)  ## Run the tests on a Label Studio server.
+review-test: $(STAMP)  ## Run the tests on a Label Studio server, in a browser too.
+	@echo "Installing Label Studio, and Chromium if there is none (some minutes, once)"
 	@$(BIN)/python -m tests.fetch review-test
-	@echo "Installing Label Studio (two or three minutes, once)"
 	@$(BIN)/pytest -n $(JOBS) --dist loadfile --durations 10 -m review
 
 lint: $(STAMP)  ## Check style and types.
@@ -55,4 +55,4 @@ bench: $(STAMP)  ## Run the benchmarks: make bench ONLY="mine plan".
 	@$(BIN)/python -m benchmarks $(ONLY)
 
 clean:  ## Remove all that the targets created.
-	rm -rf $(VENV) $(ROOT) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache fuzz-failures
+	rm -rf $(VENV) $(ROOT) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache fuzz-failures artefacts
