@@ -82,13 +82,16 @@ def test_every_command_of_the_readme_works(tmp_path: Path) -> None:
 
 
 def test_files_that_the_pages_name_exist() -> None:
-    """Checks paths in backticks that start with one of our folders."""
+    """Checks paths in backticks that start with one of our folders, and pictures."""
     missing = []
     for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
         made = {fence.path for fence in fences(page)}
         for path in re.findall(r"`((?:[a-z_]+/)+[A-Za-z0-9_.*-]*)`", page.read_text()):
             ours = path.split("/")[0] in {*FLOORS, "tests", "docs", "benchmarks"}
             if ours and path not in made and not list(ROOT.glob(path.rstrip("/"))):
+                missing.append(f"{page.name}: {path}")
+        for path in re.findall(r"!\[.*\]\((.+)\)", page.read_text()):
+            if not (page.parent / path).is_file():
                 missing.append(f"{page.name}: {path}")
     assert not missing
 
