@@ -23,13 +23,13 @@ from playwright.sync_api import expect
 from auto_label.review.config import CHANNELS, TIME, labelling_config
 from auto_label.review.keyframes import shown
 from auto_label.review.proxy import Proxy
-from auto_label.review.tasks import TRACK, review_task
+from auto_label.review.tasks import TRACK
 from jobs import demo
 from pipeline.lake.tables import Lake
 from schemas.arrays import BoolArray, FloatArray
 from synth.fleet import write_fleet
 from tests import fetch, truth_model
-from tests.auto_label.review.reviewed import event
+from tests.auto_label.review.reviewed import task_of
 from tests.browser import WAIT_S, Tab, opened
 from tests.editor import PLOT, Editor
 from tests.jobs.inprocess import call
@@ -88,7 +88,7 @@ def pushed(lake: Path, label_studio: LabelStudio, monkeypatch: pytest.MonkeyPatc
     out = ("--out", label_studio.documents / "review", "--width", PROXY_WIDTH)
     done = call("review", "push", *out, *server(lake, label_studio))
     assert done.code == 0, done.err
-    number = done.document["project"]
+    (number,) = done.document["projects"]
     listed = label_studio.ask("GET", f"/api/tasks?project={number}")["tasks"]
     return [label_studio.ask("GET", f"/api/tasks/{task['id']}") for task in listed]
 
@@ -321,7 +321,8 @@ def test_a_task_is_shown_whose_vehicle_has_no_signals(
     data = pushed[0]["data"]
     proxy = Proxy(b"", data["fps"], np.array(data["frames_ns"]))
     size = (data["width_px"], data["height_px"])
-    task = review_task(event(), "front", proxy, data["video"], size, proxy.t_ns, None, "d", {})
+    task = task_of(proxy, size, proxy.t_ns)
+    task["data"]["video"] = data["video"]
     config = {"title": "no signals", "label_config": labelling_config([])}
     project = label_studio.ask("POST", "/api/projects", config)["id"]
     added = label_studio.ask("POST", "/api/tasks", {"project": project, "data": task["data"]})
