@@ -139,6 +139,37 @@ def test_answers_on_a_server_come_back(
     assert [job["tasks"] for job in call("review", "pull", *file).document["jobs"]] == [0]
 
 
+@pytest.mark.review
+def test_tasks_are_spread_over_projects_and_shared(
+    chain: Chain, tmp_path: Path, label_studio: LabelStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", label_studio.token)
+    lake = tmp_path / "lake"
+    shutil.copytree(chain.lake, lake)
+    assert label_studio.documents is not None
+    to = ("--lake", lake, "--label-studio", label_studio.url, "--project", "spread", "--json")
+    more = ("--project-tasks", 1, "--shared", 1, "--reviewers", 3)
+    push = ("review", "push", "--out", label_studio.documents / "spread", *to, *more)
+    first = call(*push, "--most", 1)
+    assert first.code == 0, first.err
+    assert (len(first.document["projects"]), first.document["added"]) == (1, 1)
+    done = call(*push)
+    assert done.code == 0, done.err
+    numbers = done.document["projects"]
+    assert len(numbers) == done.document["added"] + 1 > 1
+    titles = [label_studio.ask("GET", f"/api/projects/{number}")["title"] for number in numbers]
+    assert titles == ["spread", *(f"spread {k}" for k in range(2, len(numbers) + 1))]
+    for number in numbers:
+        (task,) = label_studio.ask("GET", f"/api/tasks?project={number}")["tasks"]
+        assert label_studio.ask("GET", f"/api/tasks/{task['id']}")["overlap"] == 3
+        body = {"result": [choice("verdict", "right")], "lead_time": 4.5}
+        label_studio.ask("POST", f"/api/tasks/{task['id']}/annotations/", body)
+    pulled = call("review", "pull", *to)
+    assert pulled.code == 0, pulled.err
+    assert pulled.document["verdicts"] == {"right": len(numbers)}
+    assert "read:" in pulled.err
+
+
 def _check_corpus(lake: Path) -> None:
     """Builds a corpus of what was reviewed: one box."""
     corpus = ("corpus", "reviewed", "--lake", lake, "--topology", "dojo-tray", "--json")
