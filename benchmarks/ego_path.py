@@ -17,11 +17,10 @@ import pyarrow.parquet as pq
 
 from auto_label.ego import ego_path
 from benchmarks import Measure
+from pipeline.stages.recording_rows import log_rows
 from schemas.arrays import FloatArray
-from schemas.tables import TABLES
 from schemas.times import GRID_NS, NS_PER_S, Span
 from synth.fleet import FleetSpec, write_fleet
-from transforms.align import align
 from transforms.readers import FORMATS, ReadOptions
 from transforms.readers.discover import discover
 
@@ -39,10 +38,9 @@ def measure() -> Iterator[Measure]:
         errors: list[FloatArray] = []
         paths, taken = 0, 0.0
         for ref in discover([folder]).logs:
-            recording = FORMATS.load(ref.format)().read(ref, ReadOptions())
-            signals = align(recording.signals, recording.duration_ns)
-            signals = signals.append_column("log_id", pa.array([ref.log_id] * signals.num_rows))
-            signals = TABLES["signals"].conform(signals)
+            signals = log_rows(FORMATS.load(ref.format)().open(ref, ReadOptions())).tables[
+                "signals"
+            ]
             pose = _poses(truth.filter(pc.equal(truth["log_name"], ref.name)))
             step = WINDOW_S * NS_PER_S
             for start in range(0, len(pose) * GRID_NS - step, step):

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from benchmarks import Measure
 from schemas.tables import TABLES
-from schemas.times import GRID_NS, NS_PER_S, grid, ns
+from schemas.times import GRID_NS, NS_PER_S, Span, grid, ns
 from transforms.triggers import load_triggers
 from transforms.triggers.engine import Miner, ticks
 
@@ -57,7 +57,7 @@ def _fleet() -> tuple[pa.Table, pa.Table]:
     tables, ids = [], [f"log-{k:04d}" for k in range(LOGS)]
     for k, log_id in enumerate(ids):
         rng = np.random.default_rng(k)
-        t_ns = grid(ns(LOG_S))
+        t_ns = grid(Span(0, ns(LOG_S)))
         n = len(t_ns)
 
         def slow(

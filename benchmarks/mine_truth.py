@@ -20,13 +20,13 @@ from auto_label.models import Detector, load_models, open_detector
 from auto_label.scene import sweep_frames
 from auto_label.weights import available_models, fetch
 from benchmarks import Measure
+from pipeline.stages.recording_rows import log_rows
 from schemas.tables import TABLES
 from schemas.times import GRID_NS, NS_PER_S
 from synth.fleet import FleetSpec, write_fleet
 from synth.pictures import Painter
 from synth.recorded import simulate
 from synth.truth import events as events_of
-from transforms.align import align
 from transforms.readers import FORMATS, ReadOptions
 from transforms.readers.discover import discover
 from transforms.triggers import load_triggers
@@ -120,24 +120,18 @@ def mined(folder: str) -> tuple[Score, ...]:
     }
     rows = []
     for ref in discover([folder]).logs:
-        recording = FORMATS.load(ref.format)().read(ref, ReadOptions())
-        signals = align(recording.signals, recording.duration_ns)
+        read = log_rows(FORMATS.load(ref.format)().open(ref, ReadOptions())).tables
+        signals = read["signals"]
         lead = truth_signals.filter(pc.equal(truth_signals["log_name"], ref.name))
         at = pa.array(signals["t_ns"].to_numpy() // GRID_NS)
         place = pc.index_in(at, pc.divide(lead["t_ns"], GRID_NS))
         for name in ("lead_distance_m", "lead_speed_mps"):
             column = signals.column_names.index(name)
             signals = signals.set_column(column, name, lead[name].take(place))
-        signals = signals.append_column("log_id", pa.array([ref.log_id] * signals.num_rows))
         tables["signals"].append(TABLES["signals"].conform(signals))
-        annotations = [
-            {"log_id": ref.log_id, "t_ns": annotation.t_ns, "reason": annotation.reason}
-            for annotation in recording.annotations
-        ]
-        tables["annotations"].append(
-            pa.Table.from_pylist(annotations, schema=TABLES["annotations"].schema)
-        )
-        rows.append((ref.log_id, ref.name, recording.drive_id, recording.duration_ns))
+        tables["annotations"].append(read.get("annotations", TABLES["annotations"].empty()))
+        (log,) = read["logs"].to_pylist()
+        rows.append((ref.log_id, ref.name, log["drive_id"], log["duration_ns"]))
     names = ("log_id", "name", "drive_id", "duration_ns")
     logs = pa.table([list(column) for column in zip(*rows, strict=True)], names=names)
     triggers = load_triggers()

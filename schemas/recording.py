@@ -5,10 +5,11 @@ The arrays stay inside one worker; they are never elements of a PCollection.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from schemas.arrays import AnyArray, BoolArray, Float32Array, IntArray
 from schemas.records import Count, LogRef, Platform, Reject
+from schemas.times import Span
 
 
 def _same_length(owner: str, **columns: AnyArray) -> None:
@@ -21,7 +22,7 @@ def _same_length(owner: str, **columns: AnyArray) -> None:
 class Channel:
     """Native samples of one quantity.
 
-    In `Recording.signals`, `name` is a row of schemas.signals and `values` are in its
+    In `Segment.signals`, `name` is a row of schemas.signals and `values` are in its
     unit. `t_ns` is int64[n] from the log's start, in any order; duplicates are allowed.
     """
 
@@ -71,9 +72,8 @@ class Video:
 
 @dataclass(frozen=True, slots=True)
 class Joints:
-    """A robot's joints: float32[n, j] at t_ns int64[n]; `names` are the j columns."""
+    """A robot's joints: float32[n, j] at t_ns int64[n]; LogHeader.joint_names are the j columns."""
 
-    names: tuple[str, ...]
     t_ns: IntArray
     position: Float32Array
     velocity: Float32Array | None
@@ -92,13 +92,12 @@ class Annotation:
 
 
 @dataclass(frozen=True, slots=True)
-class Recording:
-    """The contents of one log; `rejects` lists the parts of it that are unusable.
+class LogHeader:
+    """What is said of a log as a whole.
 
     `start_ns` is the UTC time of t_ns 0, or None; `start_local` is an ISO 8601 wall-clock
     time without a zone, for logs that record no UTC. `clock` names the log's time base:
-    "utc", "local", "boot" or "none". `counts` account for what a reader drops inside a
-    file, such as CAN frames of unknown ids.
+    "utc", "local", "boot" or "none".
     """
 
     log: LogRef
@@ -110,10 +109,23 @@ class Recording:
     start_ns: int | None = None
     start_local: str | None = None
     software: str | None = None
+    joint_names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """What a log holds in a span of its time; `rejects` lists the parts that are unusable.
+
+    Signals have the nearest usable sample on either side of the span too, so that cutting a log
+    changes no value. All else is of the span alone. `counts` account for what a
+    reader drops inside a file, such as CAN frames of unknown ids.
+    """
+
+    span: Span
     signals: tuple[Channel, ...] = ()
     native: tuple[Channel, ...] = ()
     videos: tuple[Video, ...] = ()
     joints: Joints | None = None
     annotations: tuple[Annotation, ...] = ()
     rejects: tuple[Reject, ...] = ()
-    counts: tuple[Count, ...] = field(default=())
+    counts: tuple[Count, ...] = ()

@@ -37,28 +37,30 @@ def seconds(t_ns: int) -> float:
     return t_ns / NS_PER_S
 
 
-def grid(duration_ns: int) -> IntArray:
-    """Returns the instants of the 50 Hz grid in a log.
-
-    Args:
-        duration_ns: length of the log.
+def grid(span: Span) -> IntArray:
+    """Returns the instants of the 50 Hz grid in a span of a log.
 
     Returns:
-        int64[n], the multiples of 20 ms in [0, duration_ns).
+        int64[n], the multiples of 20 ms in the span.
 
-    >>> grid(45_000_000)
-    array([       0, 20000000, 40000000])
+    >>> grid(Span(5_000_000, 45_000_000))
+    array([20000000, 40000000])
     """
-    return np.arange(0, max(duration_ns, 0), GRID_NS, dtype=np.int64)
+    return np.arange(_ticks(span.start_ns), _ticks(span.end_ns), dtype=np.int64) * GRID_NS
 
 
-def grid_rows(duration_ns: int) -> int:
-    """Returns the number of the grid's instants in a log, without making them.
+def grid_rows(span: Span) -> int:
+    """Returns the number of the grid's instants in a span, without making them.
 
-    >>> grid_rows(45_000_000)
+    >>> grid_rows(Span(0, 45_000_000))
     3
     """
-    return -(-max(duration_ns, 0) // GRID_NS)
+    return _ticks(span.end_ns) - _ticks(span.start_ns)
+
+
+def _ticks(t_ns: int) -> int:
+    """Returns the number of the first instant of the grid at t_ns or later."""
+    return -(-t_ns // GRID_NS)
 
 
 @dataclass(frozen=True, slots=True, order=True)

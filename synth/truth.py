@@ -22,7 +22,7 @@ import pyarrow as pa
 from schemas.arrays import IntArray
 from schemas.ids import canonical
 from schemas.signals import SIGNALS
-from schemas.times import GRID_NS, NS_PER_S, grid
+from schemas.times import GRID_NS, NS_PER_S, Span, grid
 from synth.pictures import Boxes
 from synth.profiles import SIM_HZ
 from synth.recorded import Drive
@@ -130,7 +130,7 @@ def signals(drive: Drive, log_name: str) -> pa.Table:
 
 
 def _grid(drive: Drive) -> tuple[IntArray, slice]:
-    return grid(duration_ns(drive)), slice(None, None, GRID_NS // _STEP_NS)
+    return grid(Span(0, duration_ns(drive))), slice(None, None, GRID_NS // _STEP_NS)
 
 
 def _keyed(

@@ -10,11 +10,14 @@ import pyarrow as pa
 from schemas.arrays import AnyArray, BoolArray, FloatArray, IntArray
 from schemas.recording import Channel
 from schemas.signals import SIGNAL, SIGNALS, Signal
-from schemas.times import grid
+from schemas.times import Span, grid
 
 
-def align(signals: Sequence[Channel], duration_ns: int) -> pa.Table:
+def align(signals: Sequence[Channel], span: Span) -> pa.Table:
     """Resamples native samples to the instants of schemas.times.grid.
+
+    Of samples outside the span only the nearest usable one of each signal on either side bears on
+    the result, wherever it is, so that a log can be read in pieces.
 
     Samples may be in any order; the last of equal timestamps is kept. Channels of the same
     name are concatenated. Samples that are NaN, infinite, None or an empty string are
@@ -22,7 +25,7 @@ def align(signals: Sequence[Channel], duration_ns: int) -> pa.Table:
 
     Args:
         signals: channels named by rows of schemas.signals, values in their units.
-        duration_ns: length of the log.
+        span: of the log's time.
 
     Returns:
         n rows; a column t_ns int64 and one for each row of SIGNALS, of its type, with nulls
@@ -33,13 +36,13 @@ def align(signals: Sequence[Channel], duration_ns: int) -> pa.Table:
         ValueError: a channel's name is not in schemas.signals.
 
     >>> speed = Channel("speed_mps", np.array([0, 40_000_000]), np.array([1.0, 3.0]))
-    >>> align([speed], 60_000_000).column("speed_mps").to_pylist()
+    >>> align([speed], Span(0, 60_000_000)).column("speed_mps").to_pylist()
     [1.0, 2.0, 3.0]
     """
     unknown = sorted({channel.name for channel in signals} - set(SIGNAL))
     if unknown:
         raise ValueError(f"channels {unknown} are not in schemas.signals; add them there")
-    t_ns = grid(duration_ns)
+    t_ns = grid(span)
     columns = {"t_ns": pa.array(t_ns)}
     for signal in SIGNALS:
         named = [channel for channel in signals if channel.name == signal.name]

@@ -1,4 +1,4 @@
-"""Builds the rows of one recording, conforming to the schemas of the lake's tables.
+"""Builds the rows of one log, conforming to the schemas of the lake's tables.
 
 The rows stay in memory: `pipeline.stages.ingest` collects those of a task's logs and writes one
 file per table.
@@ -6,6 +6,7 @@ file per table.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,15 +14,15 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.arrays import Float32Array
-from schemas.recording import Joints, Recording, Video
+from schemas.recording import Channel, Joints, LogHeader, Segment, Video
 from schemas.records import Count, LogRef, Reject
 from schemas.redaction import bare
 from schemas.tables import TABLES
 from schemas.times import NS_PER_S, grid_rows
 from transforms.align import align
-from transforms.budget import require
-from transforms.readers import FORMATS, ReadOptions
-from transforms.readers.checks import check_recording
+from transforms.budget import UNLIMITED, require
+from transforms.readers import FORMATS, OpenLog, ReadOptions
+from transforms.readers.checks import check_header, check_segment
 from transforms.timing import step
 
 
@@ -41,47 +42,72 @@ def read_log(log: LogRef, options: ReadOptions) -> LogRows:
         DataError: the log cannot be used.
     """
     with step("read"):
-        recording = FORMATS.load(log.format)().read(log, options)
-        check_recording(recording)
-        _check_size(recording, options.memory_bytes)
-    return LogRows(recording_rows(recording), recording.rejects, recording.counts)
+        opened = FORMATS.load(log.format)().open(log, options)
+    return log_rows(opened, options.memory_bytes)
 
 
-def recording_rows(recording: Recording) -> dict[str, pa.Table]:
-    """Returns the rows of a recording by table; tables without rows are left out."""
-    log_id = recording.log.log_id
-    tables = {"logs": _log_rows(recording)}
-    if recording.videos:
-        tables["videos"] = _rows("videos", [_video(log_id, video) for video in recording.videos])
+def log_rows(opened: OpenLog, allowed_bytes: int = UNLIMITED) -> LogRows:
+    """Makes the rows of an open log, segment by segment; tables without rows are left out.
+
+    Args:
+        opened: the log.
+        allowed_bytes: what the rows may take; 0 for any amount.
+
+    Raises:
+        DataError: the log cannot be used.
+    """
+    header = opened.header
+    check_header(header)
+    parts = {"logs": [_log_rows(header)]}
+    rejects: list[Reject] = []
+    counts: list[Count] = []
+    for span in opened.segments:
+        with step("read"):
+            segment = opened.read(span)
+        check_segment(header.log.uri, segment)
+        _check_size(header.log.uri, segment, allowed_bytes)
+        for table, rows in _segment_rows(header.log.log_id, segment).items():
+            parts.setdefault(table, []).append(rows)
+        rejects += segment.rejects
+        counts += segment.counts
+    tables = {name: TABLES[name].conform(pa.concat_tables(rows)) for name, rows in parts.items()}
+    return LogRows(tables, tuple(rejects), tuple(counts))
+
+
+def _segment_rows(log_id: str, segment: Segment) -> dict[str, pa.Table]:
+    """Returns the rows of a segment by table; tables without rows are left out."""
+    tables = {}
+    if segment.videos:
+        tables["videos"] = _rows("videos", [_video(log_id, video) for video in segment.videos])
         # In the table's order, or all frames would be sorted.
-        videos = sorted(recording.videos, key=lambda v: (v.camera, v.t_ns[0], v.uri))
+        videos = sorted(segment.videos, key=lambda v: (v.camera, v.t_ns[0], v.uri))
         tables["frames"] = pa.concat_tables([_frames(log_id, video) for video in videos])
-    if recording.signals:
+    if segment.signals:
         with step("align"):
-            grid = align(recording.signals, recording.duration_ns)
+            grid = align(segment.signals, segment.span)
         tables["signals"] = grid.add_column(0, "log_id", _same(log_id, grid.num_rows))
-    if recording.joints is not None:
-        tables["joints"] = _joints(log_id, recording.joints)
-    if recording.native:
-        tables["channels"] = _channels(recording)
-    if recording.annotations:
-        rows = [{"log_id": log_id, **asdict(one)} for one in recording.annotations]
+    if segment.joints is not None:
+        tables["joints"] = _joints(log_id, segment.joints)
+    if segment.native:
+        tables["channels"] = _channels(log_id, segment.native)
+    if segment.annotations:
+        rows = [{"log_id": log_id, **asdict(one)} for one in segment.annotations]
         tables["annotations"] = _rows("annotations", rows)
-    return {name: TABLES[name].conform(rows) for name, rows in tables.items()}
+    return tables
 
 
-def _check_size(recording: Recording, allowed_bytes: int) -> None:
-    """Checks the memory of a recording's rows: signals have one each 20 ms, however few they are.
+def _check_size(uri: str, segment: Segment, allowed_bytes: int) -> None:
+    """Checks the memory of a segment's rows: signals have one each 20 ms, however few they are.
 
     Raises:
         TooLargeError: they take more than an input may.
     """
-    rows = {"frames": sum(len(video.t_ns) for video in recording.videos)}
-    rows["signals"] = grid_rows(recording.duration_ns) if recording.signals else 0
-    rows["channels"] = sum(len(channel.t_ns) for channel in recording.native)
+    rows = {"frames": sum(len(video.t_ns) for video in segment.videos)}
+    rows["signals"] = grid_rows(segment.span) if segment.signals else 0
+    rows["channels"] = sum(len(channel.t_ns) for channel in segment.native)
     needed = sum(count * _row_bytes(table) for table, count in rows.items())
     said = ", ".join(f"{count:,} rows of {table}" for table, count in rows.items() if count)
-    require(recording.log.uri, said, needed, allowed_bytes)
+    require(uri, said, needed, allowed_bytes)
 
 
 def _row_bytes(table: str) -> int:
@@ -94,23 +120,23 @@ def _rows(table: str, rows: list[dict[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=TABLES[table].schema)
 
 
-def _log_rows(recording: Recording) -> pa.Table:
-    log = recording.log
+def _log_rows(header: LogHeader) -> pa.Table:
+    log = header.log
     row = {
         "log_id": log.log_id,
-        "drive_id": recording.drive_id,
-        "vehicle_id": recording.vehicle_id,
-        "platform": recording.platform,
+        "drive_id": header.drive_id,
+        "vehicle_id": header.vehicle_id,
+        "platform": header.platform,
         "format": log.format,
         "name": log.name,
         "uri": bare(log.uri),
         "fingerprint": log.fingerprint,
-        "start_ns": recording.start_ns,
-        "start_local": recording.start_local,
-        "duration_ns": recording.duration_ns,
-        "clock": recording.clock,
-        "software": recording.software,
-        "joint_names": list(recording.joints.names) if recording.joints else [],
+        "start_ns": header.start_ns,
+        "start_local": header.start_local,
+        "duration_ns": header.duration_ns,
+        "clock": header.clock,
+        "software": header.software,
+        "joint_names": list(header.joint_names),
     }
     return _rows("logs", [row])
 
@@ -164,18 +190,18 @@ def _joints(log_id: str, joints: Joints) -> pa.Table:
     )
 
 
-def _channels(recording: Recording) -> pa.Table:
+def _channels(log_id: str, native: Sequence[Channel]) -> pa.Table:
     return pa.concat_tables(
         [
             pa.table(
                 {
-                    "log_id": _same(recording.log.log_id, len(channel.t_ns)),
+                    "log_id": _same(log_id, len(channel.t_ns)),
                     "channel": _same(channel.name, len(channel.t_ns)),
                     "t_ns": channel.t_ns,
                     "value": pa.array(channel.values.astype(np.float64)),
                 }
             )
-            for channel in recording.native
+            for channel in native
         ]
     )
 

@@ -25,18 +25,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from auto_label.models import MODELS
-from pipeline.stages.recording_rows import recording_rows
+from pipeline.stages.recording_rows import log_rows
 from pipeline.topologies import TOPOLOGIES
 from schemas.errors import MAX_DETAIL_CHARS, CorruptError, UsageError, one_line, storable
-from schemas.recording import Annotation, Joints, Recording
+from schemas.recording import Annotation, Joints
 from schemas.records import LogRef, Member
 from schemas.redaction import MARK, printable, redact
 from schemas.tables import TABLES
 from tests.fuzz.cases import Ended, Tally, examples, parts
+from tests.recording import Recording
 from transforms.can.maps import CAN_MAPS
 from transforms.definitions import Definition, Definitions
 from transforms.parquet import decode, encode
-from transforms.readers.checks import MAX_TEXT_CHARS, check_recording, check_text
+from transforms.readers.checks import MAX_TEXT_CHARS, check_text
 from transforms.toml import parse_toml
 from transforms.triggers import TRIGGERS
 from transforms.triggers.engine import Miner
@@ -297,12 +298,10 @@ def recordings(draw: Callable[..., Any]) -> Recording:
         lat_deg=DEGREES,
         lon_deg=DEGREES,
     )
-    joints = None
+    joints, names = None, []
     if draw(st.booleans()):
         names = draw(st.lists(text, max_size=2))
-        joints = Joints(
-            tuple(names), np.arange(2), np.zeros((2, len(names)), np.float32), None, None
-        )
+        joints = Joints(np.arange(2), np.zeros((2, len(names)), np.float32), None, None)
     return Recording(
         log=LOG,
         drive_id=draw(text),
@@ -312,6 +311,7 @@ def recordings(draw: Callable[..., Any]) -> Recording:
         clock="none",
         start_ns=draw(st.none() | WHOLE),
         software=draw(st.none() | text),
+        joint_names=tuple(names),
         joints=joints,
         annotations=tuple(draw(st.lists(annotations, max_size=2))),
     )
@@ -320,7 +320,7 @@ def recordings(draw: Callable[..., Any]) -> Recording:
 def is_recording(found: Recording) -> bool:
     """Tells whether a recording can have what was found, by other means than the reader's."""
     texts = [found.drive_id, found.vehicle_id, found.software or ""]
-    texts += found.joints.names if found.joints else ()
+    texts += found.joint_names
     texts += [text or "" for one in found.annotations for text in (one.reason, one.camera)]
     degrees = [
         (value, most)
@@ -346,11 +346,10 @@ def test_a_recording_becomes_rows_or_a_reject(record_property: Any) -> None:
             if not is_recording(found):
                 ended.append("corrupt")
                 with pytest.raises(CorruptError, match="/in/a: ") as raised:
-                    check_recording(found)
+                    log_rows(found.opened)
                 assert str(raised.value).isprintable()
                 return
-            check_recording(found)
-            made = recording_rows(found)
+            made = log_rows(found.opened).tables
             for rows_of in made.values():
                 assert decode(encode(rows_of)).equals(rows_of)
             (log,) = made["logs"].to_pylist()

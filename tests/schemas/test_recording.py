@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from schemas.recording import Annotation, Channel, Joints, Recording, Video
+from schemas.recording import Annotation, Channel, Joints, LogHeader, Segment, Video
 from schemas.records import LogRef, Member
+from schemas.times import Span
 
 LOG = LogRef("video", "a.mp4", "/in/a.mp4", (Member("a.mp4", "/in/a.mp4", 9),), "0" * 20)
 
@@ -51,15 +52,15 @@ def test_a_video_has_one_row_for_each_frame(column: str) -> None:
         _video(**{column: np.arange(2)})
 
 
-def test_a_recording_is_immutable_and_survives_pickling() -> None:
-    joints = Joints(("hip",), np.arange(3), np.zeros((3, 1), np.float32), None, None)
-    recording = Recording(
-        LOG, "d", "v", "robot", 5, "none", videos=(_video(),), joints=joints,
-        annotations=(Annotation(1, "honk"),),
-    )  # fmt: skip
+def test_headers_and_segments_are_immutable_and_survive_pickling() -> None:
+    header = LogHeader(LOG, "d", "v", "robot", 5, "none", joint_names=("hip",))
+    joints = Joints(np.arange(3), np.zeros((3, 1), np.float32), None, None)
+    marks = (Annotation(1, "honk"),)
+    segment = Segment(Span(0, 5), videos=(_video(),), joints=joints, annotations=marks)
     with pytest.raises(dataclasses.FrozenInstanceError):
-        recording.duration_ns = 6  # type: ignore[misc]
-    copy = pickle.loads(pickle.dumps(recording))  # noqa: S301 - our own bytes
-    assert (copy.log, copy.annotations, copy.signals) == (LOG, (Annotation(1, "honk"),), ())
-    np.testing.assert_array_equal(copy.videos[0].t_ns, recording.videos[0].t_ns)
+        header.duration_ns = 6  # type: ignore[misc]
+    assert pickle.loads(pickle.dumps(header)) == header  # noqa: S301 - our own bytes
+    copy = pickle.loads(pickle.dumps(segment))  # noqa: S301
+    assert (copy.span, copy.annotations, copy.signals) == (Span(0, 5), marks, ())
+    np.testing.assert_array_equal(copy.videos[0].t_ns, segment.videos[0].t_ns)
     np.testing.assert_array_equal(copy.joints.position, joints.position)

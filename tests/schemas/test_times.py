@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from schemas.times import GRID_HZ, GRID_NS, NS_PER_MS, NS_PER_S, Span, grid, ns, seconds
+from schemas.times import GRID_HZ, GRID_NS, NS_PER_MS, NS_PER_S, Span, grid, grid_rows, ns, seconds
 
 INT64_MAX = int(np.iinfo(np.int64).max)
 INT64_MIN = int(np.iinfo(np.int64).min)
@@ -46,11 +46,15 @@ def test_times_that_are_not_finite_raise(value: float) -> None:
         ns(value)
 
 
-@pytest.mark.parametrize("duration_ns", [-1, 0, 1, GRID_NS - 1, GRID_NS, GRID_NS + 1, 10**10 + 7])
-def test_the_grid_is_every_instant_inside_the_log(duration_ns: int) -> None:
-    instants = grid(duration_ns)
+@pytest.mark.parametrize("start_ns", [0, 1, GRID_NS - 1, GRID_NS, GRID_NS + 1, 3 * GRID_NS - 5])
+@pytest.mark.parametrize("duration_ns", [0, 1, GRID_NS - 1, GRID_NS, GRID_NS + 1, 10**10 + 7])
+def test_the_grid_is_every_instant_inside_the_span(start_ns: int, duration_ns: int) -> None:
+    span = Span(start_ns, start_ns + duration_ns)
+    instants = grid(span)
     assert instants.dtype == np.int64
-    assert instants.tolist() == list(range(0, max(duration_ns, 0), GRID_NS))
+    whole = range(0, span.end_ns, GRID_NS)
+    assert instants.tolist() == [t_ns for t_ns in whole if t_ns >= start_ns]
+    assert grid_rows(span) == len(instants)
 
 
 def test_spans_are_ordered_and_reject_a_negative_length() -> None:

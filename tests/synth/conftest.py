@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from schemas.recording import Recording
 from synth.fleet import FleetReport, FleetSpec, write_fleet
 from synth.motion import Motion, drive
 from synth.recorded import Drive, simulate
 from synth.script import Script, write_script
 from synth.spec import rng
-from transforms.readers import FORMATS, ReadOptions
+from tests.recording import Recording, read
+from transforms.readers import FORMATS
 from transforms.readers.discover import discover
 
 Fleet = tuple[FleetSpec, Path, FleetReport]
@@ -25,7 +25,7 @@ def recordings(folder: Path, format_: str) -> dict[str, Recording]:
     assert found.rejects == ()
     assert {log.format for log in found.logs} == {format_}
     reader = FORMATS.load(format_)()
-    return {log.name: reader.read(log, ReadOptions()) for log in found.logs}
+    return {log.name: read(reader, log) for log in found.logs}
 
 
 @pytest.fixture(scope="session")

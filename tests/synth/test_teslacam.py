@@ -12,9 +12,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from schemas.recording import Recording
 from synth.fleet import FleetSpec, write_fleet
 from synth.recorded import simulate
+from tests.recording import Recording
 from tests.synth.conftest import Fleet, recordings
 
 

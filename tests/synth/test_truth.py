@@ -10,11 +10,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from schemas.recording import Recording
-from schemas.times import GRID_NS, grid
+from schemas.times import GRID_NS, Span, grid
 from synth import truth
 from synth.recorded import Drive, simulate
 from synth.script import Injected
+from tests.recording import Recording
 from tests.synth.conftest import Fleet
 
 
@@ -39,7 +39,7 @@ def test_tables_have_their_schemas(blind: Fleet, seeing: Fleet) -> None:
 def test_the_ego_truth_is_the_motion_on_the_grid(blind: Fleet, drive: Drive) -> None:
     _, folder, report = blind
     rows = _rows(folder, "ego", report.logs[1])
-    assert rows["t_ns"].to_pylist() == grid(truth.duration_ns(drive)).tolist()
+    assert rows["t_ns"].to_pylist() == grid(Span(0, truth.duration_ns(drive))).tolist()
     seconds = rows["t_ns"].to_numpy() / 1e9
     for name in ("x_m", "y_m", "heading_rad", "speed_mps"):
         expected = np.interp(seconds, drive.motion.t_s, getattr(drive.motion, name))

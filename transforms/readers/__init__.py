@@ -1,21 +1,22 @@
 """Log formats: each is one module and one row of `FORMATS`.
 
-A reader first claims logs in a file listing, by layout and first bytes. Later it reads one
-log into native samples and packet indexes; it never decodes a picture.
+A format first claims logs in a file listing, by layout and first bytes. Later it opens one log,
+and reads it segment by segment into native samples and packet indexes; it never decodes a picture.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from fsspec.spec import AbstractFileSystem
 
 from schemas.errors import UnreadableError
-from schemas.recording import Recording
+from schemas.recording import LogHeader, Segment
 from schemas.records import LogRef
 from schemas.registry import Registry
+from schemas.times import Span
 from transforms.budget import UNLIMITED
 
 if TYPE_CHECKING:  # at run time this would import cantools for every format
@@ -160,7 +161,53 @@ class Tree:
         return self._heads[path][:size]
 
 
-class Reader(Protocol):
+class OpenLog(Protocol):
+    """A log that is open: its header is known, and its segments can be read, in any order."""
+
+    @property
+    def header(self) -> LogHeader:
+        """What is said of the log as a whole."""
+        ...
+
+    @property
+    def segments(self) -> tuple[Span, ...]:
+        """The spans that the log is read by; together they are the log."""
+        ...
+
+    def read(self, span: Span) -> Segment:
+        """Reads one segment; unusable parts of it become rejects of the segment.
+
+        Raises:
+            DataError: nothing of the segment is usable.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class WholeLog:
+    """An open log of one segment, which was read when it was opened."""
+
+    header: LogHeader
+    segment: Segment
+
+    @classmethod
+    def of(cls, header: LogHeader, **contents: Any) -> WholeLog:
+        """Makes it of the header and the fields of the segment, but for its span."""
+        span = Span(0, max(header.duration_ns, 0))  # checked later
+        return cls(header, Segment(span, **contents))
+
+    @property
+    def segments(self) -> tuple[Span, ...]:
+        """The only span."""
+        return (self.segment.span,)
+
+    def read(self, span: Span) -> Segment:
+        """Returns the only segment."""
+        assert span == self.segment.span
+        return self.segment
+
+
+class Format(Protocol):
     """One log format: a stateless class, constructed without arguments."""
 
     name: ClassVar[str]
@@ -171,8 +218,8 @@ class Reader(Protocol):
         """Recognises logs by layout and first bytes; other files stay unclaimed."""
         ...
 
-    def read(self, log: LogRef, options: ReadOptions) -> Recording:
-        """Reads one log; unusable parts of it become rejects of the recording.
+    def open(self, log: LogRef, options: ReadOptions) -> OpenLog:
+        """Opens a log: reads what its header and its segments are known by, or more.
 
         Raises:
             DataError: nothing of the log is usable.

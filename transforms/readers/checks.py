@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from schemas.errors import CorruptError
-from schemas.recording import Channel, Recording, Video
+from schemas.recording import Channel, LogHeader, Segment, Video
 from schemas.times import NS_PER_S
 
 MAX_TEXT_CHARS = 1000
@@ -31,14 +31,27 @@ UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """Control characters, ends of lines and halves of surrogate pairs."""
 
 
-def check_recording(recording: Recording) -> None:
-    """Checks every text and number of a recording that is not one sample among many.
+def check_header(header: LogHeader) -> None:
+    """Checks every text and number of a header.
 
     Raises:
         CorruptError: one is none that a recording can have; names the log, the field and the value.
     """
-    for problem in _problems(recording):
-        raise CorruptError(f"{recording.log.uri}: {problem}; correct the file, or remove it")
+    _refuse(header.log.uri, _header_problems(header))
+
+
+def check_segment(uri: str, segment: Segment) -> None:
+    """Checks every text and number of a log's segment that is not one sample among many.
+
+    Raises:
+        CorruptError: one is none that a recording can have; names the log, the field and the value.
+    """
+    _refuse(uri, _segment_problems(segment))
+
+
+def _refuse(uri: str, problems: Iterator[str]) -> None:
+    for problem in problems:
+        raise CorruptError(f"{uri}: {problem}; correct the file, or remove it")
 
 
 def check_text(field: str, text: str) -> str | None:
@@ -54,27 +67,36 @@ def check_text(field: str, text: str) -> str | None:
     return None
 
 
-def _problems(recording: Recording) -> Iterator[str]:
-    for field, text in _texts(recording):
-        if text is not None and (problem := check_text(field, text)):
-            yield problem
-    if not 0 <= recording.duration_ns <= MAX_DURATION_NS:
-        yield f"its duration is {recording.duration_ns / NS_PER_S:.6g} s, of 0 to 30 days"
-    if recording.start_ns is not None and not 0 <= recording.start_ns <= MAX_START_NS:
-        yield f"its start is {recording.start_ns} ns after 1970, which no clock shows yet"
-    for kind, number in (
-        ("annotations", len(recording.annotations)),
-        ("joints", len(recording.joints.names) if recording.joints else 0),
-        ("native channels", len(recording.native)),
-    ):
-        if number > MAX_NAMES:
-            yield f"it has {number:,} {kind}, of at most {MAX_NAMES:,}"
-    for video in recording.videos:
+def _header_problems(header: LogHeader) -> Iterator[str]:
+    yield from _unfit(_header_texts(header))
+    if not 0 <= header.duration_ns <= MAX_DURATION_NS:
+        yield f"its duration is {header.duration_ns / NS_PER_S:.6g} s, of 0 to 30 days"
+    if header.start_ns is not None and not 0 <= header.start_ns <= MAX_START_NS:
+        yield f"its start is {header.start_ns} ns after 1970, which no clock shows yet"
+    yield from _too_many("joints", len(header.joint_names))
+
+
+def _segment_problems(segment: Segment) -> Iterator[str]:
+    yield from _unfit(_segment_texts(segment))
+    yield from _too_many("annotations", len(segment.annotations))
+    yield from _too_many("native channels", len(segment.native))
+    for video in segment.videos:
         yield from _video_problems(video)
-    for one in recording.annotations:
+    for one in segment.annotations:
         for name, value, most in (("latitude", one.lat_deg, 90), ("longitude", one.lon_deg, 180)):
             if value is not None and not abs(value) <= most:  # NaN is not, either
                 yield f"an annotation's {name} is {value}, of -{most} to {most} degrees"
+
+
+def _unfit(texts: Iterable[tuple[str, str | None]]) -> Iterator[str]:
+    for field, text in texts:
+        if text is not None and (problem := check_text(field, text)):
+            yield problem
+
+
+def _too_many(kind: str, number: int) -> Iterator[str]:
+    if number > MAX_NAMES:
+        yield f"it has {number:,} {kind}, of at most {MAX_NAMES:,}"
 
 
 def _video_problems(video: Video) -> Iterator[str]:
@@ -87,24 +109,28 @@ def _video_problems(video: Video) -> Iterator[str]:
         yield f"camera {video.camera} lasts {video.duration_ns / NS_PER_S:.6g} s, of 0 to 30 days"
 
 
-def _texts(recording: Recording) -> Iterator[tuple[str, str | None]]:
-    """Yields the name and the value of every text."""
-    yield "its drive", recording.drive_id
-    yield "its vehicle", recording.vehicle_id
-    yield "its clock", recording.clock
-    yield "its local start", recording.start_local
-    yield "its software", recording.software
-    for video in recording.videos:
+def _header_texts(header: LogHeader) -> Iterator[tuple[str, str | None]]:
+    """Yields the name and the value of every text of a header."""
+    yield "its drive", header.drive_id
+    yield "its vehicle", header.vehicle_id
+    yield "its clock", header.clock
+    yield "its local start", header.start_local
+    yield "its software", header.software
+    for name in header.joint_names:
+        yield "a joint's name", name
+
+
+def _segment_texts(segment: Segment) -> Iterator[tuple[str, str | None]]:
+    """Yields the name and the value of every text of a segment."""
+    for video in segment.videos:
         yield "a camera's name", video.camera
         yield "a codec's name", video.codec
-    for name in recording.joints.names if recording.joints else ():
-        yield "a joint's name", name
-    for one in recording.annotations:
+    for one in segment.annotations:
         yield "an annotation's reason", one.reason
         yield "an annotation's camera", one.camera
-    for channel in recording.native:
+    for channel in segment.native:
         yield "a channel's name", channel.name
-    for value in _values((*recording.signals, *recording.native)):
+    for value in _values((*segment.signals, *segment.native)):
         yield "a value of a channel", value
 
 

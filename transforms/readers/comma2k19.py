@@ -17,14 +17,14 @@ import numpy as np
 
 from schemas.arrays import AnyArray, FloatArray, IntArray
 from schemas.errors import CorruptError, DataError, EmptyError, UnreadableError
-from schemas.recording import Channel, Recording, Video
+from schemas.recording import Channel, LogHeader, Video
 from schemas.records import Count, LogRef, Member, Reject
 from schemas.times import NS_PER_S
 from transforms.budget import require
 from transforms.can.dbc import Database, Decoded
 from transforms.can.maps import CarMap, car_map
 from transforms.npy import load_npy
-from transforms.readers import Claim, ReadOptions, Tree
+from transforms.readers import Claim, ReadOptions, Tree, WholeLog
 from transforms.readers.comma2k19_signals import (
     COLUMNS,
     Samples,
@@ -68,7 +68,7 @@ class Comma2k19:
             claims.append(Claim(segment or ".", tree.uri(segment), paths, base))
         return claims
 
-    def read(self, log: LogRef, options: ReadOptions) -> Recording:
+    def open(self, log: LogRef, options: ReadOptions) -> WholeLog:
         """Reads a segment; an unusable channel becomes a reject of its own.
 
         Speed and steering come from the processed channels, the rest from IMU, GNSS and
@@ -110,7 +110,7 @@ class Comma2k19:
             signals = _with_can(signals, map_, decoded, t_ns)
             native += _native_can(decoded, t_ns) if options.native else []
         drive_id, vehicle_id = _drive(log)
-        return Recording(
+        header = LogHeader(
             log=log,
             drive_id=drive_id,
             vehicle_id=vehicle_id,
@@ -118,6 +118,9 @@ class Comma2k19:
             duration_ns=max(ends_ns),
             clock="boot",
             start_ns=utc_start(segment.channels, origin_s),
+        )
+        return WholeLog.of(
+            header,
             signals=tuple(signals[name] for name in sorted(signals)),
             native=tuple(native),
             videos=(video,) if video else (),

@@ -35,7 +35,7 @@ from transforms.readers import (
     HEAD_BYTES,
     VIDEO_SUFFIXES,
     Claim,
-    Reader,
+    Format,
     Tree,
     is_encrypted,
 )
@@ -117,7 +117,7 @@ def discover(
         UsageError: an input does not exist or holds a secret, or `only` is not a format.
     """
     names = list(FORMATS) if only is None else [only]
-    readers: list[Reader] = [FORMATS.load(name)() for name in names]
+    readers: list[Format] = [FORMATS.load(name)() for name in names]
     seen: set[str] = set()
     logs: list[_Found] = []
     rejects: set[Reject] = set()
@@ -330,7 +330,7 @@ def _unreadable(uri: str, error: OSError) -> Reject:
 
 
 def _claim_logs(
-    tree: Tree, readers: Sequence[Reader], recognise: Recognise
+    tree: Tree, readers: Sequence[Format], recognise: Recognise
 ) -> tuple[list[_Found], list[Reject]]:
     """Lets each format claim files in turn; unclaimed files are filtered or rejected."""
     logs: list[_Found] = []
@@ -393,7 +393,7 @@ def _edges(tree: Tree, path: str) -> str | DataError:
     return edges.hexdigest()
 
 
-def _bug(reader: Reader, tree: Tree, error: Exception) -> Reject:
+def _bug(reader: Format, tree: Tree, error: Exception) -> Reject:
     """Returns the reject of an input in which a format could not look for logs."""
     uri = tree.uri("")
     said = f"{uri}: the format {reader.name} cannot look for logs in it: {described(error)}"

@@ -26,12 +26,12 @@ from schemas.errors import (
     UnreadableError,
     UnsupportedError,
 )
-from schemas.recording import Channel, Joints, Recording, Video
+from schemas.recording import Channel, Joints, LogHeader, Video
 from schemas.records import Count, LogRef, Member, Reject
 from schemas.times import NS_PER_S
 from transforms.budget import require
 from transforms.parquet_footer import count_values
-from transforms.readers import Claim, ReadOptions, Tree
+from transforms.readers import Claim, ReadOptions, Tree, WholeLog
 from transforms.storage import filesystem
 from transforms.video.demux import index_video
 
@@ -89,8 +89,8 @@ class LeRobot:
                 claims += _claims(tree, base, inside)
         return claims
 
-    def read(self, log: LogRef, options: ReadOptions) -> Recording:
-        """Reads an episode; unusable cameras become rejects.
+    def open(self, log: LogRef, options: ReadOptions) -> WholeLog:
+        """Opens an episode; unusable cameras become rejects.
 
         Frames have the times of the table's rows if a video has as many frames as there are
         rows. `options.native` keeps the columns of scalars.
@@ -114,7 +114,7 @@ class LeRobot:
             _vectors(table, VELOCITY, metadata, uri)[1] if VELOCITY in table.column_names else None
         )
         action = _vectors(table, ACTION, metadata, uri)[1] if ACTION in table.column_names else None
-        return Recording(
+        header = LogHeader(
             log=log,
             drive_id=f"{episode.rpartition('/')[2].removesuffix('.parquet')}_{log.log_id}",
             vehicle_id=metadata.robot,
@@ -122,9 +122,13 @@ class LeRobot:
             duration_ns=int(t_ns[-1]) + round(NS_PER_S / metadata.fps),
             clock="none",
             software=f"LeRobot {VERSION}",
+            joint_names=names,
+        )
+        return WholeLog.of(
+            header,
             native=_native(table, t_ns) if options.native else (),
             videos=videos,
-            joints=Joints(names, t_ns, position, velocity, action),
+            joints=Joints(t_ns, position, velocity, action),
             rejects=rejects,
             counts=(
                 Count("ingest", "video files", kept=len(videos), rejected=len(rejects)),

@@ -20,11 +20,11 @@ import numpy as np
 
 from schemas.arrays import AnyArray, FloatArray, IntArray
 from schemas.errors import CorruptError, DataError, EmptyError, UnreadableError
-from schemas.recording import Annotation, Channel, Recording, Video
+from schemas.recording import Annotation, Channel, LogHeader, Video
 from schemas.records import Count, LogRef, Member, Reject
 from schemas.signals import SIGNAL
 from schemas.times import NS_PER_MS, NS_PER_S
-from transforms.readers import Claim, ReadOptions, Tree, is_encrypted
+from transforms.readers import Claim, ReadOptions, Tree, WholeLog, is_encrypted
 from transforms.video.demux import open_video, read_video_track, video_of
 from transforms.video.sei import TelemetryColumns, find_telemetry
 
@@ -87,8 +87,8 @@ class TeslaCam:
                 claims.append(Claim(name, tree.uri(home), tuple(paths), _base(home)))
         return claims
 
-    def read(self, log: LogRef, options: ReadOptions) -> Recording:
-        """Reads one log; unusable files become rejects.
+    def open(self, log: LogRef, options: ReadOptions) -> WholeLog:
+        """Opens one log; unusable files become rejects.
 
         A file starts at its stamp, or at the end of the same camera's previous file if that
         is later, as stamps are truncated to whole seconds.
@@ -122,7 +122,7 @@ class TeslaCam:
             except DataError as error:
                 rejects.append(_reject(error, log, event))
         vehicle = _vehicle(log.uri)
-        return Recording(
+        header = LogHeader(
             log=log,
             # Saved, sentry and recent clips overlap: if drives were shorter than a day, the
             # same minute could be in two splits.
@@ -132,6 +132,9 @@ class TeslaCam:
             duration_ns=duration_ns,
             clock="local",
             start_local=start.isoformat(),
+        )
+        return WholeLog.of(
+            header,
             signals=signals,
             native=native if options.native else (),
             videos=tuple(sorted(footage.videos, key=lambda v: (v.camera, int(v.t_ns[0]), v.uri))),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import ClassVar
 
-from schemas.recording import Recording
+from schemas.recording import LogHeader
 from schemas.records import Count, LogRef
-from transforms.readers import VIDEO_SUFFIXES, Claim, ReadOptions, Tree, is_encrypted
+from transforms.readers import VIDEO_SUFFIXES, Claim, ReadOptions, Tree, WholeLog, is_encrypted
 from transforms.video.demux import index_video
 
 CAMERAS = (
@@ -42,21 +42,24 @@ class BareVideo:
             if path.lower().endswith(VIDEO_SUFFIXES) and not is_encrypted(path)
         ]
 
-    def read(self, log: LogRef, options: ReadOptions) -> Recording:
-        """Reads one file.
+    def open(self, log: LogRef, options: ReadOptions) -> WholeLog:
+        """Opens one file.
 
         Raises:
             DataError: the file is unusable.
         """
         del options  # A video file has no native samples.
         video = index_video(log.members[0].uri, camera_of(log.name), 0)
-        return Recording(
+        header = LogHeader(
             log=log,
             drive_id=log.name,
             vehicle_id="unknown",
             platform="vehicle",
             duration_ns=video.duration_ns,
             clock="none",
+        )
+        return WholeLog.of(
+            header,
             videos=(video,),
             counts=(
                 Count("ingest", "video files", kept=1),

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.stages.recording_rows import recording_rows
-from schemas.recording import Annotation, Channel, Joints, Recording, Video
+from pipeline.stages.recording_rows import log_rows
+from schemas.recording import Annotation, Channel, Joints, Video
 from schemas.records import LogRef, Member
 from schemas.tables import TABLES
+from tests.recording import Recording
 
 LOG = LogRef("video", "a", "/a.mp4", (Member("a.mp4", "/a.mp4", 9),), "f")
 
@@ -42,13 +43,14 @@ def recording() -> Recording:
         signals=(Channel("speed_mps", times, np.array([0.0, 2.0, 5.0])),),
         native=(Channel("can/1/x", times, np.array([1, 2, 3])),),
         videos=(video,),
-        joints=Joints(("a", "b"), times, position, None, position * 2),
+        joint_names=("a", "b"),
+        joints=Joints(times, position, None, position * 2),
         annotations=(Annotation(20_000_000, "honk"),),
     )
 
 
 def test_rows_of_every_table() -> None:
-    tables = recording_rows(recording())
+    tables = log_rows(recording().opened).tables
     assert set(tables) == {
         "logs",
         "videos",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fsspec
 
 from schemas.records import LogRef, Member
-from transforms.readers import Claim, Reader, Tree
+from transforms.readers import Claim, Format, Tree
 
 
 def tree_of(root: str) -> Tree:
@@ -16,7 +16,7 @@ def tree_of(root: str) -> Tree:
     return Tree(fs, path, sizes)
 
 
-def log_of(reader: Reader, tree: Tree, claim: Claim) -> LogRef:
+def log_of(reader: Format, tree: Tree, claim: Claim) -> LogRef:
     """Makes a log of a claim, with a fingerprint that does not depend on its content."""
     members = tuple(
         Member(path.removeprefix(claim.base), tree.uri(path), tree.size(path))
@@ -25,7 +25,7 @@ def log_of(reader: Reader, tree: Tree, claim: Claim) -> LogRef:
     return LogRef(reader.name, claim.name, claim.uri, members, "0")
 
 
-def logs_of(reader: Reader, root: str) -> list[LogRef]:
+def logs_of(reader: Format, root: str) -> list[LogRef]:
     """Claims the logs under a folder."""
     tree = tree_of(root)
     return [log_of(reader, tree, claim) for claim in reader.claim(tree)]

@@ -10,11 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.stages.recording_rows import recording_rows
+from pipeline.stages.recording_rows import log_rows
 from schemas.errors import CorruptError
-from schemas.recording import Annotation, Channel, Joints, Recording, Video
+from schemas.recording import Annotation, Channel, Joints, Video
 from schemas.records import LogRef, Member
-from transforms.readers.checks import MAX_TEXT_CHARS, check_recording
+from tests.recording import Recording
+from transforms.readers.checks import MAX_TEXT_CHARS, check_header, check_segment
 
 LOG = LogRef("video", "a", "/a.mp4", (Member("a.mp4", "/a.mp4", 9),), "f")
 TIMES = np.array([0, 20_000_000], dtype=np.int64)
@@ -33,7 +34,7 @@ VIDEO = Video(
     duration_ns=40_000_000,
     variable_rate=False,
 )
-JOINTS = Joints(("a", "b"), TIMES, np.zeros((2, 2), np.float32), None, None)
+JOINTS = Joints(TIMES, np.zeros((2, 2), np.float32), None, None)
 PLAIN = Recording(
     log=LOG,
     drive_id="d",
@@ -47,6 +48,7 @@ PLAIN = Recording(
     signals=(Channel("gear", TIMES, np.array(["D", None], dtype=object)),),
     native=(Channel("can/1/x", TIMES, np.array([1, 2])),),
     videos=(VIDEO,),
+    joint_names=("a", "b"),
     joints=JOINTS,
     annotations=(Annotation(0, "honk", "front", 48.1, 11.6),),
 )
@@ -62,12 +64,17 @@ UNFIT = [
 ]
 
 
+def check(made: Recording) -> None:
+    check_header(made.opened.header)
+    check_segment(made.log.uri, made.opened.segment)
+
+
 def with_text(field: str, text: str) -> Recording:
     """Puts a text into a field."""
     made: dict[str, Any] = {
         "camera": {"videos": (replace(VIDEO, camera=text),)},
         "codec": {"videos": (replace(VIDEO, codec=text),)},
-        "joint": {"joints": replace(JOINTS, names=("a", text))},
+        "joint": {"joint_names": ("a", text)},
         "reason": {"annotations": (Annotation(0, text),)},
         "marked camera": {"annotations": (Annotation(0, "honk", text),)},
         "channel": {"native": (Channel(text, TIMES, TIMES),)},
@@ -83,17 +90,17 @@ FIELDS = [
 
 
 def test_a_plain_recording_passes() -> None:
-    check_recording(PLAIN)
-    check_recording(replace(PLAIN, software=None, start_ns=None, start_local=None, joints=None))
+    check(PLAIN)
+    check(replace(PLAIN, software=None, start_ns=None, start_local=None, joints=None))
 
 
 @pytest.mark.parametrize("text", ["", "é", "道路", "\U0001f697", "a b", "'\"\\%$;--", "x" * 1000])
 @pytest.mark.parametrize("field", FIELDS)
 def test_any_text_that_tables_take_passes(field: str, text: str) -> None:
     made = with_text(field, text)
-    check_recording(made)
+    check(made)
     if field != "signal":  # whose values the grid holds
-        for table in recording_rows(made).values():
+        for table in log_rows(made.opened).tables.values():
             table.validate(full=True)
 
 
@@ -101,7 +108,7 @@ def test_any_text_that_tables_take_passes(field: str, text: str) -> None:
 @pytest.mark.parametrize("field", FIELDS)
 def test_other_texts_are_refused(field: str, text: str) -> None:
     with pytest.raises(CorruptError, match=r"^/a\.mp4: .*; correct the file") as raised:
-        check_recording(with_text(field, text))
+        check(with_text(field, text))
     pa.array([str(raised.value)])  # the message itself can be stored
     assert str(raised.value).isprintable()
 
@@ -126,4 +133,4 @@ def test_other_texts_are_refused(field: str, text: str) -> None:
 )
 def test_numbers_that_no_recording_has_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(CorruptError, match="correct the file"):
-        check_recording(replace(PLAIN, **changes))
+        check(replace(PLAIN, **changes))

@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 
 from schemas.errors import DataError, UsageError
-from schemas.recording import Channel, Recording
+from schemas.recording import Channel
 from schemas.records import Count, LogRef
 from schemas.signals import SIGNAL
-from schemas.times import NS_PER_S
+from schemas.times import NS_PER_S, Span
+from tests.recording import Recording
 from tests.transforms.readers.claims import logs_of
 from transforms.align import align
 from transforms.readers import ReadOptions
@@ -43,7 +44,7 @@ def logs(root: str) -> list[LogRef]:
 
 def read(log: LogRef, *dbc: str, native: bool = False) -> Recording:
     """Reads a log."""
-    return Comma2k19().read(log, ReadOptions(dbc=dbc, native=native))
+    return Recording.of(Comma2k19().open(log, ReadOptions(dbc=dbc, native=native)))
 
 
 def signal(recording: Recording, name: str) -> Channel:
@@ -151,7 +152,7 @@ def test_signs_and_axes_agree_with_each_other(real: LogRef, data: Path) -> None:
     """Wheels, gyro, accelerometer, steering, GNSS and CAN are consistent."""
 
     def on_grid(recording: Recording, name: str) -> Any:
-        values = align(recording.signals, recording.duration_ns).column(name).to_numpy()
+        values = align(recording.signals, Span(0, recording.duration_ns)).column(name).to_numpy()
         return np.convolve(values, np.ones(50) / 50, "same")[100:-100]
 
     def agree(one: Any, other: Any) -> float:

@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from schemas.errors import CorruptError, DataError, EmptyError, UnreadableError, UnsupportedError
-from schemas.recording import Recording
 from schemas.records import LogRef
 from schemas.times import NS_PER_S
+from tests.recording import Recording
 from tests.transforms.readers.claims import logs_of
 from transforms.readers import ReadOptions
 from transforms.readers.lerobot import LeRobot
@@ -34,7 +34,7 @@ def logs(root: str) -> list[LogRef]:
 
 def read(log: LogRef, *, native: bool = False) -> Recording:
     """Reads a log."""
-    return LeRobot().read(log, ReadOptions(native=native))
+    return Recording.of(LeRobot().open(log, ReadOptions(native=native)))
 
 
 def vectors(rows: int) -> pa.Array:
@@ -95,8 +95,8 @@ def test_the_real_episodes_equal_their_tables_and_videos(data: Path) -> None:
         raw = pq.read_table(log.uri)
         assert recording.joints is not None
         assert (recording.platform, recording.vehicle_id) == ("robot", "Unitree_G1_Inspire")
-        assert len(recording.joints.names) == len(set(recording.joints.names)) == 26
-        assert recording.joints.names[0] == "kLeftShoulderPitch"
+        assert len(recording.joint_names) == len(set(recording.joint_names)) == 26
+        assert recording.joint_names[0] == "kLeftShoulderPitch"
         assert recording.joints.velocity is None
         for ours, name in (
             (recording.joints.position, "observation.state"),
@@ -131,7 +131,7 @@ def test_episodes_that_are_not_there_are_no_logs(root: Path) -> None:
 def test_an_episode_reads_with_nested_names_and_native_columns(root: Path) -> None:
     recording = read(logs(str(root))[0], native=True)
     assert recording.joints is not None
-    assert recording.joints.names == tuple(NAMES)
+    assert recording.joint_names == tuple(NAMES)
     assert recording.joints.position[3].tolist() == [3.0, 3.5, 4.0]
     assert recording.duration_ns == pytest.approx(NS_PER_S, abs=50)
     assert [channel.name for channel in recording.native] == ["frame_index"]
@@ -144,9 +144,10 @@ def test_velocity_and_lists_and_missing_names(root: Path) -> None:
         observation__velocity=velocity, action=None, observation__state=pa.array(range(10))
     )
     pq.write_table(made, root / "data/chunk-000/episode_000000.parquet")
-    joints = read(logs(str(root))[0]).joints
+    recording = read(logs(str(root))[0])
+    joints = recording.joints
     assert joints is not None
-    assert joints.names == ("observation.state[0]",)
+    assert recording.joint_names == ("observation.state[0]",)
     assert joints.position.shape == (10, 1)
     assert joints.action is None
     assert joints.velocity is not None

@@ -11,11 +11,12 @@ from av import Packet, VideoFrame
 from av import open as av_open
 
 from schemas.errors import DataError, is_final
-from schemas.recording import Recording, Video
+from schemas.recording import Video
 from schemas.records import LogRef
 from schemas.signals import SIGNAL
+from tests.recording import Recording, read
 from tests.transforms.readers.claims import logs_of, tree_of
-from transforms.readers import FORMATS, Reader, ReadOptions, Tree
+from transforms.readers import FORMATS, Format, ReadOptions, Tree
 from transforms.readers.discover import discover
 from transforms.video.sei import Telemetry, encode_sei
 
@@ -55,8 +56,8 @@ RECORDED = {"comma2k19": "comma2k19", "lerobot": "lerobot/g1"}
 """Formats whose logs are among the recordings."""
 
 
-def _reader(name: str) -> Reader:
-    reader: Reader = FORMATS.load(name)()
+def _reader(name: str) -> Format:
+    reader: Format = FORMATS.load(name)()
     return reader
 
 
@@ -120,7 +121,7 @@ def test_garbage_raises_nothing_but_data_errors(name: str, seed: int, tmp_path: 
     for log in logs_of(reader, str(tmp_path)):
         message = None
         try:
-            assert reader.read(log, ReadOptions(native=True)).log is log
+            assert reader.open(log, ReadOptions(native=True)).header.log is log
         except DataError as error:
             message = str(error)
         assert message is None or str(tmp_path) in message, "the message must name the place"
@@ -158,7 +159,7 @@ def test_a_log_reads_to_a_recording(logs: tuple[LogRef, ...]) -> None:
     """Times inside the log, signals of the table, videos in order, twice the same."""
     log = logs[0]
     reader = _reader(log.format)
-    first, second = (reader.read(log, ReadOptions(native=True)) for _ in range(2))
+    first, second = (read(reader, log, ReadOptions(native=True)) for _ in range(2))
     assert first.log == log
     assert first.drive_id
     assert first.vehicle_id
@@ -201,7 +202,7 @@ def test_a_log_whose_files_went_away_is_not_rejected_for_good(
     here.rename(away)
     for log in found:
         try:
-            reasons = [reject.reason for reject in _reader(name).read(log, ReadOptions()).rejects]
+            reasons = [reject.reason for reject in read(_reader(name), log).rejects]
         except DataError as error:
             reasons = [error.reason]
         assert not all(is_final(reason) for reason in reasons), reasons

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from schemas.errors import CorruptError, DataError
-from schemas.recording import Recording
+from tests.recording import Recording, read
 from transforms.readers import ReadOptions
 from transforms.readers.discover import discover
 from transforms.readers.teslacam import TeslaCam, yaw_rate
@@ -95,7 +95,7 @@ def _event_folder(root: Path, cameras: tuple[str, ...] = ("front", "back")) -> P
 
 def _read(root: Path, *, native: bool = False) -> Recording:
     (log,) = discover([str(root)]).logs
-    return TeslaCam().read(log, ReadOptions(native=native))
+    return read(TeslaCam(), log, ReadOptions(native=native))
 
 
 def test_an_event_folder_is_one_log(tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_a_log_without_a_usable_file_is_a_data_error(tmp_path: Path) -> None:
     (folder / "2026-03-17_17-50-00-front.mp4").write_bytes(b"")
     (log,) = discover([str(tmp_path)]).logs
     with pytest.raises(CorruptError, match="2026-03-17_17-52-09"):
-        TeslaCam().read(log, ReadOptions())
+        read(TeslaCam(), log)
 
 
 def test_recent_clips_are_cut_where_recording_paused(tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_recent_clips_are_cut_where_recording_paused(tmp_path: Path) -> None:
         ("TeslaCam/RecentClips/2026-03-17_23-59-10", 2),
         ("TeslaCam/RecentClips/2026-03-18_08-00-00", 1),
     ]
-    assert [int(v.t_ns[0]) for v in TeslaCam().read(logs[0], ReadOptions()).videos] == [
+    assert [int(v.t_ns[0]) for v in read(TeslaCam(), logs[0]).videos] == [
         0,
         60_000_000_000,
     ]
@@ -252,7 +252,7 @@ def test_damaged_clips_raise_nothing_but_data_errors(tmp_path: Path) -> None:
     write_clip(path, _frames(0, 1), _drive)
     content = path.read_bytes()
     rng = np.random.default_rng(3)
-    read = 0
+    readable = 0
     for _ in range(150):
         forged = bytearray(content)
         for _ in range(rng.integers(1, 30)):
@@ -260,11 +260,11 @@ def test_damaged_clips_raise_nothing_but_data_errors(tmp_path: Path) -> None:
         path.write_bytes(forged)
         (log,) = discover([str(tmp_path)]).logs
         try:
-            TeslaCam().read(log, ReadOptions())
-            read += 1
+            read(TeslaCam(), log)
+            readable += 1
         except DataError:
             pass
-    assert 0 < read < 150
+    assert 0 < readable < 150
 
 
 def test_the_yaw_rate_is_the_derivative_of_the_heading() -> None:

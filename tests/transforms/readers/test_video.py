@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import CorruptError, EmptyError, TruncatedError
-from transforms.readers import ReadOptions
+from tests.recording import read
 from transforms.readers.discover import discover
 from transforms.readers.video import BareVideo, camera_of
 
@@ -13,7 +13,7 @@ from transforms.readers.video import BareVideo, camera_of
 def test_a_road_video_is_one_log(data: Path) -> None:
     """221 frames at 25 per second, no signals, no clock."""
     (log,) = discover([str(data / "video" / "solidWhiteRight.mp4")]).logs
-    recording = BareVideo().read(log, ReadOptions())
+    recording = read(BareVideo(), log)
     (video,) = recording.videos
     assert (video.camera, video.codec, len(video.t_ns)) == ("front", "h264", 221)
     assert recording.duration_ns == 221 * 40_000_000
@@ -33,7 +33,7 @@ def test_a_broken_file_is_refused_with_its_reason(
     (tmp_path / "clip.mp4").write_bytes(real[: len(real) // 2] if content == b"half" else content)
     (log,) = discover([str(tmp_path)]).logs
     with pytest.raises(error, match=r"clip\.mp4"):
-        BareVideo().read(log, ReadOptions())
+        read(BareVideo(), log)
 
 
 @pytest.mark.parametrize(
