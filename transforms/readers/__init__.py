@@ -77,12 +77,14 @@ class Claim:
         uri: the file or folder of the log, for people.
         paths: tree paths of its members.
         base: prefix of `paths`, with its final "/", that is not part of member names.
+        beside: tree paths of what shows the same footage again, and is left out.
     """
 
     name: str
     uri: str
     paths: tuple[str, ...]
     base: str = ""
+    beside: tuple[str, ...] = ()
 
 
 class Tree:

@@ -52,7 +52,7 @@ class Comma2k19:
     """The reader of comma2k19 segments."""
 
     name: ClassVar[str] = "comma2k19"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def claim(self, tree: Tree) -> list[Claim]:
         """Claims every folder with channels in a processed_log, with all files in it."""

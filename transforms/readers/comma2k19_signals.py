@@ -22,8 +22,9 @@ SMOOTH_S = 0.2
 MOVING_MPS = 1.0
 """Speed below which the course of a GNSS receiver is noise."""
 LANE_HALF_M = 1.5
-RADAR_CYCLE_S = 0.005
-"""Radar tracks that arrive closer together than this are of the same cycle."""
+RADAR_CYCLE_S = 0.02
+"""Radar tracks that arrive closer together than this are of the same cycle: the radar sends all of
+them within some milliseconds, 20 times a second."""
 UTC_RANGE_MS = (946_684_800_000, 4_102_444_800_000)
 """The years 2000 to 2100."""
 

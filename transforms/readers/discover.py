@@ -48,6 +48,15 @@ MAX_DEPTH = 64
 _CACHES = {"simplecache", "filecache", "blockcache"}
 """Protocols of fsspec behind which a file has the address that it has without them."""
 
+_LITTER = frozenset(
+    {
+        ".trashes", ".trash", "$recycle.bin", "recycler", "#recycle", "@eadir", "__macosx",
+        ".spotlight-v100", ".fseventsd", ".temporaryitems", ".documentrevisions-v100",
+        "system volume information", "lost+found", ".thumbnails",
+    }
+)  # fmt: skip
+"""Folders of systems, in small letters: bins, indexes, previews."""
+
 _LINK = "a link that leads out of the input; follow it by --follow-links, or copy what it leads to"
 
 RECORDING_SUFFIXES = (
@@ -126,6 +135,9 @@ def discover(
         rejects.update(unlisted)
         seen.update(tree.uri(path) for path in tree.paths)
         seen.update(reject.uri for reject in unlisted)
+        litter = [path for path in tree.paths if _is_litter(path) and tree.uri(path) != uri]
+        if litter:
+            tree = tree.without(litter)
         found, unusable = _claim_logs(tree, readers, recognise)
         logs += found
         rejects.update(unusable)
@@ -297,6 +309,21 @@ def _walk(
                 yield path, _unsupported(tree.uri(path), problem)
 
 
+def _is_litter(path: str) -> bool:
+    """Tells whether a file is none that somebody keeps: a bin's, a preview, or beside another.
+
+    Where a disk cannot hold all that macOS notes of a file, `._NAME` beside it does.
+
+    >>> _is_litter("TeslaCam/._a-front.mp4"), _is_litter("$RECYCLE.BIN/$R1.mp4")
+    (True, True)
+    >>> _is_litter("drive.mp4"), _is_litter(".hidden/_.mp4")
+    (False, False)
+    """
+    *folders, name = path.lower().split("/")
+    binned = any(folder in _LITTER or folder.startswith(".trash-") for folder in folders)
+    return binned or name.startswith("._")
+
+
 def _is_special(where: str) -> bool:
     """Tells whether a link leads to a pipe or a device: opening one may block for ever."""
     path = Path(where)
@@ -365,7 +392,7 @@ def _claim_logs(
                     members = tuple(member.uri for member in log.members)
                     place = (log.format, log.name, log.uri)
                     logs.append(_Found(*place, log.log_id, members, log))
-            tree = tree.without(path for claim in claims for path in claim.paths)
+            tree = tree.without(path for c in claims for path in (*c.paths, *c.beside))
     for path in tree.paths:
         if path.lower().endswith(RECORDING_SUFFIXES) and not is_encrypted(path):
             unclaimed = UnrecognisedError(

@@ -33,6 +33,8 @@ RUN_GAP = timedelta(seconds=90)
 MAX_LOG = timedelta(days=2)
 """Files stamped later after the log's first one belong to another recording."""
 MAX_EVENT_BYTES = 1 << 20
+EVENT_REACH = timedelta(minutes=2)
+"""An event is at most so far outside its footage, whose last minute may be missing."""
 
 YAW_WINDOW_NS = 300 * NS_PER_MS
 YAW_GAP_NS = 500 * NS_PER_MS
@@ -57,7 +59,7 @@ class TeslaCam:
     """The reader of TeslaCam folders."""
 
     name: ClassVar[str] = "teslacam"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def claim(self, tree: Tree) -> list[Claim]:
         """Claims event folders by their files' names, and series of files outside of them."""
@@ -75,7 +77,10 @@ class TeslaCam:
             event = f"{folder}/event.json".lstrip("/")
             if _FOLDER.fullmatch(last) or event in present:
                 paths = [path for _, path in files] + [event] * (event in present)
-                claims.append(Claim(folder or last, tree.uri(folder), tuple(paths), _base(folder)))
+                # All cameras in one picture, which the car makes for its app.
+                merged = tuple({f"{folder}/event.mp4".lstrip("/")} & present)
+                place = (folder or last, tree.uri(folder))
+                claims.append(Claim(*place, tuple(paths), _base(folder), merged))
             else:
                 # RecentClips may have one folder per day; drives may continue over midnight.
                 home = folder.rpartition("/")[0] if _DAY.fullmatch(last) and folder else folder
@@ -322,7 +327,7 @@ def _annotation(member: Member, start: datetime, duration_ns: int) -> Annotation
     """Reads event.json. Its camera index is dropped: descriptions of its meaning differ.
 
     Raises:
-        DataError: the file is not a JSON object with a timestamp.
+        DataError: the file is not a JSON object with a timestamp, or one of another time.
     """
     if member.size > MAX_EVENT_BYTES:
         raise CorruptError(
@@ -338,6 +343,11 @@ def _annotation(member: Member, start: datetime, duration_ns: int) -> Annotation
             f"{member.uri}: not an event ({type(error).__name__}: {error}); repair or remove it"
         ) from error
     offset_ns = _ns(moment.replace(tzinfo=None) - start)
+    if not -_ns(EVENT_REACH) <= offset_ns < duration_ns + _ns(EVENT_REACH):
+        raise CorruptError(
+            f"{member.uri}: its time, {moment}, is not that of the footage, which begins at "
+            f"{start} and lasts {duration_ns / NS_PER_S:.0f} s; correct it"
+        )
     lat, lon = _degrees(event.get("est_lat"), 90), _degrees(event.get("est_lon"), 180)
     known = lat is not None and lon is not None and (lat, lon) != (0.0, 0.0)
     return Annotation(

@@ -148,6 +148,15 @@ def test_real_can_reproduces_the_processed_channels(real: LogRef, data: Path) ->
         np.testing.assert_allclose(ours.values, theirs.values, rtol=0, atol=1e-12)
 
 
+def test_the_radar_of_a_car_has_a_lead_20_times_a_second(real: LogRef) -> None:
+    lead = signal(read(real), "lead_distance_m")
+    steps = np.diff(lead.t_ns)
+    assert steps.min() > 40e6
+    assert np.median(steps) == pytest.approx(50e6, rel=0.01)
+    # A lead changes when another one cuts in, and not from cycle to cycle.
+    assert (np.abs(np.diff(lead.values)) > 5).sum() < 0.01 * len(steps)
+
+
 def test_signs_and_axes_agree_with_each_other(real: LogRef, data: Path) -> None:
     """Wheels, gyro, accelerometer, steering, GNSS and CAN are consistent."""
 

@@ -83,7 +83,8 @@ def test_gravity_and_vibration_are_removed(tilt: tuple[float, float]) -> None:
         )
 
 
-def test_the_lead_is_the_nearest_track_of_the_lane_in_each_cycle() -> None:
+@pytest.mark.parametrize("apart_s", [1e-4, 2e-3, 7e-3])
+def test_the_lead_is_the_nearest_track_of_the_lane_in_each_cycle(apart_s: float) -> None:
     cycles = BOOT_S + np.arange(5) * 0.05
     tracks = [  # forward, left, relative speed
         [60.0, 0.2, -5.0],
@@ -94,7 +95,7 @@ def test_the_lead_is_the_nearest_track_of_the_lane_in_each_cycle() -> None:
     ]
     rows = np.array([[*track, np.nan, np.nan, 528, 0] for track in tracks])
     values = np.tile(rows, (len(cycles), 1))
-    t_s = np.repeat(cycles, len(rows)) + np.tile(np.arange(len(rows)) * 1e-4, len(cycles))
+    t_s = np.repeat(cycles, len(rows)) + np.tile(np.arange(len(rows)) * apart_s, len(cycles))
     signals = found(
         {
             "CAN/radar": Samples(t_s, values),
@@ -103,7 +104,7 @@ def test_the_lead_is_the_nearest_track_of_the_lane_in_each_cycle() -> None:
     )
     assert signals["lead_distance_m"].values.tolist() == [30.0] * 5
     t_ns = signals["lead_speed_mps"].t_ns
-    np.testing.assert_allclose(t_ns, np.arange(5) * 50_000_000 + 100_000, atol=10)
+    np.testing.assert_allclose(t_ns, np.arange(5) * 50_000_000 + apart_s * 1e9, atol=10)
     np.testing.assert_allclose(signals["lead_speed_mps"].values, 9 + t_ns / 1e8)
 
 

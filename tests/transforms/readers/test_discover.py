@@ -50,6 +50,44 @@ def test_every_file_is_kept_filtered_or_rejected(tmp_path: Path) -> None:
     assert _balance(found) == (3, 3, 1)
 
 
+def test_what_systems_leave_on_a_drive_is_no_recording(tmp_path: Path) -> None:
+    """It is left out and counted, unless it is what was asked for."""
+    clip = f"TeslaCam/SavedClips/{STAMP}/{STAMP}-front.mp4"
+    _write(tmp_path, clip)
+    (alone,) = discover([str(tmp_path)]).logs
+    litter = [
+        f"TeslaCam/SavedClips/{STAMP}/._{STAMP}-front.mp4",
+        f".Trashes/501/{STAMP}/{STAMP}-front.mp4",
+        f".Trash-1000/files/{STAMP}-back.mp4",
+        "$RECYCLE.BIN/S-1-5/$R1.mp4",
+        "System Volume Information/a.mkv",
+        "@eaDir/clip.mp4/preview.mp4",
+        "lost+found/#12.mp4",
+        "__MACOSX/drive/._a.blf",
+    ]
+    for number, name in enumerate(litter):
+        _write(tmp_path, name, b"%d" % number)
+    found = discover([str(tmp_path)])
+    assert found.logs == (alone,)
+    assert found.rejects == ()
+    assert _balance(found) == (1, len(litter), 0)
+    (wanted,) = discover([str(tmp_path / litter[3])]).logs
+    assert wanted.format == "video"
+    assert len(discover([str(tmp_path / ".Trashes")]).logs) == 1
+
+
+def test_a_merged_video_of_an_event_is_no_drive_of_its_own(tmp_path: Path) -> None:
+    folder = f"TeslaCam/SavedClips/{STAMP}"
+    _write(tmp_path, f"{folder}/{STAMP}-front.mp4")
+    (alone,) = discover([str(tmp_path)]).logs
+    _write(tmp_path, f"{folder}/event.mp4", b"merged")
+    found = discover([str(tmp_path)])
+    assert found.logs == (alone,)
+    assert _balance(found) == (1, 1, 0)
+    _write(tmp_path, "elsewhere/event.mp4", b"merged")
+    assert [log.name for log in discover([str(tmp_path)]).logs][1:] == ["elsewhere/event.mp4"]
+
+
 def test_the_recordings_are_found(data: Path) -> None:
     """One comma2k19 segment, two robot episodes, two video files."""
     found = discover([str(data)])

@@ -234,14 +234,33 @@ def test_an_invalid_event_loses_only_the_annotation(tmp_path: Path, text: str) -
     assert len(recording.videos) == 2
 
 
-def test_an_annotation_is_clipped_to_the_log_and_drops_a_zero_position(tmp_path: Path) -> None:
-    """An event hours later is put at the log's last instant; 0, 0 is not a position."""
+@pytest.mark.parametrize("seconds", [-3600, -121, -119, 119, 122, 7200])
+def test_an_event_of_another_time_than_the_footage_is_a_reject(
+    tmp_path: Path, seconds: int
+) -> None:
+    """Up to two minutes outside it is put at the log's first or last instant."""
     folder = _event_folder(tmp_path, ("front",))
-    event = {"timestamp": "2026-03-17T23:00:00", "est_lat": "0", "est_lon": "0"}
-    (folder / "event.json").write_text(json.dumps(event))
+    read = _read(tmp_path)
+    end = 0 if seconds < 0 else read.duration_ns // 10**9
+    moment = datetime.fromisoformat(str(read.start_local)) + timedelta(seconds=end + seconds)
+    (folder / "event.json").write_text(json.dumps({"timestamp": moment.isoformat()}))
     recording = _read(tmp_path)
-    (annotation,) = recording.annotations
-    assert annotation.t_ns == recording.duration_ns - 1
+    if abs(seconds) < 120:
+        (annotation,) = recording.annotations
+        assert annotation.t_ns == (0 if seconds < 0 else recording.duration_ns - 1)
+        return
+    assert recording.annotations == ()
+    (reject,) = recording.rejects
+    assert (reject.reason, Path(reject.uri).name) == ("corrupt", "event.json")
+    assert "is not that of the footage" in reject.detail
+
+
+def test_a_zero_position_of_an_event_is_dropped(tmp_path: Path) -> None:
+    folder = _event_folder(tmp_path, ("front",))
+    said = _read(tmp_path).start_local
+    event = {"timestamp": said, "est_lat": "0", "est_lon": "0"}
+    (folder / "event.json").write_text(json.dumps(event))
+    (annotation,) = _read(tmp_path).annotations
     assert (annotation.lat_deg, annotation.lon_deg, annotation.reason) == (None, None, "unknown")
 
 
