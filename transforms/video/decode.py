@@ -11,12 +11,12 @@ import errno
 import heapq
 import io
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import takewhile
+from itertools import dropwhile, takewhile
 from typing import Any
 
 import av
@@ -283,20 +283,32 @@ def _demux_packets(
     """Yields packets in decode order, from the last keyframe before the run to its end.
 
     Containers seek by dts, and some to any packet, so seeking may end after that keyframe:
-    then the keyframe before it is tried, and finally the start of the file.
+    then the keyframe before it is tried, and finally the start of the file. One that was cut off
+    before its index was written may not seek there at all, and is read from its start.
     """
     first, last = int(index.pts[run[0]]), int(index.pts[run[-1]])
     keys = index.pts[index.is_keyframe & (index.pts <= first)]
     before_all = max(int(index.pts[0]) - round(10 / stream.time_base), _EARLIEST)
     for start in [*keys[:-4:-1].tolist(), before_all]:
-        container.seek(start, stream=stream)
+        try:
+            container.seek(start, stream=stream)
+        except av.error.PermissionError:  # so FFmpeg says -1, which is that it cannot seek
+            continue
         packets = _demux(container, stream, uri)
         packet = next((packet for packet in packets if packet.is_keyframe), None)
         if packet is not None and (packet.pts <= first or start == before_all):
             yield packet
-            # A picture's pts is never before its dts.
-            yield from takewhile(lambda packet: packet.dts is None or packet.dts <= last, packets)
+            yield from _until(last, packets)
             return
+    with _open(uri) as again:
+        packets = _demux(again, again.streams.video[0], uri)
+        wanted = keys[-1:].tolist()
+        yield from _until(last, dropwhile(lambda one: wanted and one.pts not in wanted, packets))
+
+
+def _until(last: int, packets: Iterable[Any]) -> Iterator[Any]:
+    """Yields packets until all pictures up to a pts are in: that is never before its dts."""
+    return takewhile(lambda packet: packet.dts is None or packet.dts <= last, packets)
 
 
 def _demux(container: Any, stream: Any, uri: str) -> Iterator[Any]:

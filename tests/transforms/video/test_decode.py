@@ -331,6 +331,21 @@ def ingested(path: Path) -> tuple[VideoFile, pa.Table]:
     return VideoFile("front", found.uri, 0, found.duration_ns, *found.time_base, *size), frames
 
 
+def test_a_container_that_was_cut_off_before_its_index_gives_its_pictures(tmp_path: Path) -> None:
+    """As a camera leaves an AVI whose power was cut: FFmpeg does not seek to its start."""
+    path = tmp_path / "a.avi"
+    write_video(path, range(80), Fraction(1, 20), options={"bf": "0"})
+    content = path.read_bytes()
+    path.write_bytes(content[: content.index(b"idx1")])
+    video, frames = ingested(path)
+    assert numbers(list(decode_window([video], frames, ALWAYS))) == list(range(80))
+    for start in (0, 15, 50):
+        span = Span(start * NS_PER_S // 20, (start + 12) * NS_PER_S // 20)
+        found = numbers(list(decode_window([video], frames, span)))
+        assert found == list(range(start, start + 12))
+    assert numbers(list(decode_keyframes(video, frames, 2.0))) == list(range(0, 80, 10))
+
+
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "avi", "ts", "h264"])
 def test_a_file_that_was_replaced_gives_no_other_pictures(tmp_path: Path, suffix: str) -> None:
     """The new file has frames at the same times."""
