@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import re
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -45,22 +44,28 @@ class Editor:
 
     @classmethod
     def open(cls, page: Page, label_studio: LabelStudio, task: dict[str, Any]) -> Editor:
-        """Logs in, opens a task, and waits until its video and all its signals are shown."""
+        """Logs in, opens a task with boxes, and waits for these, its video and its signals."""
         page.goto(f"{label_studio.url}/user/login/")
         page.fill("input[name=email]", EMAIL)
         page.fill("input[name=password]", PASSWORD)
         page.click("button[type=submit]")
         page.wait_for_url(lambda url: "login" not in url)
-        page.goto(f"{label_studio.url}/projects/{task['project']}/data?task={task['id']}")
+        page.goto(f"{label_studio.url}/projects/{task['project']}/data")
+        page.wait_for_url(lambda url: "tab=" in url)
+        page.goto(f"{page.url}&task={task['id']}")
         assert label_studio.documents is not None
         path = label_studio.documents / task["data"]["video"].rpartition("?d=")[2]
         editor = cls(page, task, _pictures(path))
-        page.wait_for_function("document.querySelector('video')?.readyState === 4")
+        # The editor is made twice, first of what the list of tasks knows: without boxes.
+        regions = len(task["predictions"][0]["result"])
+        for listed in (".lsf-outliner-item", ".lsf-keypoints"):
+            expect(page.locator(listed)).to_have_count(regions)
         expect(page.locator(PLOT)).to_have_count(len(CHANNELS))
+        page.wait_for_function("document.querySelector('video').readyState === 4")
         editor._wait_for_picture(1)
         return editor
 
-    @cached_property
+    @property
     def area(self) -> FloatRect:
         """Where the video is on the page: in the middle of its canvas, and never enlarged."""
         canvas = rect(self.page.locator(VIDEO))
