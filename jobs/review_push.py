@@ -26,7 +26,7 @@ from pipeline.label_studio.projects import (
 )
 from pipeline.label_studio.tasks import import_tasks
 from pipeline.lake.tables import Lake
-from pipeline.stages.review_choice import made_tasks
+from pipeline.stages.review_choice import ordered_tasks
 from pipeline.stages.review_push import LOCAL_FILES, plan_review_push
 from transforms.storage import get, names, normal, put
 
@@ -71,7 +71,7 @@ def send(
     Returns:
         The ids of the projects, and the number of tasks that were added.
     """
-    keys = made_tasks(folder)
+    keys = ordered_tasks(folder)
 
     def read(key: str) -> bytes:
         return get(f"{folder}/{key}.json")
@@ -117,7 +117,7 @@ def write_imports(folder: str) -> dict[str, int]:
     Returns:
         The number of tasks by the name of the file: `tasks-0001.json` and on.
     """
-    keys = made_tasks(folder)
+    keys = ordered_tasks(folder)
     imports = [name for name in names(folder) if _IMPORT.fullmatch(name)]
     known = {
         str(task["data"][KEY]) for name in imports for task in json.loads(get(f"{folder}/{name}"))

@@ -13,7 +13,7 @@ from auto_label.review.score import Report, report
 from jobs.options import AsJson, LakeUrl
 from jobs.reporting import Reporter
 from pipeline.lake.tables import Lake
-from pipeline.stages.selection import current_labels
+from pipeline.stages.selection import label_digests, rows_of_labels
 from schemas.errors import UsageError
 
 
@@ -59,12 +59,13 @@ def scores(lake: Lake, lead: str | None, privacy: str, most: int) -> Report:
             f"{lake.url}: has no answers of reviewers yet; push events with `fleetmill review "
             "push`, and take the answers with `fleetmill review pull`"
         )
+    labels = label_digests(lake, privacy)
     return report(
         verdicts=verdicts,
         events=lake.read("events"),
         views=lake.read("views"),
-        boxes=current_labels(lake, "boxes", privacy, verdicts["event_id"]),
-        tracks=current_labels(lake, "tracks", privacy),
+        boxes=rows_of_labels(lake, "boxes", labels, verdicts["event_id"]),
+        tracks=rows_of_labels(lake, "tracks", labels),
         lead=lead,
         most=most,
     )

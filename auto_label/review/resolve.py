@@ -88,6 +88,15 @@ def votes(answers: pa.Table) -> list[Vote]:
     return sorted(newest.values(), key=lambda vote: vote.row)
 
 
+def drawn(verdicts: pa.Table) -> pa.Table:
+    """Selects the answers about drawn events: control tasks are about those that are known.
+
+    Args:
+        verdicts: rows of `verdicts`.
+    """
+    return verdicts.filter(pc.invert(verdicts.column("control")))
+
+
 def standing(verdicts: pa.Table, lead: str | None = None) -> pa.Table:
     """Finds the answer that stands for each camera of each event.
 

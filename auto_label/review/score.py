@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from auto_label.review.accuracy import ClassScore, class_scores, compare
 from auto_label.review.agreement import Agreement, agreement
 from auto_label.review.calibration import Calibration, calibrated, curves
 from auto_label.review.relabel import Next, next_to_label
-from auto_label.review.resolve import event_verdicts, known, standing
+from auto_label.review.resolve import drawn, event_verdicts, known, standing
 from auto_label.review.triggers import TriggerScore, trigger_scores
 
 
@@ -58,10 +57,10 @@ def report(
         ValueError: a verdict is unknown, an event has boxes of several specifications, or boxes
             have no track.
     """
-    drawn = verdicts.filter(pc.invert(verdicts.column("control")))
-    judged = event_verdicts(drawn, lead)
+    counted = drawn(verdicts)
+    judged = event_verdicts(counted, lead)
     triggers = trigger_scores(events, judged)
-    answers = standing(drawn, lead)
+    answers = standing(counted, lead)
     compared = compare(answers, views, boxes)
     calibrations = calibrated(compared, tracks, answers)
     return Report(

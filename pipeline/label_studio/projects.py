@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import count, takewhile
 from typing import Any
 
@@ -148,19 +148,8 @@ def local_storage(server: Connection, project: int, folder: str) -> int:
         UsageError: wrong address or token.
         FleetError: the server refuses: it has no such folder, or does not serve its files.
     """
-    path = posixpath.normpath(folder)
-
-    def connected() -> list[int]:
-        storages = server.get("/api/storages/localfiles", project=project)
-        return [int(each["id"]) for each in storages if each["path"] == path]
-
-    wanted = {"project": project, "path": path, "title": "fleetmill", "use_blob_urls": True}
-    made = server.send(
-        "POST",
-        "/api/storages/localfiles",
-        lambda: None if connected() else json.dumps(wanted).encode(),
-    )
-    return connected()[0] if made is None else int(made["id"])
+    where = {"path": posixpath.normpath(folder)}
+    return _storage(server, "localfiles", project, where, {"use_blob_urls": True})
 
 
 def s3_storage(server: Connection, project: int, url: str) -> int:
@@ -179,29 +168,30 @@ def s3_storage(server: Connection, project: int, url: str) -> int:
         FleetError: the server refuses: it cannot read the store.
     """
     bucket, _, prefix = url.removeprefix("s3://").strip("/").partition("/")
+    where = {"bucket": bucket, "prefix": prefix, "presign": True}
+    how = {"use_blob_urls": True, "presign_ttl": _PRESIGNED_MIN}
+    return _storage(server, "s3", project, where, how)
+
+
+def _storage(
+    server: Connection,
+    kind: str,
+    project: int,
+    where: Mapping[str, object],
+    how: Mapping[str, object],
+) -> int:
+    """Returns the id of the storage that is connected there, or connects one."""
+    path = f"/api/storages/{kind}"
 
     def connected() -> list[int]:
-        storages = server.get("/api/storages/s3", project=project)
         return [
             int(each["id"])
-            for each in storages
-            if (each["bucket"], each["prefix"]) == (bucket, prefix) and each["presign"]
+            for each in server.get(path, project=project)
+            if all(each[name] == value for name, value in where.items())
         ]
 
-    wanted = {
-        "project": project,
-        "bucket": bucket,
-        "prefix": prefix,
-        "title": "fleetmill",
-        "use_blob_urls": True,
-        "presign": True,
-        "presign_ttl": _PRESIGNED_MIN,
-    }
-    made = server.send(
-        "POST",
-        "/api/storages/s3",
-        lambda: None if connected() else json.dumps(wanted).encode(),
-    )
+    wanted = {"project": project, "title": "fleetmill", **where, **how}
+    made = server.send("POST", path, lambda: None if connected() else json.dumps(wanted).encode())
     return connected()[0] if made is None else int(made["id"])
 
 

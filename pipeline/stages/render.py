@@ -20,7 +20,7 @@ from auto_label.review.overlay import (
     reviewed_digest,
     reviewed_document,
 )
-from auto_label.review.resolve import standing
+from auto_label.review.resolve import drawn, standing
 from pipeline.config import CorpusConfig
 from pipeline.graph.execute import Work
 from pipeline.graph.stage import Output, Stage
@@ -131,9 +131,8 @@ def plan_render(lake: Lake, config: CorpusConfig) -> Work:
 
 
 def _answers(lake: Lake, config: CorpusConfig) -> pa.Table:
-    """Returns the answers that stand; those to control tasks are about labels that are known."""
-    verdicts = lake.read("verdicts")
-    return standing(verdicts.filter(pc.invert(verdicts["control"])), config.lead)
+    """Returns the answers that stand."""
+    return standing(drawn(lake.read("verdicts")), config.lead)
 
 
 def _digests(answers: pa.Table, labels: Mapping[str, str]) -> dict[str, str]:

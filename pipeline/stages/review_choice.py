@@ -19,19 +19,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from auto_label.review.accuracy import compare
 from auto_label.review.calibration import calibrated, curves
 from auto_label.review.matching import MATCH_IOU
 from auto_label.review.relabel import view_entropy
+from auto_label.review.resolve import drawn, standing
 from auto_label.review.resolve import known as known_answers
-from auto_label.review.resolve import standing
 from auto_label.review.tasks import task_key
 from pipeline.config import ReviewPushConfig
 from pipeline.lake.tables import Lake
 from pipeline.queries.catalog import read_rows
-from pipeline.stages.selection import current_labels, latest_samples
+from pipeline.stages.selection import latest_samples, rows_of_labels
 from schemas.errors import UsageError
 from schemas.ids import digest
 from transforms.storage import get, names
@@ -105,12 +104,17 @@ def read_order(folder: str) -> list[str]:
         return []
 
 
-def made_tasks(folder: str) -> list[str]:
+def made_tasks(folder: str) -> set[str]:
+    """Returns the keys of the tasks in a folder."""
+    return {name.removesuffix(".json") for name in names(folder) if _TASK.fullmatch(name)}
+
+
+def ordered_tasks(folder: str) -> list[str]:
     """Returns the keys of the tasks in a folder, those first that come first.
 
     A folder of an older version has no order.
     """
-    made = {name.removesuffix(".json") for name in names(folder) if _TASK.fullmatch(name)}
+    made = made_tasks(folder)
     listed = [key for key in dict.fromkeys(read_order(folder)) if key in made]
     return [*listed, *sorted(made.difference(listed))]
 
@@ -133,7 +137,7 @@ def choose(
         UsageError: a quota is of a trigger that has no event.
     """
     notes = []
-    values = _values(lake, config)
+    values = _values(lake, rows, config)
     if config.order != "random" and rows and not values:
         notes.append(f"--order {config.order}: {_WITHOUT[config.order]}; their order is random")
     ranked = sorted(
@@ -205,7 +209,7 @@ def _control(
     lake: Lake, rows: Sequence[Mapping[str, Any]], known: set[str], config: ReviewPushConfig
 ) -> list[str]:
     """Returns the keys of control tasks that can be made of what was answered, in random order."""
-    answers = known_answers(_standing(lake, config.lead), config.lead)
+    answers = known_answers(_standing(lake, config), config.lead)
     views = set(zip(answers["event_id"].to_pylist(), answers["camera"].to_pylist(), strict=True))
     grid = config.layout == "grid"
     keys = {
@@ -229,27 +233,31 @@ def _mixed(keys: Sequence[str], control: Sequence[str]) -> list[str]:
     return [key for _, key in sorted(places, key=lambda one: one[0])]
 
 
-def _standing(lake: Lake, lead: str | None) -> pa.Table:
-    verdicts = lake.read("verdicts")
-    return standing(verdicts.filter(pc.invert(verdicts["control"])), lead)
+def _standing(lake: Lake, config: ReviewPushConfig) -> pa.Table:
+    return standing(drawn(lake.read("verdicts")), config.lead)
 
 
-def _values(lake: Lake, config: ReviewPushConfig) -> dict[str, float]:
+def _values(
+    lake: Lake, rows: Sequence[Mapping[str, Any]], config: ReviewPushConfig
+) -> dict[str, float]:
     """Returns what events are ordered by, of those that have it."""
     if config.order == "random":
         return {}
     if config.order == "uncertainty":
-        return _uncertainty(lake, config)
+        return _uncertainty(lake, rows, config)
     query = _DISAGREEMENT if config.order == "disagreement" else _RARITY
     found = read_rows(lake, latest_samples(config.privacy) + _OWN + query.format(iou=MATCH_IOU))
     return dict(zip(found["event_id"].to_pylist(), found["value"].to_pylist(), strict=True))
 
 
-def _uncertainty(lake: Lake, config: ReviewPushConfig) -> dict[str, float]:
+def _uncertainty(
+    lake: Lake, rows: Sequence[Mapping[str, Any]], config: ReviewPushConfig
+) -> dict[str, float]:
     """Returns the entropy of each event's most uncertain camera."""
-    answers = _standing(lake, config.lead)
-    tracks = current_labels(lake, "tracks", config.privacy)
-    boxes = current_labels(lake, "boxes", config.privacy, answers["event_id"])
+    answers = _standing(lake, config)
+    labels = {row["event_id"]: row["label_digest"] for row in rows}
+    tracks = rows_of_labels(lake, "tracks", labels)
+    boxes = rows_of_labels(lake, "boxes", labels, answers["event_id"])
     compared = compare(answers, lake.read("views"), boxes)
     values: dict[str, float] = {}
     fitted = curves(calibrated(compared, tracks, answers))

@@ -212,7 +212,7 @@ def plan_review_push(lake: Lake, config: ReviewPushConfig) -> Work:
     chosen, said = choose(lake, rows, {*listed, *made}, config)
     if chosen:
         put(f"{media}/{ORDER}", "\n".join([*listed, *chosen]).encode())
-    wanted, due = _by_event(rows, {*listed, *made, *chosen}, set(made))
+    wanted, due = _by_event(rows, {*listed, *made, *chosen}, made)
     address = config.address
     if address is None:
         local = f"{LOCAL_FILES}{media.rpartition('/')[2]}/"

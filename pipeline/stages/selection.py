@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -102,19 +104,31 @@ def latest_samples(privacy: str, payload: str = "clip", frames_fps: float = 1.0)
     return _LATEST.format(privacy=privacy, payload=payload, pictures=pictures)
 
 
-def current_labels(
-    lake: Lake, table: str, privacy: str, event_ids: pa.ChunkedArray | None = None
+def label_digests(lake: Lake, privacy: str) -> dict[str, str]:
+    """Returns the digest of the labels that each event has now.
+
+    Args:
+        lake: the lake.
+        privacy: the policy under which the events' pictures were made.
+    """
+    query = "\n".join([latest_samples(privacy), "SELECT event_id, label_digest FROM selection"])
+    found = read_rows(lake, query)
+    return dict(zip(found["event_id"].to_pylist(), found["label_digest"].to_pylist(), strict=True))
+
+
+def rows_of_labels(
+    lake: Lake, table: str, labels: Mapping[str, str], event_ids: pa.ChunkedArray | None = None
 ) -> pa.Table:
-    """Reads the rows of a table that are of the labels which events have now.
+    """Reads the rows of a table that are of some labels.
 
     Args:
         lake: the lake.
         table: `boxes` or `tracks`.
-        privacy: the policy under which the events' pictures were made.
+        labels: the digest of the labels by event.
         event_ids: of these events alone.
     """
-    query = "\n".join([latest_samples(privacy), "SELECT event_id, label_digest FROM selection"])
-    now = read_rows(lake, query).rename_columns(["event_id", "spec_digest"])
+    columns = {"event_id": list(labels), "spec_digest": list(labels.values())}
+    now = pa.table({name: pa.array(texts, pa.string()) for name, texts in columns.items()})
     where = None if event_ids is None else pc.field("event_id").isin(pc.unique(event_ids))
     rows = lake.read(table, filter=where)
     return TABLES[table].conform(rows.join(now, ["event_id", "spec_digest"], join_type="left semi"))

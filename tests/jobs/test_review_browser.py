@@ -7,7 +7,6 @@ weights of a detector.
 from __future__ import annotations
 
 import json
-import tarfile
 from bisect import bisect
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -33,6 +32,7 @@ from tests.browser import WAIT_S, Tab, opened
 from tests.editor import PLOT, Editor
 from tests.jobs.inprocess import call
 from tests.label_studio import EMAIL, LabelStudio, running
+from tests.pipeline.snapshots.written import members_of
 from tests.servers import wait_for
 from tests.weights import offline
 
@@ -301,14 +301,7 @@ def samples(lake: Path, name: str, *flags: object) -> dict[str, bytes]:
     assert built.code == 0, built.err
     url = built.document["snapshot"]["url"]
     assert call("verify", url).code == 0
-    files: dict[str, bytes] = {}
-    for shard in Path(url).rglob("*.tar"):
-        with tarfile.open(shard) as archive:
-            for member in archive:
-                content = archive.extractfile(member)
-                assert content is not None
-                files[member.name] = content.read()
-    return files
+    return members_of(Path(url))
 
 
 def test_a_task_is_shown_whose_vehicle_has_no_signals(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -100,3 +101,15 @@ def content(folder: Path) -> dict[str, bytes]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
+
+
+def members_of(snapshot: Path) -> dict[str, bytes]:
+    """Returns every file of every shard, as tarfile reads them."""
+    files: dict[str, bytes] = {}
+    for path in sorted(snapshot.glob("*/*.tar")):
+        with tarfile.open(path) as tar:
+            for member in tar:
+                content = tar.extractfile(member)
+                assert content is not None
+                files[member.name] = content.read()
+    return files

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import tarfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -26,6 +25,7 @@ from pipeline.stages.label import LabelTask, plan_label, video_files
 from schemas.arrays import Image
 from schemas.records import Event
 from tests.conftest import Tell
+from tests.pipeline.snapshots.written import members_of
 from tests.pipeline.stages.conftest import LABEL, POLICY, Small, area_of
 from transforms.corpora.pack import read_sample
 from transforms.isolation import Call
@@ -203,18 +203,6 @@ def test_labels_made_anew_leave_the_clips_of_a_corpus_as_they_are(
     assert changed == {name for name in old if name.endswith(".json") and "pictures" not in name}
     assert changed
     assert verify(labelled.url).problems == ()
-
-
-def members_of(snapshot: Path) -> dict[str, bytes]:
-    """Returns every file of every shard, as tarfile reads them."""
-    files: dict[str, bytes] = {}
-    for path in sorted(snapshot.glob("*/*.tar")):
-        with tarfile.open(path) as tar:
-            for member in tar:
-                content = tar.extractfile(member)
-                assert content is not None
-                files[member.name] = content.read()
-    return files
 
 
 @pytest.mark.usefixtures("models")

@@ -19,7 +19,7 @@ from pipeline.lake.tables import Lake
 from pipeline.queries.catalog import read_rows
 from pipeline.stages.label import plan_label
 from pipeline.stages.mine import plan_mine
-from pipeline.stages.review_choice import ORDER, choose, made_tasks
+from pipeline.stages.review_choice import ORDER, choose, ordered_tasks
 from pipeline.stages.review_pull import plan_review_pull
 from pipeline.stages.review_push import plan_review_push
 from pipeline.stages.selection import latest_samples
@@ -198,7 +198,7 @@ def push(labelled: Small, folder: Path, **keys: Any) -> list[str]:
     """Pushes into a folder and returns the keys of its tasks in their order."""
     out = folder / "media"
     labelled.run(plan_review_push, ReviewPushConfig(out=str(out), **keys))
-    return made_tasks(str(out))
+    return ordered_tasks(str(out))
 
 
 def test_tasks_whose_answer_is_known_check_reviewers(labelled: Small, tmp_path: Path) -> None:
