@@ -17,7 +17,7 @@ import os
 import secrets
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -267,13 +267,34 @@ def _beside(target: Path) -> Iterator[tuple[BinaryIO, Path]]:
         temporary.unlink(missing_ok=True)
 
 
+def _until_folder_stays(write: Callable[[], None]) -> None:
+    """Repeats a write whose folder another process deletes meanwhile; object stores have none."""
+    for _ in range(_ATTEMPTS):
+        with contextlib.suppress(FileNotFoundError):
+            write()
+            return
+    write()
+
+
+def _replace(url: str, content: bytes) -> None:
+    with replacing(url) as out:
+        out.write(content)
+
+
+def _link(url: str, path: Path, content: bytes) -> None:
+    with _writing(url), _beside(path) as (out, temporary):
+        out.write(content)
+        out.close()
+        # A hard link is the one local call that is both complete and exclusive.
+        os.link(temporary, path)
+
+
 def put(url: str, content: bytes) -> None:
     """Writes an object, replacing one that is there."""
     with step("put"):
         fs, path = filesystem(url)
         if isinstance(fs, LocalFileSystem):
-            with replacing(url) as out:
-                out.write(content)
+            _until_folder_stays(lambda: _replace(url, content))
         else:
             fs.pipe_file(path, content)
 
@@ -289,11 +310,7 @@ def put_new(url: str, content: bytes) -> bool:
     try:
         with step("put"):
             if isinstance(fs, LocalFileSystem):
-                with _writing(url), _beside(Path(path)) as (out, temporary):
-                    out.write(content)
-                    out.close()
-                    # A hard link is the one local call that is both complete and exclusive.
-                    os.link(temporary, path)
+                _until_folder_stays(lambda: _link(url, Path(path), content))
             else:
                 fs.pipe_file(path, content, mode="create")
     except FileExistsError:

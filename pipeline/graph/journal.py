@@ -21,7 +21,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
@@ -33,7 +33,8 @@ from pipeline.lake.intents import is_committed
 from pipeline.lake.runs import find_run
 from pipeline.lake.tables import Lake
 from schemas.errors import LakeError
-from schemas.ids import canonical
+from schemas.ids import canonical, digest
+from schemas.redaction import redacted
 from transforms.storage import filesystem, get_own, names, put, put_new, remove
 
 PAGE_TASKS = 200
@@ -226,6 +227,15 @@ class Journal:
         """Tells whether the run is committed, by this process or another."""
         return is_committed(Lake(self._lake_url), self.run_id)
 
+    @contextlib.contextmanager
+    def unless_over(self) -> Iterator[None]:
+        """Drops an error of the block if the run is over: its journal and scratch are deleted."""
+        try:
+            yield
+        except Exception:
+            if not self.is_over():
+                raise
+
     def pages(self) -> list[str]:
         """Lists the numbered pages."""
         found = names(self.folder)
@@ -246,6 +256,15 @@ class Journal:
 
     def _read(self, name: str, start: int | None = None, end: int | None = None) -> bytes:
         return get_own(f"{self.folder}/{name}", start, end)
+
+
+def scratch_url(lake_url: str, config: Mapping[str, Any], *content: Any) -> str:
+    """Returns the folder for what a job writes while it plans, and deletes when it is over.
+
+    No other job has the same: its name depends on the configuration as well as the content.
+    """
+    made_for = canonical(redacted(dict(config))).decode("ascii")
+    return f"{journals_url(lake_url)}/{digest('scratch', made_for, *content)}"
 
 
 def clear_journals(lake: Lake) -> None:

@@ -149,17 +149,16 @@ class _ListPage(beam.DoFn):
         self._journal = journal
 
     def process(self, page: str) -> Iterator[Place]:
+        with self._journal.unless_over():
+            yield from self._listed(page)
+
+    def _listed(self, page: str) -> list[Place]:
         start = time.monotonic()
-        try:
-            places = self._journal.listed(page)
-        except FileNotFoundError:
-            if not self._journal.is_over():
-                raise
-            return
+        places = self._journal.listed(page)
         Metrics.counter(self._name, "tasks_listed").inc(len(places))
         Metrics.distribution(self._name, "list_ms").update(_ms_since(start))
         Metrics.distribution(self._name, "list_bytes").update(sum(e - s for _, s, e, _ in places))
-        yield from places
+        return places
 
 
 class _RunTask(beam.DoFn):
@@ -173,18 +172,20 @@ class _RunTask(beam.DoFn):
         self._behind = False
 
     def process(self, place: Place) -> Iterator[Any]:
+        with self._journal.unless_over():
+            page, following = self._done(place)
+            for place_after in following:
+                yield TaggedOutput(_MORE, place_after)
+            yield page
+
+    def _done(self, place: Place) -> tuple[str, list[Place]]:
+        """Does a task, unless it is done; returns its numbered page, and what follows."""
         page, _, _, look = place
         with recording() as times:
-            try:
-                task: Task = self._journal.task(place, self._stage.task)
-                seek = look or self._behind
-                result = self._journal.result(page, task.key) if seek else None
-                following = self._journal.following(result) if result else []
-            except FileNotFoundError:
-                # The same run in another process may have committed, and deleted the journal.
-                if not self._journal.is_over():
-                    raise
-                return
+            task: Task = self._journal.task(place, self._stage.task)
+            seek = look or self._behind
+            result = self._journal.result(page, task.key) if seek else None
+            following = self._journal.following(result) if result else []
             resumed, repeated = result is not None, False
             if result is None:
                 result, following, repeated = self._run(page, task)
@@ -198,9 +199,7 @@ class _RunTask(beam.DoFn):
                 self._distribution(f"{name}_ms").update(ms)
             self._distribution("task_ms").update(sum(by_step.values()))
         self._count(result, resumed=resumed, repeated=repeated)
-        for place_after in following:
-            yield TaggedOutput(_MORE, place_after)
-        yield root_page(page)
+        return root_page(page), following
 
     def _run(self, page: str, task: Task) -> tuple[TaskResult, list[Place], bool]:
         """Runs a task; returns its result, what follows, and whether it was recorded before."""
@@ -237,14 +236,9 @@ class _RollUp(beam.DoFn):
 
     def process(self, counted: tuple[str, int]) -> Iterator[str]:
         page, count = counted
-        try:
+        with self._journal.unless_over():
             self._journal.roll_up(page, count)
-        except (LakeError, FileNotFoundError):
-            # The same run in another process may have committed, and deleted the journal.
-            if not self._journal.is_over():
-                raise
-            return
-        yield page
+            yield page
 
 
 class _Commit(beam.DoFn):
@@ -254,21 +248,19 @@ class _Commit(beam.DoFn):
         self._journal = journal
 
     def process(self, count: int) -> Iterator[str]:
+        with self._journal.unless_over():
+            self._committed(count)
+            yield self._journal.run_id
+
+    def _committed(self, count: int) -> None:
         start = time.monotonic()
-        try:
-            results = self._journal.results(count)
-            files, size = _measured(results)
-            committed = self._finish(results)
-        except (LakeError, FileNotFoundError):
-            # The same run in another process may have committed, and deleted the journal.
-            if not self._journal.is_over():
-                raise
-            return
+        results = self._journal.results(count)
+        files, size = _measured(results)
+        committed = self._finish(results)
         Metrics.counter(self._name, "commits").inc(int(committed))
         Metrics.counter(self._name, "files").inc(files)
         Metrics.distribution(self._name, "commit_ms").update(_ms_since(start))
         Metrics.distribution(self._name, "commit_bytes").update(size)
-        yield self._journal.run_id
 
 
 def _measured(results: Iterable[TaskResult]) -> tuple[int, int]:

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from pipeline.config import CorpusConfig
 from pipeline.graph.execute import Work
+from pipeline.graph.journal import scratch_url
 from pipeline.graph.stage import Output, Stage, TaskResult
 from pipeline.lake.intents import RunRow, commit
 from pipeline.lake.tables import Lake
@@ -272,7 +273,7 @@ def plan_corpus(lake: Lake, config: CorpusConfig) -> Work:
     kept = selection.samples.num_rows
     count = Count("corpus", "samples", kept=kept, filtered=selection.offered - kept)
     tasks: list[ShardTask] = []
-    scratch = f"{lake.url}/work/{selection.snapshot}"
+    scratch = scratch_url(lake.url, config.model_dump(mode="json"), selection.snapshot)
     if not is_published(folder):
         put(f"{scratch}/{_RANGES}", encode(selection.ranges))
         put(f"{scratch}/{_SAMPLES}", encode(selection.samples))

@@ -23,6 +23,7 @@ from auto_label.review.overlay import (
 from auto_label.review.resolve import drawn, standing
 from pipeline.config import CorpusConfig
 from pipeline.graph.execute import Work
+from pipeline.graph.journal import scratch_url
 from pipeline.graph.stage import Output, Stage
 from pipeline.lake.ledger import Done, joined
 from pipeline.lake.tables import Lake
@@ -118,7 +119,8 @@ def plan_render(lake: Lake, config: CorpusConfig) -> Work:
         if (found := wanted.get(row["event_id"]))
         and (row["event_id"], joined((found, part_digest(found)))) not in done
     ]
-    scratch = f"{lake.url}/work/{digest('render', sorted(wanted[r['event_id']] for r in due))}"
+    made_of = sorted(wanted[row["event_id"]] for row in due)
+    scratch = scratch_url(lake.url, config.model_dump(mode="json"), made_of)
     if due:
         put(f"{scratch}/answers.parquet", encode(answers))
     return Work(

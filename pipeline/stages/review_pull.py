@@ -22,6 +22,7 @@ from auto_label.review.answers import TaskData, answer_subject, answers
 from auto_label.review.tasks import KEY
 from pipeline.config import ReviewPullConfig
 from pipeline.graph.execute import UNWATCHED, Watch, Work
+from pipeline.graph.journal import scratch_url
 from pipeline.graph.stage import Output, Stage
 from pipeline.label_studio.connection import connect
 from pipeline.label_studio.projects import projects
@@ -113,7 +114,7 @@ def plan_review_pull(lake: Lake, config: ReviewPullConfig, watch: Watch = UNWATC
     )
     standing_ = standing(lake, STAGE, wanted)
     pages = list(_pages(found, standing_.new))
-    scratch = f"{lake.url}/work/{digest('answers', list(standing_.new))}"
+    scratch = scratch_url(lake.url, config.model_dump(mode="json"), list(standing_.new))
     tasks = []
     for page in pages:
         content = json.dumps(page, sort_keys=True).encode("ascii")

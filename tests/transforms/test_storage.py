@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -203,15 +202,17 @@ def test_remove_takes_a_folder_and_nothing_else(root: str) -> None:
     assert names(f"{root}/folder") == []
 
 
-def test_remove_survives_a_thread_that_adds_files(root: str) -> None:
+@pytest.mark.parametrize("write", [put, put_new])
+def test_writes_and_removals_of_one_folder_survive_each_other(
+    root: str, write: Callable[[str, bytes], object]
+) -> None:
     put(f"{root}/other", b"x")
     stop = threading.Event()
 
     def add() -> int:
         number = 0
         while not stop.is_set():
-            with contextlib.suppress(FileNotFoundError):  # the folder went just now
-                put(f"{root}/folder/{number % 50}", b"x")
+            write(f"{root}/folder/{number % 50}", b"x")
             number += 1
         return number
 

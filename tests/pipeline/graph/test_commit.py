@@ -9,7 +9,9 @@ import pytest
 
 from pipeline.graph.balance import JobReport
 from pipeline.graph.execute import Work, execute
+from pipeline.graph.stage import Output
 from pipeline.lake.tables import Lake
+from schemas.errors import FleetError
 from schemas.records import Count, Reject
 from tests.pipeline.graph.annotate import Annotate, Number
 
@@ -20,9 +22,14 @@ def run(tmp_path: Path) -> Callable[..., JobReport]:
     empty = Lake.create(str(tmp_path / "lake"))
     versions = empty.versions
 
-    def run(*values: int, rejects: tuple[Reject, ...] = (), known: int = 0) -> JobReport:
+    def run(
+        *values: int,
+        rejects: tuple[Reject, ...] = (),
+        known: int = 0,
+        stage: Annotate | None = None,
+    ) -> JobReport:
         work = Work(
-            Annotate(str(tmp_path / "log")),
+            stage or Annotate(str(tmp_path / "log")),
             [Number(value) for value in values],
             {("annotate", "numbers"): len(values) + known},
             known=(Count("annotate", "numbers", filtered=known),) if known else (),
@@ -66,6 +73,36 @@ def test_the_same_run_is_committed_once(run: Callable[..., JobReport], tmp_path:
     assert "committed already" in second.notes[0]
     assert rows(tmp_path) == [1, 2]
     assert list((tmp_path / "lake" / "work").iterdir()) == []
+
+
+class Beaten(Annotate):
+    """Whose first task finds that the same run was committed meanwhile, and its inputs deleted."""
+
+    def __init__(self, log: str, first: Callable[..., JobReport]) -> None:
+        super().__init__(log)
+        self._first = first
+
+    def process(self, task: Number) -> Output:
+        """Runs the same run to its end, and fails."""
+        self._first(task.value)
+        raise RuntimeError("the scratch folder is gone")
+
+
+def test_a_run_that_is_committed_while_its_task_fails_is_over(
+    run: Callable[..., JobReport], tmp_path: Path
+) -> None:
+    late = run(1, stage=Beaten(str(tmp_path / "log"), run))
+    assert "committed already" in late.notes[0]
+    assert rows(tmp_path) == [1]
+
+
+def test_a_task_that_fails_fails_its_run(run: Callable[..., JobReport], tmp_path: Path) -> None:
+    def another(value: int) -> JobReport:
+        return run(value + 1)
+
+    with pytest.raises(FleetError, match="the scratch folder is gone"):
+        run(1, stage=Beaten(str(tmp_path / "log"), another))
+    assert rows(tmp_path) == [2]
 
 
 def test_rejects_of_the_plan_are_there_once(run: Callable[..., JobReport], tmp_path: Path) -> None:
