@@ -182,7 +182,7 @@ class _Quiet(Reporter):
     def start(self, job: str, tasks: int) -> None:
         """Prints nothing."""
 
-    def progress(self, done: int) -> None:
+    def progress(self, done: int, following: int = 0) -> None:  # noqa: ARG002
         """Passes on how many tasks are there."""
         self._on_progress(done)
 

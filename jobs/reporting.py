@@ -76,13 +76,14 @@ class Reporter:
         else:
             self._line(f"{job}: {tasks} tasks")
 
-    def progress(self, done: int) -> None:
-        """Shows how many tasks are done."""
+    def progress(self, done: int, following: int = 0) -> None:
+        """Shows how many tasks are done, of those of the start and of those that follow."""
+        total = self._total + following
         if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=done)
-        elif self._total and done >= min(self._total, self._shown + max(1, self._total // 10)):
+            self._bar.update(self._bar.task_ids[0], completed=done, total=total)
+        elif self._total and done >= min(total, self._shown + max(1, total // 10)):
             if done > self._shown:
-                self._line(f"{self._label}: {done} of {self._total}")
+                self._line(f"{self._label}: {done} of {total}")
             self._shown = done
 
     def stop(self) -> None:

@@ -21,12 +21,38 @@ from schemas.records import AddFile, Count, Reject, add_counts
 from transforms.parquet import read
 
 
+class Families:
+    """Which tasks of a run follow from each other.
+
+    `unread` are the roots of the families in which a task could not read its input.
+    """
+
+    def __init__(self, results: Iterable[TaskResult]) -> None:
+        # Few tasks have a parent, and a run may have a hundred thousand tasks.
+        self._parents: dict[str, str] = {}
+        retried = set()
+        for result in results:
+            if result.parent:
+                self._parents[result.key] = result.parent
+            if result.retried and (result.parent or result.next):
+                retried.add(result.key)
+        self.unread = frozenset(map(self.root, retried))
+
+    def root(self, key: str) -> str:
+        """Returns the key of the planned task that a task follows from, or its own."""
+        while key in self._parents:
+            key = self._parents[key]
+        return key
+
+
 @dataclass(frozen=True, slots=True)
 class Commit:
     """Commits a run, without the tasks that another run overtook.
 
-    A task is dropped as a whole. Those of its subjects that no run has done are in the next
-    plan; its files stay uncommitted, and `vacuum` deletes them.
+    A task is dropped as a whole, with all that follows from it. Those of its subjects that no run
+    has done are in the next plan; its files stay uncommitted, and `vacuum` deletes them. A task
+    and those that follow from it are also dropped where one of them could not read its input:
+    the next run does all of them again.
 
     Args:
         lake: the lake as the run was planned on it.
@@ -46,9 +72,10 @@ class Commit:
 
     def __call__(self, results: Iterable[TaskResult]) -> bool:
         """Commits the files of the tasks that were not overtaken; tells whether this call did."""
+        families = Families(results)
 
         def revise(lake: Lake) -> tuple[RunRow, Iterable[AddFile], Sequence[Remove]]:
-            overtaken = self._overtaken(lake, results)
+            overtaken = {families.root(key) for key in self._overtaken(lake, results)}
             retried, internal, private = Messages(), Messages(), Messages()
             rejects = self._new_rejects(lake)
             removes: list[Remove] = []
@@ -56,11 +83,15 @@ class Commit:
             done = False
             for result in results:
                 done = True
-                if result.key in overtaken:
-                    own = [Count(c.stage, c.of, filtered=c.total) for c in result.counts]
+                root = families.root(result.key)
+                own = list(result.counts)
+                if root in overtaken:
+                    own = [Count(c.stage, c.of, filtered=c.total) for c in own]
                 else:
-                    own = list(result.counts)
-                    removes += result.removes
+                    if root in families.unread:
+                        own = [Count(c.stage, c.of, rejected=c.total) for c in own]
+                    else:
+                        removes += result.removes
                     retried += result.retried
                     internal += result.internal
                     private += result.private
@@ -69,7 +100,8 @@ class Commit:
             Journal(self.lake.url, self.run.run_id).leave(left)
             if not (done or rejects):  # nothing was done, so there is no run
                 return replace(self.run, counts=()), [], []
-            kept = (result for result in results if result.key not in overtaken)
+            dropped = overtaken | families.unread
+            kept = (result for result in results if families.root(result.key) not in dropped)
             adds = chain(rejects, chain.from_iterable(result.adds for result in kept))
             return replace(self.run, counts=tuple(counts)), adds, removes
 

@@ -18,6 +18,7 @@ from apache_beam.pvalue import PCollection
 from pipeline.graph.balance import JobReport, check_balance
 from pipeline.graph.commit import Commit
 from pipeline.graph.journal import Journal, Left, Messages
+from pipeline.graph.progress import OnProgress
 from pipeline.graph.runner import Metrics, metrics, pipeline_options, run_to_end
 from pipeline.graph.stage import Stage, Task
 from pipeline.graph.transforms import CommitRun, Finish, ListTasks, RunStage
@@ -72,7 +73,7 @@ def build(
     stage: Stage,
     finish: Finish,
 ) -> PCollection[str]:
-    """Builds the graph of a job: list, work, commit.
+    """Builds the graph of a job: list, work, work on what follows from it, commit.
 
     All of it gets the stage's resource hints: steps with other hints run in worker processes
     of their own on some runners, which costs memory and time without a benefit.
@@ -90,7 +91,11 @@ def build(
     work = RunStage(stage, lake, journal).with_resource_hints(**hints)
     commit = CommitRun(finish, journal, name).with_resource_hints(**hints)
     tasks = root | f"{name}: list" >> list_
-    done, _ = tasks | f"{name}: work" >> work
+    done, more = tasks | f"{name}: work" >> work
+    if stage.following is not None:
+        follow = RunStage(stage.following, lake, journal).with_resource_hints(**hints)
+        followed, _ = more | f"{name}: work on what follows" >> follow
+        done = (done, followed) | f"{name}: all work" >> beam.Flatten()
     committed: PCollection[str] = done | f"{name}: commit" >> commit
     return committed
 
@@ -141,7 +146,7 @@ def execute(
     *,
     beam_arguments: Sequence[str] = (),
     on_start: Callable[[str, int], None] = lambda _job, _tasks: None,
-    on_progress: Callable[[int], None] = lambda _done: None,
+    on_progress: OnProgress = lambda _done, _following: None,
 ) -> JobReport:
     """Does the work, commits it, and checks the balance.
 
@@ -152,7 +157,7 @@ def execute(
         work: what there is to do.
         beam_arguments: options for Beam.
         on_start: called with the job and the number of tasks.
-        on_progress: called with the number of tasks that are done, at the end with all of them.
+        on_progress: called with how far the run is, at the end with all of it.
 
     Raises:
         FleetError: the balance does not hold, or a worker raised one.
@@ -176,7 +181,10 @@ def execute(
         counted = _run_tasks(
             lake, journal, work, finish, beam_arguments=beam_arguments, on_progress=on_progress
         )
-        on_progress(len(work.tasks))
+        done = counted.get("tasks", 0)
+        assert isinstance(done, int)
+        following = max(done - len(work.tasks), 0)
+        on_progress(len(work.tasks) + following, following)
     elif (work.finish is not None or rejects) and finish([]):
         recover(lake)
     left = Left()
@@ -216,7 +224,7 @@ def _run_tasks(
     finish: Finish,
     *,
     beam_arguments: Sequence[str],
-    on_progress: Callable[[int], None],
+    on_progress: OnProgress,
 ) -> Metrics:
     """Runs the graph to its end."""
     root = beam.Pipeline(options=pipeline_options(beam_arguments))

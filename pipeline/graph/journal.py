@@ -2,7 +2,7 @@
 
     work/<run>/<page>.todo         a page of tasks, a line each: the key and the task as JSON
     work/<run>/<page>/<task>.done  the result of a task; written once all its files are complete
-    work/<run>/<page>/<task>.next  the follow-up tasks of a task, stored like a page
+    work/<run>/<page>/<task>.<number>.next  the follow-up tasks of a task, stored like a page
     work/<run>/<page>.results      the results of a page and of all that follows from it
     work/<run>/left.json           what the commit left for the next run
 
@@ -92,8 +92,8 @@ class Journal:
     """The journal of one run. Small and picklable; making one does no I/O.
 
     A page is named by its number, `000012`; the follow-up tasks of one of its tasks are the
-    page `000012/<task>`. Results are kept by the numbered page, so no listing grows with the
-    run, and pages of a few follow-up tasks are not rolled up one by one.
+    page `000012/<task>.<how many>`. Results are kept by the numbered page, so no listing grows
+    with the run, and pages of a few follow-up tasks are not rolled up one by one.
 
     Args:
         lake_url: the lake.
@@ -121,8 +121,9 @@ class Journal:
         """Writes the follow-up tasks of a task on a page, and returns their places."""
         if not tasks:
             return []
-        following = f"{root_page(page)}/{key}"
-        content = self._write_page(following, list({task.key: task for task in tasks}.values()))
+        distinct = list({task.key: task for task in tasks}.values())
+        following = f"{root_page(page)}/{key}.{len(distinct)}"
+        content = self._write_page(following, distinct)
         return [(following, start, end, False) for _, start, end in _lines(content)]
 
     def listed(self, page: str) -> list[Place]:
@@ -241,9 +242,15 @@ class Journal:
         found = names(self.folder)
         return [name.removesuffix(TODO) for name in found if name.endswith(TODO)]
 
-    def done(self, page: str) -> int:
-        """Counts the tasks of a numbered page, and of all that follows from it, that are done."""
-        return len(self._results(page))
+    def done(self, page: str) -> tuple[int, int]:
+        """Counts the tasks of a numbered page, and of all that follows from it, that are done.
+
+        Returns:
+            Their number, and how many tasks are known to follow from those of the page.
+        """
+        found = names(f"{self.folder}/{page}")
+        following = [name.split(".")[-2] for name in found if name.endswith(NEXT)]
+        return sum(name.endswith(DONE) for name in found), sum(map(int, following))
 
     def _results(self, page: str) -> list[str]:
         return [name for name in names(f"{self.folder}/{page}") if name.endswith(DONE)]
@@ -301,10 +308,19 @@ class Results(Iterable[TaskResult]):
 def root_page(page: str) -> str:
     """Returns the numbered page that a page of follow-up tasks belongs to.
 
-    >>> root_page("000012/4c0f"), root_page("000012")
+    >>> root_page("000012/4c0f.60"), root_page("000012")
     ('000012', '000012')
     """
     return page.partition("/")[0]
+
+
+def parent_of(page: str) -> str:
+    """Returns the key of the task that a page follows from; "" for a numbered page.
+
+    >>> parent_of("000012/4c0f.60"), parent_of("000012")
+    ('4c0f', '')
+    """
+    return page.partition("/")[2].rpartition(".")[0]
 
 
 def _file(page: str) -> str:

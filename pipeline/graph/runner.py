@@ -7,7 +7,7 @@ import io
 import logging
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 
 import apache_beam as beam
@@ -17,7 +17,7 @@ from apache_beam.runners.runner import PipelineResult, PipelineState, create_run
 from apache_beam.runners.worker import sdk_worker
 
 from pipeline.graph.journal import Journal
-from pipeline.graph.progress import watching
+from pipeline.graph.progress import OnProgress, watching
 from schemas.errors import FleetError, UsageError, one_line
 
 LOCAL_OPTIONS = (
@@ -70,7 +70,7 @@ def run_to_end(
     root: beam.Pipeline,
     journal: Journal,
     job: str,
-    on_progress: Callable[[int], None] = lambda _done: None,
+    on_progress: OnProgress = lambda _done, _following: None,
 ) -> PipelineResult:
     """Runs a pipeline and waits for its end.
 
@@ -78,7 +78,7 @@ def run_to_end(
         root: the pipeline.
         journal: the run's journal, for the number of tasks that are done.
         job: its name, for messages.
-        on_progress: called now and then with the number of tasks that are done.
+        on_progress: called now and then with how far the run is.
 
     Raises:
         FleetError: the pipeline failed. A FleetError of a worker is raised as the same

@@ -58,7 +58,8 @@ class Output:
 class TaskResult:
     """What the last step reads of a task: names of files, counts and `detail`.
 
-    `next` is the journal's page of the follow-up tasks, "" if there are none; `retried` are the
+    `parent` is the key of the task that it follows from, "" if it was planned; `next` is the
+    journal's page of its own follow-up tasks, "" if there are none; `retried` are the
     messages of rejects that do not stand, because the next run tries their inputs again,
     `internal` those of rejects for which a bug is at fault, and `private` those of what was not
     written because it could not be found what to hide.
@@ -74,6 +75,7 @@ class TaskResult:
     retried: tuple[str, ...] = ()
     internal: tuple[str, ...] = ()
     private: tuple[str, ...] = ()
+    parent: str = ""
 
     def files(self) -> Iterator[tuple[str, int]]:
         """Yields the path below the lake and the size in bytes of every file of the task."""
@@ -93,6 +95,7 @@ class Stage:
       that do not know a hint ignore it.
     - `once`: True where a subject is done once whatever the digest, because a table has its
       rows without one. Otherwise a subject can be done again under another digest.
+    - `following`: the stage that runs the follow-up tasks of its own. It has the same name.
     - `open` and `process`.
     """
 
@@ -100,6 +103,11 @@ class Stage:
     task: ClassVar[type]
     resources: ClassVar[Mapping[str, str]] = {}
     once: ClassVar[bool] = False
+
+    @property
+    def following(self) -> Stage | None:
+        """The stage of its follow-up tasks, None if it has none."""
+        return None
 
     def open(self) -> None:
         """Loads what is expensive, such as models; called once per worker."""
@@ -119,7 +127,14 @@ class Stage:
 
 
 def write_output(
-    lake: Lake, run_id: str, stage: str, key: str, output: Output, *, next_page: str = ""
+    lake: Lake,
+    run_id: str,
+    stage: str,
+    key: str,
+    output: Output,
+    *,
+    parent: str = "",
+    next_page: str = "",
 ) -> TaskResult:
     """Writes a task's rows to uncommitted files, named by its key, and lists them."""
     tables = dict(output.tables)
@@ -140,6 +155,7 @@ def write_output(
         tuple(reject.detail for reject in retried if not reject.private),
         tuple(reject.detail for reject in output.rejects if reject.internal),
         tuple(reject.detail for reject in output.rejects if reject.private),
+        parent,
     )
 
 

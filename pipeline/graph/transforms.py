@@ -31,7 +31,7 @@ from apache_beam.pvalue import PBegin, PCollection, TaggedOutput
 from apache_beam.transforms.combiners import Count
 from apache_beam.typehints.native_type_compatibility import convert_to_beam_type
 
-from pipeline.graph.journal import Journal, Place, root_page
+from pipeline.graph.journal import Journal, Place, parent_of, root_page
 from pipeline.graph.stage import Stage, Task, TaskResult, write_output
 from pipeline.lake.tables import Lake
 from schemas.errors import LakeError
@@ -208,7 +208,13 @@ class _RunTask(beam.DoFn):
         following = journal.follow(page, key, output.next)
         next_page = following[0][0] if following else ""
         result = write_output(
-            self._lake, journal.run_id, self._stage.name, key, output, next_page=next_page
+            self._lake,
+            journal.run_id,
+            self._stage.name,
+            key,
+            output,
+            parent=parent_of(page),
+            next_page=next_page,
         )
         return result, following, journal.record(page, result)
 

@@ -19,10 +19,11 @@ from pipeline.graph.stage import Output, Stage
 from pipeline.lake.ledger import Done, stage_digest
 from pipeline.lake.tables import Lake
 from pipeline.queries.subjects import recognised, standing
-from pipeline.stages.recording_rows import LogRows, read_log
+from pipeline.stages.recording_rows import LogRows, begin_log, read_log, read_segment
 from schemas.errors import DataError, UsageError
 from schemas.ids import digest
 from schemas.records import Count, LogRef, Outcome, Reject
+from schemas.times import Span
 from transforms.bounded import read_configuration
 from transforms.can.dbc import MAX_DBC_BYTES, Database
 from transforms.can.maps import car_map, load_can_maps
@@ -35,7 +36,8 @@ VERSION = 1
 
 TASK_BYTES = 256 << 20
 TASK_LOGS = 16
-"""Limits of a task: large enough to amortise one file per table, small enough to retry."""
+"""Limits of a task: large enough to amortise one file per table, small enough to retry. A larger
+log is a task of its own, and so is each of its segments."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +48,47 @@ class IngestTask:
     logs: tuple[LogRef, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class SegmentTask:
+    """A segment of a long log: the span [start_ns, end_ns) of its time."""
+
+    key: str
+    log: LogRef
+    start_ns: int
+    end_ns: int
+
+
+@dataclass(slots=True)
+class SegmentStage(Stage):
+    """Reads the segments of long logs."""
+
+    options: ReadOptions
+    limits: Limits
+    name: str = "ingest"
+    task: ClassVar[type] = SegmentTask
+
+    def process(self, task: SegmentTask) -> Output:
+        """Reads a segment. One that cannot be used is a reject, and the rest of its log is kept."""
+        call = Call(read_segment, (task.log, self.options, Span(task.start_ns, task.end_ns)))
+        try:
+            read = isolated(call, self.limits, task.log.uri)
+        except DataError as error:
+            reject = Reject.of(error, uri=task.log.uri, stage=self.name, subject=task.log.log_id)
+            return Output(rejects=[reject], counts=[Count(self.name, "segments", rejected=1)])
+        return Output(
+            tables=read.tables,
+            rejects=list(read.rejects),
+            counts=[Count(self.name, "segments", kept=1), *read.counts],
+        )
+
+
 @dataclass(slots=True)
 class IngestStage(Stage):
-    """Reads logs. `digests` are the stage digests for the ledger, by format."""
+    """Reads logs. `digests` are the stage digests for the ledger, by format.
+
+    Of a long log it reads what is said of it as a whole, and leaves its segments to other tasks.
+    If one of these cannot be read for now, the commit drops the whole log.
+    """
 
     options: ReadOptions
     digests: dict[str, str]
@@ -56,6 +96,11 @@ class IngestStage(Stage):
     name: str = "ingest"
     task: ClassVar[type] = IngestTask
     once: ClassVar[bool] = True
+
+    @property
+    def following(self) -> SegmentStage:
+        """The stage that reads segments."""
+        return SegmentStage(self.options, self.limits)
 
     def process(self, task: IngestTask) -> Output:
         """Reads the task's logs one after the other; a log that cannot be used is a reject."""
@@ -76,8 +121,13 @@ class IngestStage(Stage):
 
     def _read(self, log: LogRef, output: Output) -> LogRows | None:
         """Reads a log; if it cannot be used, adds a reject to `output` and returns None."""
+        spans: tuple[Span, ...] = ()
         try:
-            read = isolated(Call(read_log, (log, self.options)), self.limits, log.uri)
+            if log.size > TASK_BYTES:
+                call = Call(begin_log, (log, self.options))
+                read, spans = isolated(call, self.limits, log.uri)
+            else:
+                read = isolated(Call(read_log, (log, self.options)), self.limits, log.uri)
         except DataError as error:
             reject = Reject.of(error, uri=log.uri, stage=self.name, subject=log.log_id)
             self._reject(log, (reject,), output)
@@ -86,7 +136,12 @@ class IngestStage(Stage):
             # A part was not readable: the next run reads the log as a whole.
             self._reject(log, read.rejects, output)
             return None
+        output.next += [self._segment(log, span) for span in spans]
         return read
+
+    def _segment(self, log: LogRef, span: Span) -> SegmentTask:
+        key = digest("segment", log.log_id, self.digests[log.format], span.start_ns, span.end_ns)
+        return SegmentTask(key, log, span.start_ns, span.end_ns)
 
     def _reject(self, log: LogRef, rejects: Sequence[Reject], output: Output) -> None:
         """Rejects a log; if the environment is at fault, the next run tries it again."""

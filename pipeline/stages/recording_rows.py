@@ -18,7 +18,7 @@ from schemas.recording import Channel, Joints, LogHeader, Segment, Video
 from schemas.records import Count, LogRef, Reject
 from schemas.redaction import bare
 from schemas.tables import TABLES
-from schemas.times import NS_PER_S, grid_rows
+from schemas.times import NS_PER_S, Span, grid_rows
 from transforms.align import align
 from transforms.budget import UNLIMITED, require
 from transforms.readers import FORMATS, OpenLog, ReadOptions
@@ -41,27 +41,67 @@ def read_log(log: LogRef, options: ReadOptions) -> LogRows:
     Raises:
         DataError: the log cannot be used.
     """
+    return log_rows(_open(log, options), options.memory_bytes)
+
+
+def begin_log(log: LogRef, options: ReadOptions) -> tuple[LogRows, tuple[Span, ...]]:
+    """Reads what is said of a log as a whole, and its only segment if it has one.
+
+    Returns:
+        The rows, and the spans of the segments that are left to be read; see `read_segment`.
+
+    Raises:
+        DataError: the log cannot be used.
+    """
+    opened = _open(log, options)
+    if len(opened.segments) == 1:
+        return log_rows(opened, options.memory_bytes), ()
+    return log_rows(opened, options.memory_bytes, spans=()), opened.segments
+
+
+def read_segment(log: LogRef, options: ReadOptions, span: Span) -> LogRows:
+    """Reads one segment of a log.
+
+    Raises:
+        DataError: nothing of it is usable.
+    """
+    opened = _open(log, options)
+    check_header(opened.header)
+    return _made({}, opened, (span,), options.memory_bytes)
+
+
+def _open(log: LogRef, options: ReadOptions) -> OpenLog:
     with step("read"):
-        opened = FORMATS.load(log.format)().open(log, options)
-    return log_rows(opened, options.memory_bytes)
+        opened: OpenLog = FORMATS.load(log.format)().open(log, options)
+    return opened
 
 
-def log_rows(opened: OpenLog, allowed_bytes: int = UNLIMITED) -> LogRows:
+def log_rows(
+    opened: OpenLog, allowed_bytes: int = UNLIMITED, *, spans: Sequence[Span] | None = None
+) -> LogRows:
     """Makes the rows of an open log, segment by segment; tables without rows are left out.
 
     Args:
         opened: the log.
         allowed_bytes: what the rows may take; 0 for any amount.
+        spans: the segments to read; None for all.
 
     Raises:
         DataError: the log cannot be used.
     """
+    check_header(opened.header)
+    parts = {"logs": [_log_rows(opened.header)]}
+    return _made(parts, opened, opened.segments if spans is None else spans, allowed_bytes)
+
+
+def _made(
+    parts: dict[str, list[pa.Table]], opened: OpenLog, spans: Sequence[Span], allowed_bytes: int
+) -> LogRows:
+    """Adds the rows of segments to rows by table."""
     header = opened.header
-    check_header(header)
-    parts = {"logs": [_log_rows(header)]}
     rejects: list[Reject] = []
     counts: list[Count] = []
-    for span in opened.segments:
+    for span in spans:
         with step("read"):
             segment = opened.read(span)
         check_segment(header.log.uri, segment)

@@ -72,11 +72,13 @@ def test_follow_up_tasks_have_a_page_of_their_own(journal: Journal) -> None:
     assert journal.following(result("parent")) == []
     places = journal.follow("000000", "parent", [Number(1), Number(2), Number(1)])
     assert [journal.task(place, Number) for place in places] == [Number(1), Number(2)]
-    again = journal.following(result("parent", next="000000/parent"))
+    again = journal.following(result("parent", next="000000/parent.2"))
     assert again == [(page, start, end, True) for page, start, end, _ in places]
-    (deeper,) = journal.follow("000000/parent", "child", [Number(3)])
-    assert deeper[0] == "000000/child"
+    (deeper,) = journal.follow("000000/parent.2", "child", [Number(3)])
+    assert deeper[0] == "000000/child.1"
     assert journal.task(deeper, Number) == Number(3)
+    journal.record("000000/parent.2", result("child"))
+    assert journal.done("000000") == (1, 3)
 
 
 def test_a_listing_tells_which_tasks_are_done(journal: Journal) -> None:
@@ -117,7 +119,7 @@ def test_results_come_in_the_order_of_their_keys(journal: Journal) -> None:
     for page in journal.plan(numbers):
         for place in journal.listed(page):
             journal.record(page, result(journal.task(place, Number).key))
-    assert [journal.done(page) for page in journal.pages()] == [PAGE_TASKS, 20]
+    assert [journal.done(page) for page in journal.pages()] == [(PAGE_TASKS, 0), (20, 0)]
     journal.roll_up("000000", PAGE_TASKS)
     journal.roll_up("000001", 20)
     results = journal.results(2)

@@ -26,18 +26,18 @@ def record(journal: Journal, page: str, key: str) -> None:
 def test_pages_of_a_large_run_are_listed_in_turn(journal: Journal) -> None:
     pages = journal.plan([Number(value) for value in range(PAGE_TASKS * (POLL_PAGES + 1))])
     look = Progress(journal).look
-    assert look() == 0
+    assert look() == (0, 0)
     for page in pages:
         record(journal, page, "a")
-    assert look() == POLL_PAGES, "the page that was left out, and all but one of the others"
-    assert look() == POLL_PAGES + 1
+    assert look() == (POLL_PAGES, 0), "the page that was left out, and all but one of the others"
+    assert look() == (POLL_PAGES + 1, 0)
 
 
 def test_tasks_that_are_done_are_reported_until_the_block_ends(journal: Journal) -> None:
     reported: list[int] = []
     seen = threading.Event()
 
-    def tell(done: int) -> None:
+    def tell(done: int, _following: int) -> None:
         reported.append(done)
         seen.set()
 
@@ -60,7 +60,7 @@ def test_a_store_that_fails_now_and_then_costs_no_progress(
             self.fail()
             return super().pages()
 
-        def done(self, page: str) -> int:
+        def done(self, page: str) -> tuple[int, int]:
             self.fail()
             return super().done(page)
 
@@ -72,6 +72,6 @@ def test_a_store_that_fails_now_and_then_costs_no_progress(
     record(journal, "000000", "a")
     monkeypatch.setattr(progress, "_LOCAL_POLL_S", 0.01)
     seen = threading.Event()
-    with watching(Failing(str(Path(journal.folder).parents[1]), "r"), lambda _done: seen.set()):
+    with watching(Failing(str(Path(journal.folder).parents[1]), "r"), lambda *_: seen.set()):
         assert seen.wait(60)
     assert next(outcomes, None) is None, "every error was met"
