@@ -9,6 +9,7 @@ import re
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.metrics.metric import MetricsFilter
@@ -104,21 +105,26 @@ def run_to_end(
 
 
 def metrics(result: PipelineResult, namespace: str) -> Metrics:
-    """Reads the metrics of one namespace, without those of Beam and its runners."""
+    """Reads the metrics of one namespace over all steps, without those of Beam and its runners."""
     found = result.metrics().query(MetricsFilter().with_namespace(namespace))
-    values: Metrics = {}
+    counters: dict[str, int] = {}
     for counter in found["counters"]:
+        name = counter.key.metric.name
         # Prism reports no result for a counter that was never incremented.
-        values[counter.key.metric.name] = counter.result or 0
+        counters[name] = counters.get(name, 0) + (counter.result or 0)
+    distributions: dict[str, list[Any]] = {}
     for distribution in found["distributions"]:
-        seen = distribution.result
-        values[distribution.key.metric.name] = {
-            "sum": seen.sum,
-            "count": seen.count,
-            "min": seen.min,
-            "max": seen.max,
+        distributions.setdefault(distribution.key.metric.name, []).append(distribution.result)
+    merged = {
+        name: {
+            "sum": sum(one.sum for one in seen),
+            "count": sum(one.count for one in seen),
+            "min": min(one.min for one in seen),
+            "max": max(one.max for one in seen),
         }
-    return dict(sorted(values.items()))
+        for name, seen in distributions.items()
+    }
+    return dict(sorted((counters | merged).items()))
 
 
 @contextmanager
