@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jobs.job import Job, StageRun
-from jobs.options import CAN_MAPS, INPUT_MEMORY, INPUT_TIMEOUT, Flag
+from jobs.options import CAN_MAPS, INPUT_MEMORY, INPUT_TIMEOUT, TOPIC_MAPS, Flag
 from pipeline.config import IngestConfig
 from pipeline.stages.ingest import plan_ingest, reading
 from transforms.can.dbc import Database
@@ -30,6 +30,7 @@ INGEST = Job(
         Flag("--format", "NAME"),
         Flag("--dbc", "URL"),
         CAN_MAPS,
+        TOPIC_MAPS,
         Flag("--channels"),
         Flag("--follow-links"),
         INPUT_TIMEOUT,

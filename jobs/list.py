@@ -10,12 +10,13 @@ import typer
 
 from auto_label.models import MODELS
 from auto_label.policies import POLICIES
-from jobs.options import AsJson, CanMaps, ModelDirs, PolicyDirs, TopologyDirs, Triggers
+from jobs.options import AsJson, CanMaps, ModelDirs, PolicyDirs, TopicMaps, TopologyDirs, Triggers
 from jobs.reporting import Reporter
 from pipeline.queries import list_queries, load_query
 from pipeline.topologies import TOPOLOGIES
 from transforms.can.maps import CAN_MAPS
 from transforms.definitions import Definition, Definitions
+from transforms.messages.maps import TOPIC_MAPS
 from transforms.readers import FORMATS
 from transforms.triggers import TRIGGERS
 
@@ -29,6 +30,7 @@ class Kind(StrEnum):
     POLICIES = "policies"
     TOPOLOGIES = "topologies"
     CAN_MAPS = "can-maps"
+    TOPIC_MAPS = "topic-maps"
     QUERIES = "queries"
 
 
@@ -40,9 +42,10 @@ def list(  # noqa: A001 - the subcommand's name
     policies: PolicyDirs = None,
     topologies: TopologyDirs = None,
     can_maps: CanMaps = None,
+    topic_maps: TopicMaps = None,
     json: AsJson = False,
 ) -> None:
-    """List formats, triggers, models, policies, topologies, CAN maps or named queries.
+    """List formats, triggers, models, policies, topologies, maps or named queries.
 
     Files of yours that are wrong are told on stderr; the others are listed.
     """
@@ -65,6 +68,7 @@ def list(  # noqa: A001 - the subcommand's name
         Kind.POLICIES: lambda: survey(POLICIES, policies, "cover", "description"),
         Kind.TOPOLOGIES: lambda: survey(TOPOLOGIES, topologies, "units", "unit", "description"),
         Kind.CAN_MAPS: lambda: survey(CAN_MAPS, can_maps, "description"),
+        Kind.TOPIC_MAPS: lambda: survey(TOPIC_MAPS, topic_maps, "description"),
         Kind.QUERIES: lambda: [
             {"name": name, "description": load_query(name).splitlines()[0].lstrip("- ")}
             for name in list_queries()

@@ -170,6 +170,7 @@ def _sentence(field: FieldInfo) -> str:
 INPUT_TIMEOUT = Flag("--input-timeout", "S", key="input_timeout_s")
 INPUT_MEMORY = Flag("--input-memory", "GB", key="input_memory_gb")
 CAN_MAPS = Flag("--can-maps", "DIR")
+TOPIC_MAPS = Flag("--topic-maps", "DIR")
 TRIGGERS = Flag("--triggers", "DIR")
 TRIGGER_TIMEOUT = Flag("--trigger-timeout", "S", key="trigger_timeout_s")
 MODELS = Flag("--models", "NAME")
@@ -179,6 +180,7 @@ TOPOLOGY = Flag("--topology", "NAME")
 TOPOLOGIES = Flag("--topologies", "DIR")
 
 CanMaps = Annotated[list[str] | None, CAN_MAPS.option(IngestConfig)]
+TopicMaps = Annotated[list[str] | None, TOPIC_MAPS.option(IngestConfig)]
 Triggers = Annotated[list[str] | None, TRIGGERS.option(MineConfig)]
 ModelDirs = Annotated[list[str] | None, MODELS_DIR.option(LabelConfig)]
 PolicyDirs = Annotated[list[str] | None, POLICIES.option(LabelConfig)]

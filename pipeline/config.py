@@ -73,6 +73,7 @@ class IngestConfig(_Reading):
     format: str | None = Field(default=None, description="read every input as this format")
     dbc: tuple[str, ...] = Field(default=(), description="a CAN database for raw bus frames")
     can_maps: tuple[str, ...] = Field(default=(), description="a folder of CAN map .toml files")
+    topic_maps: tuple[str, ...] = Field(default=(), description="a folder of topic map .toml files")
     channels: bool = Field(default=False, description="keep native samples in the table channels")
     follow_links: bool = Field(default=False, description="follow links that leave an input too")
 

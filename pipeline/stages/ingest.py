@@ -28,6 +28,7 @@ from transforms.bounded import read_configuration
 from transforms.can.dbc import MAX_DBC_BYTES, Database
 from transforms.can.maps import car_map, load_can_maps
 from transforms.isolation import Call, Limits, isolated
+from transforms.messages.maps import load_topic_maps
 from transforms.readers import FORMATS, ReadOptions
 from transforms.readers.discover import discover
 
@@ -198,10 +199,14 @@ def reading(config: IngestConfig) -> Reading:
         "channels": config.channels,
     }
     maps = load_can_maps(config.can_maps)
+    topic_maps = load_topic_maps(config.topic_maps)
+    if topic_maps:
+        identity["topic_maps"] = [one.digest for one in topic_maps]
     database = Database.load(config.dbc)
     options = ReadOptions(
         dbc=tuple(config.dbc),
         can_maps=maps,
+        topic_maps=topic_maps,
         native=config.channels,
         memory_bytes=config.limits.memory_bytes,
     )

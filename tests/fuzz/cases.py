@@ -32,13 +32,15 @@ SEEDED = bool(os.environ.get("FLEETMILL_FUZZ_SEED"))
 WEIGHTS: Mapping[str, int] = {
     "teslacam": 12,
     "comma2k19": 10,
-    "lerobot": 12,
-    "video": 12,
-    "model-file": 10,
+    "lerobot": 8,
+    "mcap": 8,
+    "video": 8,
+    "model-file": 8,
     "trigger": 4,
     "model": 4,
     "topology": 3,
     "can-map": 3,
+    "topic-map": 3,
     "--config": 5,
     "dbc": 5,
     "queries": 3,
@@ -50,7 +52,7 @@ WEIGHTS: Mapping[str, int] = {
 }
 """Hundredths of the cases by kind: logs of a format, files of configuration, SQL, properties."""
 
-FORMATS = ("teslacam", "comma2k19", "lerobot", "video")
+FORMATS = ("teslacam", "comma2k19", "lerobot", "mcap", "video")
 
 KEPT = ROOT / "fuzz-failures"
 SPARE_BYTES = 500_000_000

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tests.message_logs import drive, write_mcap
 from transforms.video.sei import Telemetry, encode_sei
 
 FRAMES = 12
@@ -113,10 +114,19 @@ def write_comma2k19(root: Path) -> None:
             np.save(file, array)
 
 
+def write_messages(root: Path) -> None:
+    """A drive in chunks and one outside of them, in each encoding."""
+    root.mkdir(parents=True, exist_ok=True)
+    for number, fix in enumerate(("sensor_msgs/NavSatFix", "protobuf", "json")):
+        messages = drive(0.5, version=1 + number % 2, fix=fix)
+        write_mcap(root / f"{fix[:4]}.mcap", messages, use_chunking=number > 0)
+
+
 WRITERS: Mapping[str, Callable[[Path], None]] = {
     "teslacam": write_teslacam,
     "comma2k19": write_comma2k19,
     "lerobot": write_lerobot,
+    "mcap": write_messages,
     "video": write_videos,
 }
 """A writer a format."""

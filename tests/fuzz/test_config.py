@@ -22,13 +22,14 @@ from transforms.can.dbc import Database
 from transforms.can.maps import CAN_MAPS, car_map
 from transforms.definitions import Definitions
 from transforms.isolation import Call, Limits, isolated
+from transforms.messages.maps import TOPIC_MAPS
 from transforms.triggers import TRIGGERS
 
 LIMITS = Limits(seconds=40, memory_bytes=300 << 20)
 """Parsing a DBC file in a child of its own has less time."""
 
-KINDS: tuple[Definitions[Any], ...] = (TRIGGERS, MODELS, TOPOLOGIES, CAN_MAPS)
-DEFINITIONS = ("trigger", "model", "topology", "can-map")
+KINDS: tuple[Definitions[Any], ...] = (TRIGGERS, MODELS, TOPOLOGIES, CAN_MAPS, TOPIC_MAPS)
+DEFINITIONS = ("trigger", "model", "topology", "can-map", "topic-map")
 
 _ENOUGH = 25
 """Cases among which some are read."""
@@ -37,6 +38,7 @@ CONFIG = b"""
 [ingest]
 input = ["drives", "s3://bucket/more"]
 dbc = ["car.dbc"]
+topic_maps = ["my-topic-maps"]
 channels = true
 input_timeout_s = 60.0
 

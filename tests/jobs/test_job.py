@@ -26,6 +26,7 @@ SETS = {
         "--format",
         "--dbc",
         "--can-maps",
+        "--topic-maps",
         "--channels",
         "--follow-links",
         *LIMITS,

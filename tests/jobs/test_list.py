@@ -13,6 +13,7 @@ KINDS = {
     "models": ("--models-dir", "model", "yolox_nano"),
     "topologies": ("--topologies", "topology", "gpu-8"),
     "can-maps": ("--can-maps", "CAN map", "toyota_2017"),
+    "topic-maps": ("--topic-maps", "topic map", "ros"),
 }
 
 

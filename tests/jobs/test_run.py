@@ -259,6 +259,7 @@ def test_a_name_that_the_last_job_cannot_use_stops_the_first(fleet: Path, tmp_pa
         (("--triggers", "{tmp}"), "trigger {tmp}/broken.toml: not TOML"),
         (("--dbc", "{tmp}/none.dbc"), "CAN database {tmp}/none.dbc: no such file"),
         (("--can-maps", "{tmp}/none"), "CAN map {tmp}/none: no such folder"),
+        (("--topic-maps", "{tmp}/none"), "topic map {tmp}/none: no such folder"),
         (("--models-dir", "{tmp}/none"), "model {tmp}/none: no such folder"),
         (
             ("--corpus", "c", "--topologies", "{tmp}/none"),

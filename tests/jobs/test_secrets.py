@@ -99,7 +99,15 @@ def shows(done: Finished) -> bool:
 
 def test_the_flags_that_take_urls_are_among_those_tried() -> None:
     tried = set(parameters())
-    for flag in ("--input", "--lake", "--dbc", "--can-maps", "--triggers", "--models-dir"):
+    for flag in (
+        "--input",
+        "--lake",
+        "--dbc",
+        "--can-maps",
+        "--topic-maps",
+        "--triggers",
+        "--models-dir",
+    ):
         assert ("run", flag) in tried
     for other in (("plan", "corpus"), ("verify", "url"), ("synth", "out"), ("list", "--triggers")):
         assert other in tried

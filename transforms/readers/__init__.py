@@ -21,6 +21,7 @@ from transforms.budget import UNLIMITED
 
 if TYPE_CHECKING:  # at run time this would import cantools for every format
     from transforms.can.maps import CarMap
+    from transforms.messages.maps import TopicMap
 
 FORMATS = Registry(
     "format",
@@ -28,6 +29,7 @@ FORMATS = Registry(
         "teslacam": "transforms.readers.teslacam:TeslaCam",
         "comma2k19": "transforms.readers.comma2k19:Comma2k19",
         "lerobot": "transforms.readers.lerobot:LeRobot",
+        "mcap": "transforms.readers.mcap:Mcap",
         "video": "transforms.readers.video:BareVideo",
     },
 )
@@ -58,12 +60,14 @@ class ReadOptions:
     Args:
         dbc: URIs of CAN databases.
         can_maps: CAN maps of the user's, besides ours.
+        topic_maps: topic maps of the user's, besides ours.
         native: keep native samples.
         memory_bytes: what reading a log may take; 0 for any amount.
     """
 
     dbc: tuple[str, ...] = ()
     can_maps: tuple[CarMap, ...] = ()
+    topic_maps: tuple[TopicMap, ...] = ()
     native: bool = False
     memory_bytes: int = UNLIMITED
 

@@ -14,6 +14,7 @@ from schemas.errors import DataError, is_final
 from schemas.recording import Video
 from schemas.records import LogRef
 from schemas.signals import SIGNAL
+from tests.message_logs import drive, write_mcap
 from tests.recording import Recording, read
 from tests.transforms.readers.claims import logs_of, tree_of
 from transforms.readers import FORMATS, Format, ReadOptions, Tree
@@ -50,7 +51,17 @@ def _video(root: Path) -> Path:
     return root
 
 
-GENERATORS: dict[str, Callable[[Path], Path]] = {"teslacam": _teslacam, "video": _video}
+def _mcap(root: Path) -> Path:
+    root.mkdir(parents=True, exist_ok=True)
+    write_mcap(root / "drive.mcap", drive(1.0))
+    return root
+
+
+GENERATORS: dict[str, Callable[[Path], Path]] = {
+    "teslacam": _teslacam,
+    "mcap": _mcap,
+    "video": _video,
+}
 """Formats whose smallest log is generated here."""
 RECORDED = {"comma2k19": "comma2k19", "lerobot": "lerobot/g1"}
 """Formats whose logs are among the recordings."""
