@@ -12,6 +12,7 @@ from benchmarks import Measure
 
 WANTED = {
     "can_decode": 20.0,
+    "mcap": 10.0,
     "packet_index": 20.0,
     "index_bytes": 500.0,
     "ingest": 1_500.0,

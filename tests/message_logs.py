@@ -25,7 +25,7 @@ from rosbags.typesys import Stores, get_typestore
 
 from schemas.errors import CorruptError
 from schemas.times import NS_PER_S
-from transforms.messages.source import Chunk, Found, Schema
+from transforms.messages.source import Chunk, Found, Messages, Schema
 
 START_NS = 1_700_000_000 * NS_PER_S
 ROS2 = get_typestore(Stores.ROS2_HUMBLE)
@@ -190,12 +190,14 @@ class Memory:
         self.reads.append(chunk.place)
         if chunk.place in self.damaged:
             raise CorruptError(f"the chunk {chunk.place} is damaged")
-        found: dict[str, Found] = {}
-        for message in self._parts[chunk.place]:
-            found.setdefault(message.topic, Found()).extend(
-                Found([message.log_ns], [memoryview(message.content)])
+        part = self._parts[chunk.place]
+        return {
+            topic: Found.of(
+                [message.log_ns for message in part if message.topic == topic],
+                Messages.of([message.content for message in part if message.topic == topic]),
             )
-        return found
+            for topic in chunk.counts
+        }
 
 
 Truth = Mapping[str, Callable[[float], float]]

@@ -7,15 +7,16 @@ four bytes, and with strings that do not end in a zero.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from schemas.arrays import AnyArray, BoolArray, ByteArray, IntArray
+from schemas.arrays import AnyArray, BoolArray, IntArray
 from schemas.errors import UnsupportedError
 from transforms.messages.ros_types import SIZES, Field, Types, find_field
+from transforms.messages.source import Messages
 
 _HEADER_BYTES = 4
 _PLAIN_CDR = (0, 1)
@@ -23,27 +24,6 @@ _PLAIN_CDR = (0, 1)
 
 MAX_STEPS = 200_000
 """Fields that are read of messages of one type, with those of the structures in lists."""
-
-
-@dataclass(frozen=True, slots=True)
-class Messages:
-    """The bytes of n messages of one type: in `content`, at [starts, ends), int64[n]."""
-
-    content: ByteArray
-    starts: IntArray
-    ends: IntArray
-
-    @classmethod
-    def of(cls, payloads: Iterable[bytes | memoryview]) -> Messages:
-        """Joins messages.
-
-        >>> Messages.of([b"ab", b"c"]).ends.tolist()
-        [2, 3]
-        """
-        parts = list(payloads)
-        ends = np.cumsum([len(part) for part in parts], dtype=np.int64)
-        starts = np.concatenate([np.zeros(1, np.int64), ends])[: len(parts)]
-        return cls(np.frombuffer(b"".join(parts), np.uint8), starts, ends)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +37,14 @@ class Columns:
 
     values: Mapping[str, AnyArray]
     valid: BoolArray
+
+    @classmethod
+    def joined(cls, parts: Sequence[Columns]) -> Columns:
+        """Joins the columns of messages, of the same fields."""
+        values = {
+            path: np.concatenate([part.values[path] for part in parts]) for path in parts[0].values
+        }
+        return cls(values, np.concatenate([part.valid for part in parts]))
 
 
 def ros_columns(

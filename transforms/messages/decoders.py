@@ -16,9 +16,9 @@ from google.protobuf.message_factory import GetMessageClass
 
 from schemas.arrays import AnyArray
 from schemas.errors import UnsupportedError, excerpt, one_line
-from transforms.messages.cdr import Columns, Messages, ros_columns
+from transforms.messages.cdr import Columns, ros_columns
 from transforms.messages.ros_types import SIZES, Types, find_field, parse_types, short_name
-from transforms.messages.source import Schema
+from transforms.messages.source import Messages, Schema
 
 
 class Decoder(Protocol):

@@ -18,13 +18,12 @@ from schemas.errors import CorruptError, DataError, UnsupportedError, excerpt
 from schemas.recording import Channel, Joints, LogHeader, Segment
 from schemas.records import Count, LogRef, Reject
 from schemas.times import NS_PER_S, Span
-from transforms.messages.cdr import Columns, Messages
+from transforms.messages.cdr import Columns
 from transforms.messages.decoders import Decoder, decoder
 from transforms.messages.maps import Row, numbers, rows_of
 from transforms.messages.ros_types import short_name
 from transforms.messages.source import Chunk, Found, Source
 from transforms.readers import ReadOptions
-from transforms.readers.checks import MAX_START_NS
 
 STAMP_LAG_NS = 2 * NS_PER_S
 SEGMENT_BYTES = 64 << 20
@@ -81,12 +80,18 @@ class _Samples:
         usable = row.counts(values, valid) & _usable(made)
         return Channel(row.signal, self.t_ns[usable], made[usable])
 
+    @classmethod
+    def joined(cls, parts: Sequence[_Samples]) -> _Samples:
+        """Joins messages of one topic."""
+        t_ns = np.concatenate([part.t_ns for part in parts])
+        return cls(t_ns, Columns.joined([part.columns for part in parts]))
+
     def inside(self, span: Span) -> BoolArray:
         """Tells which messages are valid and of a span: bool[n]."""
         return self.columns.valid & (self.t_ns >= span.start_ns) & (self.t_ns < span.end_ns)
 
 
-_Far = dict[tuple[str, int], _Samples]
+_Far = dict[tuple[str, int], _Samples | None]
 
 
 class MessageLog:
@@ -148,10 +153,7 @@ class MessageLog:
     def read(self, span: Span) -> Segment:
         """Reads the messages of a span, and of each signal the nearest sample on either side."""
         near = [chunk for chunk in self._source.chunks if self._may_hold(chunk, span)]
-        found, rejects = self._gather(near, span)
-        samples = {
-            topic: self._samples(topic, found[topic]) for topic in self._topics if topic in found
-        }
+        samples, counted, rejects = self._gather(near, span)
         far: _Far = {}
         signals = [
             self._signal(topic, row, samples.get(topic), span, far)
@@ -168,7 +170,7 @@ class MessageLog:
             native=tuple(self._native(samples, span)),
             joints=self._joints(samples, span),
             rejects=tuple(rejects),
-            counts=(self._count(found, samples, span),),
+            counts=(counted,),
         )
 
     def _chosen(self, options: ReadOptions) -> dict[str, _Topic]:
@@ -192,7 +194,11 @@ class MessageLog:
                 taken.add(row.signal)
                 rows.setdefault(max(fitting, key=self._numbers.__getitem__), []).append(row)
         named = {topic: short_name(self._source.topics[topic].name) for topic in decoders}
-        joints = [topic for topic, name in named.items() if name == JOINTS]
+        joints = [
+            topic
+            for topic, name in named.items()
+            if name == JOINTS and all(map(decoders[topic].has, _JOINT_FIELDS))
+        ]
         joint = max(joints, key=self._numbers.__getitem__) if joints else ""
         chosen = {}
         for topic, own in decoders.items():
@@ -209,10 +215,10 @@ class MessageLog:
         """The earliest time: of the recorder, or of a stamp, which may be a little before it."""
         first_ns = min(chunk.start_ns for chunk in self._source.chunks)
         early = [c for c in self._source.chunks if c.start_ns <= first_ns + STAMP_LAG_NS]
-        found, _ = self._gather(early, None)
-        for topic in found.keys() & self._topics.keys():
-            t_ns, valid = self._times(topic, found[topic], self._decoded(topic, found[topic]))
-            first_ns = min(first_ns, int(t_ns[valid].min(initial=first_ns)))
+        for found in self._chunks(early, []):
+            for topic in found.keys() & self._topics.keys():
+                t_ns, columns = self._decoded(topic, found[topic])
+                first_ns = min(first_ns, int(t_ns[columns.valid].min(initial=first_ns)))
         return first_ns
 
     @cached_property
@@ -220,12 +226,10 @@ class MessageLog:
         """The names in the first message that has some."""
         for topic, how in self._topics.items():
             holding = [c for c in self._source.chunks if how.joints and topic in c.counts]
-            for chunk in holding:
-                found, _ = self._gather([chunk], None)
-                if topic in found:
-                    columns = self._decoded(topic, found[topic])
-                    for names in columns.values["name"][columns.valid]:
-                        return tuple(map(str, names))
+            for found in self._chunks(holding, []):
+                _, columns = self._decoded(topic, found[topic])
+                for names in columns.values["name"][columns.valid]:
+                    return tuple(map(str, names))
         return ()
 
     def _may_hold(self, chunk: Chunk, span: Span) -> bool:
@@ -235,30 +239,48 @@ class MessageLog:
         return start_ns < span.end_ns and end_ns >= span.start_ns
 
     def _gather(
-        self, chunks: Iterable[Chunk], span: Span | None
-    ) -> tuple[dict[str, Found], list[Reject]]:
+        self, chunks: Iterable[Chunk], span: Span
+    ) -> tuple[dict[str, _Samples], Count, list[Reject]]:
         """Reads chunks.
 
         Returns:
-            The messages by topic, without the bytes of those that are not read; and a reject for
-            each chunk that cannot be read, if it begins in the span.
+            The messages of topics that are read; the count of all that were recorded in the span,
+            those of other topics as filtered and those that cannot be decoded as rejected; and a
+            reject for each chunk that cannot be read, if it begins in the span.
         """
-        gathered: dict[str, Found] = {}
-        rejects = []
+        parts: dict[str, list[_Samples]] = {}
+        kept = filtered = rejected = 0
+        damaged: list[tuple[Chunk, DataError]] = []
+        for found in self._chunks(chunks, damaged):
+            for topic, own in found.items():
+                log_ns = own.log_ns - self._origin_ns
+                inside = (log_ns >= span.start_ns) & (log_ns < span.end_ns)
+                if topic in self._topics:
+                    samples = self._samples(topic, own)
+                    parts.setdefault(topic, []).append(samples)
+                    kept += int(np.sum(inside & samples.columns.valid))
+                    rejected += int(np.sum(inside & ~samples.columns.valid))
+                else:
+                    filtered += int(np.sum(inside))
+        rejects = [
+            self._rejected(error)
+            for chunk, error in damaged
+            if span.start_ns <= chunk.start_ns - self._origin_ns < span.end_ns
+        ]
+        count = Count("ingest", "messages", kept=kept, filtered=filtered, rejected=rejected)
+        return {topic: _Samples.joined(own) for topic, own in parts.items()}, count, rejects
+
+    def _chunks(
+        self, chunks: Iterable[Chunk], damaged: list[tuple[Chunk, DataError]]
+    ) -> Iterator[dict[str, Found]]:
+        """Yields what each chunk holds; those that cannot be read are added to `damaged`."""
         for chunk in chunks:
             try:
                 found = self._source.read(chunk)
             except DataError as error:
-                if span and span.start_ns <= chunk.start_ns - self._origin_ns < span.end_ns:
-                    rejects.append(self._rejected(error))
-                continue
-            for topic, own in found.items():
-                joined = gathered.setdefault(topic, Found())
-                joined.log_ns += own.log_ns
-                if topic in self._topics:
-                    # Copies, or each would keep its whole chunk in memory.
-                    joined.payloads += [memoryview(bytes(payload)) for payload in own.payloads]
-        return gathered, rejects
+                damaged.append((chunk, error))
+            else:
+                yield found
 
     def _broken(self, line: str) -> str:
         seconds = self.header.duration_ns / NS_PER_S
@@ -270,15 +292,16 @@ class MessageLog:
         log = self._log
         return Reject.of(error, uri=log.uri, stage="ingest", subject=log.log_id)
 
-    def _decoded(self, topic: str, found: Found) -> Columns:
+    def _decoded(self, topic: str, found: Found) -> tuple[IntArray, Columns]:
+        """Decodes messages; returns their times, int64[n], and columns."""
         how = self._topics[topic]
-        return how.decoder.columns(Messages.of(found.payloads), how.wanted)
-
-    def _times(self, topic: str, found: Found, columns: Columns) -> tuple[IntArray, BoolArray]:
-        """Returns the times of messages, int64[n], and which of them are valid."""
-        log_ns = _log_ns(found)
-        t_ns = log_ns
-        for stamp in self._topics[topic].stamps:
+        try:
+            columns = how.decoder.columns(found.messages, how.wanted)
+        except UnsupportedError:  # of another encoding than those of before
+            nothing = np.full(len(found.log_ns), None, object)
+            columns = Columns(dict.fromkeys(how.wanted, nothing), np.zeros(len(nothing), np.bool_))
+        t_ns = log_ns = found.log_ns
+        for stamp in how.stamps:
             seconds, nanoseconds = (numbers(columns.values[name]) for name in stamp)
             with np.errstate(invalid="ignore"):
                 off_ns = np.abs(seconds * NS_PER_S + nanoseconds - log_ns)
@@ -286,11 +309,10 @@ class MessageLog:
             # Exactly: a float has not enough digits for nanoseconds since 1970.
             whole_ns = np.where(own, seconds, 0).astype(np.int64) * NS_PER_S
             t_ns = np.where(own, whole_ns + np.where(own, nanoseconds, 0).astype(np.int64), t_ns)
-        return t_ns, columns.valid
+        return t_ns, columns
 
     def _samples(self, topic: str, found: Found) -> _Samples:
-        columns = self._decoded(topic, found)
-        t_ns, _ = self._times(topic, found, columns)
+        t_ns, columns = self._decoded(topic, found)
         return _Samples(t_ns - self._origin_ns, columns)
 
     def _signal(
@@ -328,10 +350,12 @@ class MessageLog:
             away_ns = away_ns[away_ns >= (way < 0)]
             if len(away_ns) and away_ns.min() <= distance(chunk):
                 return
-            if (topic, chunk.place) not in far:
-                found, _ = self._gather([chunk], None)
-                far[topic, chunk.place] = self._samples(topic, found.get(topic, Found()))
-            yield far[topic, chunk.place]
+            key = (topic, chunk.place)
+            if key not in far:
+                held = [found for found in self._chunks([chunk], []) if topic in found]
+                far[key] = self._samples(topic, held[0][topic]) if held else None
+            if (samples := far[key]) is not None:
+                yield samples
 
     def _native(self, samples: Mapping[str, _Samples], span: Span) -> Iterator[Channel]:
         for topic, own in samples.items():
@@ -347,31 +371,8 @@ class MessageLog:
                 return _joints(own, own.inside(span), self._joint_names)
         return None
 
-    def _count(
-        self, found: Mapping[str, Found], samples: Mapping[str, _Samples], span: Span
-    ) -> Count:
-        """Counts the messages that were recorded in a span.
-
-        Those of topics that are not read are filtered, those that cannot be decoded rejected.
-        """
-        kept = filtered = rejected = 0
-        for topic, own in found.items():
-            log_ns = _log_ns(own) - self._origin_ns
-            inside = (log_ns >= span.start_ns) & (log_ns < span.end_ns)
-            if topic in samples:
-                kept += int(np.sum(inside & samples[topic].columns.valid))
-                rejected += int(np.sum(inside & ~samples[topic].columns.valid))
-            else:
-                filtered += int(np.sum(inside))
-        return Count("ingest", "messages", kept=kept, filtered=filtered, rejected=rejected)
-
 
 _NONE = np.zeros(0, np.int64)
-
-
-def _log_ns(found: Found) -> IntArray:
-    # A forged time may be any number of 64 bits.
-    return np.minimum(np.array(found.log_ns, np.uint64), MAX_START_NS).astype(np.int64)
 
 
 def _usable(values: AnyArray) -> BoolArray:

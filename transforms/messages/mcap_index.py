@@ -12,11 +12,12 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
 import lz4.frame
+import numpy as np
 import zstandard
 from mcap import records
 from mcap.data_stream import ReadDataStream
@@ -24,7 +25,7 @@ from mcap.exceptions import McapError
 from mcap.opcode import Opcode
 
 from schemas.errors import CorruptError, EmptyError, TooLargeError, UnsupportedError, excerpt
-from transforms.messages.source import Found, Schema
+from transforms.messages.source import Found, Messages, Schema
 
 MAGIC = b"\x89MCAP0\r\n"
 MAX_CHUNK_BYTES = 1 << 30
@@ -37,6 +38,7 @@ _LOOSE_BYTES = 4 << 20
 
 _RECORD = struct.Struct("<BQ")
 _MESSAGE = struct.Struct("<HIQQ")
+_MESSAGE_RECORD = struct.Struct("<BQHIQ")
 _CHUNK = struct.Struct("<QQQI")
 _FOOTER_BYTES = _RECORD.size + 20 + len(MAGIC)
 _INDEX_HEADER = _RECORD.size + 2 + 4
@@ -356,23 +358,43 @@ def _decompressed(compression: str, data: memoryview, size: int) -> bytes:
     raise UnsupportedError(f"chunks compressed by {excerpt(compression)} are not read")
 
 
-def messages_of(content: memoryview) -> dict[int, Found]:
-    """Returns the messages among the records of a chunk by channel.
+def messages_of(
+    content: memoryview, names: Callable[[int], str] = lambda channel: f"channel {channel}"
+) -> dict[str, Found]:
+    """Returns the messages among the records of a chunk by topic.
+
+    Args:
+        content: the records.
+        names: the topics of channels, of which several may have the same.
 
     Raises:
         CorruptError: a record is longer than the chunk.
     """
-    found: dict[int, Found] = {}
-    unpack, size = _MESSAGE.unpack_from, _MESSAGE.size
-    for code, start, end in _places(content):
-        if code == Opcode.MESSAGE and end - start >= size:
-            channel, _, log_ns, _ = unpack(content, start)
-            own = found.get(channel)
+    topics: dict[str, tuple[list[int], list[int], list[int]]] = {}
+    channels: dict[int, tuple[list[int], list[int], list[int]]] = {}
+    at, last, head = 0, len(content), _RECORD.size + _MESSAGE.size
+    unpack, record, message = _MESSAGE_RECORD.unpack_from, _RECORD.unpack_from, Opcode.MESSAGE.value
+    while at + _RECORD.size <= last:
+        if at + head <= last:
+            code, length, channel, _, log_ns = unpack(content, at)
+        else:
+            code, length = record(content, at)
+        end = at + _RECORD.size + length
+        if end > last:
+            raise CorruptError(f"a record of {length:,} bytes in a chunk of {last:,} bytes")
+        if code == message and end - at >= head:
+            own = channels.get(channel)
             if own is None:
-                own = found[channel] = Found()
-            own.log_ns.append(log_ns)
-            own.payloads.append(content[start + size : end])
-    return found
+                own = channels[channel] = topics.setdefault(names(channel), ([], [], []))
+            own[0].append(log_ns)
+            own[1].append(at + head)
+            own[2].append(end)
+        at = end
+    buffer = np.frombuffer(content, np.uint8)
+    return {
+        topic: Found.of(times, Messages(buffer, np.array(starts), np.array(ends)))
+        for topic, (times, starts, ends) in topics.items()
+    }
 
 
 def _places(content: memoryview) -> Iterator[tuple[int, int, int]]:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
+
+import numpy as np
+
+from schemas.arrays import ByteArray, IntArray
+
+MAX_NS = 1 << 62
+"""Times are cut off here: none is so late, and differences of two fit in 64 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,23 +40,38 @@ class Chunk:
     counts: Mapping[str, int]
 
 
-@dataclass(slots=True)
-class Found:
-    """Messages of one topic, in order: the recorder's times, and their bytes."""
+@dataclass(frozen=True, slots=True)
+class Messages:
+    """The bytes of n messages of one type: in `content`, at [starts, ends), int64[n]."""
 
-    log_ns: list[int] = field(default_factory=list)
-    payloads: list[memoryview] = field(default_factory=list)
+    content: ByteArray
+    starts: IntArray
+    ends: IntArray
 
-    def extend(self, other: Found) -> None:
-        """Adds messages.
+    @classmethod
+    def of(cls, payloads: Iterable[bytes | memoryview]) -> Messages:
+        """Joins messages.
 
-        >>> found = Found([1], [memoryview(b"a")])
-        >>> found.extend(Found([2], [memoryview(b"b")]))
-        >>> found.log_ns
-        [1, 2]
+        >>> Messages.of([b"ab", b"c"]).ends.tolist()
+        [2, 3]
         """
-        self.log_ns += other.log_ns
-        self.payloads += other.payloads
+        parts = list(payloads)
+        ends = np.cumsum([len(part) for part in parts], dtype=np.int64)
+        starts = np.concatenate([np.zeros(1, np.int64), ends])[: len(parts)]
+        return cls(np.frombuffer(b"".join(parts), np.uint8), starts, ends)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Messages of one topic in a chunk, in order: log_ns int64[n] by the recorder's clock."""
+
+    log_ns: IntArray
+    messages: Messages
+
+    @classmethod
+    def of(cls, times: Sequence[int], messages: Messages) -> Found:
+        """Makes it of times that a file states, which may be any number of 64 bits."""
+        return cls(np.minimum(np.array(times, np.uint64), MAX_NS).astype(np.int64), messages)
 
 
 class Source(Protocol):

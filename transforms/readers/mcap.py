@@ -116,10 +116,7 @@ class _Files:
             except OSError as error:
                 raise _unreadable(member.uri, error) from error
         names = self.names[member.uri]
-        found: dict[str, Found] = {}
-        for channel, own in messages_of(content).items():
-            found.setdefault(names.get(channel, f"channel {channel}"), Found()).extend(own)
-        return found
+        return messages_of(content, lambda channel: names.get(channel, f"channel {channel}"))
 
 
 def _opened(uri: str) -> BinaryIO:

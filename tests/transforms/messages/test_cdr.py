@@ -10,8 +10,9 @@ import pytest
 
 from schemas.errors import UnsupportedError
 from tests.message_logs import ROS1, ROS2, ros_content, ros_schema
-from transforms.messages.cdr import Messages, ros_columns
+from transforms.messages.cdr import ros_columns
 from transforms.messages.ros_types import SIZES, Types, parse_types, short_name
+from transforms.messages.source import Messages
 
 MESSAGES = 7
 BYTES = {"octet", "byte", "char"}

@@ -19,9 +19,8 @@ from tests.message_logs import (
     ros_content,
     ros_schema,
 )
-from transforms.messages.cdr import Messages
 from transforms.messages.decoders import decoder
-from transforms.messages.source import Schema
+from transforms.messages.source import Messages, Schema
 
 PLACES = [(48.1, 11.2, 500.0), (-33.9, 151.2, 0.0)]
 

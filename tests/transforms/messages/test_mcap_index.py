@@ -24,12 +24,16 @@ def read_all(content: bytes) -> list[tuple[str, int, bytes]]:
     """Every message of a file, through its index."""
     index = index_of(content)
     file = io.BytesIO(content)
-    return [
-        (index.topics[channel].name, log_ns, bytes(payload))
-        for chunk in index.chunks
-        for channel, found in messages_of(read_chunk(file, "a.mcap", chunk)).items()
-        for log_ns, payload in zip(found.log_ns, found.payloads, strict=True)
-    ]
+    found = []
+    for chunk in index.chunks:
+        opened = messages_of(
+            read_chunk(file, "a.mcap", chunk), lambda channel: index.topics[channel].name
+        )
+        for topic, own in opened.items():
+            places = zip(own.messages.starts, own.messages.ends, strict=True)
+            contents = [own.messages.content[start:end].tobytes() for start, end in places]
+            found += [(topic, *one) for one in zip(own.log_ns.tolist(), contents, strict=True)]
+    return found
 
 
 def by_library(content: bytes) -> list[tuple[str, int, bytes]]:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from tests.message_logs import Memory, drive
-from transforms.messages.source import Found, Source
+from transforms.messages.source import MAX_NS, Found, Messages, Source
 
 
 def test_messages_are_joined_in_order() -> None:
-    found = Found([1], [memoryview(b"a")])
-    found.extend(Found([3, 2], [memoryview(b"b"), memoryview(b"c")]))
-    assert found.log_ns == [1, 3, 2]
-    assert [bytes(payload) for payload in found.payloads] == [b"a", b"b", b"c"]
+    messages = Messages.of([b"ab", b"", memoryview(b"c")])
+    places = zip(messages.starts, messages.ends, strict=True)
+    assert [bytes(messages.content[start:end]) for start, end in places] == [b"ab", b"", b"c"]
+    assert not len(Messages.of([]).starts)
+
+
+def test_a_forged_time_is_cut_off() -> None:
+    found = Found.of([0, 7, (1 << 64) - 1], Messages.of([b"", b"", b""]))
+    assert found.log_ns.tolist() == [0, 7, MAX_NS]
 
 
 def test_a_source_in_memory_is_one() -> None:
