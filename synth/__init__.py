@@ -8,6 +8,7 @@ WRITERS = Registry(
     "synthetic format",
     {
         "teslacam": "synth.teslacam:write_teslacam",
+        "mcap": "synth.mcap:write_mcap",
         "video": "synth.video:write_video",
     },
 )
