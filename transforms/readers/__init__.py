@@ -81,7 +81,11 @@ class Claim:
         uri: the file or folder of the log, for people.
         paths: tree paths of its members.
         base: prefix of `paths`, with its final "/", that is not part of member names.
-        beside: tree paths of what shows the same footage again, and is left out.
+        beside: tree paths of what belongs to it and is not read, as what shows the same footage
+            again: it is left out.
+        shared: those of `paths` that belong to other logs too and change as these come. They are
+            no part of the log's identity.
+        basis: what of the shared files the log depends on, as a digest; a part of its identity.
     """
 
     name: str
@@ -89,6 +93,8 @@ class Claim:
     paths: tuple[str, ...]
     base: str = ""
     beside: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
+    basis: str = ""
 
 
 class Tree:

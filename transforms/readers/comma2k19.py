@@ -42,6 +42,8 @@ FRAME_TIMES = "global_pose/frame_times"
 VIDEO = "video.hevc"
 VIDEO_FPS = 20
 ARRAY = re.compile(r"processed_log/|global_pose/")
+READ = re.compile(rf"processed_log/(?:CAN|GNSS|IMU)/|{FRAME_TIMES}$|{re.escape(VIDEO)}$")
+"""What is read of a segment's folder."""
 _COPIES = 2
 """Memory for a byte of an array: as it is read, and as it is sorted."""
 MAX_DISTANCE_S = 600.0
@@ -55,7 +57,10 @@ class Comma2k19:
     version: ClassVar[int] = 2
 
     def claim(self, tree: Tree) -> list[Claim]:
-        """Claims every folder with channels in a processed_log, with all files in it."""
+        """Claims every folder with channels in a processed_log.
+
+        What else is in it, such as a preview, is left out: it would change the log's identity.
+        """
         segments = sorted(
             {match["segment"] or "" for path in tree.paths if (match := PLACE.fullmatch(path))}
         )
@@ -64,8 +69,10 @@ class Comma2k19:
             base = f"{segment}/" if segment else ""
             # Sorted: the files in a folder are next to each other. "0" follows "/".
             last = bisect_left(tree.paths, f"{segment}0") if segment else len(tree.paths)
-            paths = tree.paths[bisect_left(tree.paths, base) : last]
-            claims.append(Claim(segment or ".", tree.uri(segment), paths, base))
+            inside = tree.paths[bisect_left(tree.paths, base) : last]
+            paths = tuple(path for path in inside if READ.match(path.removeprefix(base)))
+            beside = tuple(path for path in inside if not READ.match(path.removeprefix(base)))
+            claims.append(Claim(segment or ".", tree.uri(segment), paths, base, beside))
         return claims
 
     def open(self, log: LogRef, options: ReadOptions) -> WholeLog:

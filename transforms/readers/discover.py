@@ -379,7 +379,7 @@ def _claim_logs(
                 members = tuple(map(tree.uri, claim.paths))
                 place = (reader.name, claim.name, claim.uri)
                 logs.append(_Found(*place, known[listing], members, None))
-            wanted = sorted({path for claim, _ in new for path in claim.paths})
+            wanted = sorted({p for claim, _ in new for p in claim.paths if p not in claim.shared})
             edges: dict[str, str] = {}
             for path, edge in zip(wanted, pool.map(partial(_edges, tree), wanted), strict=True):
                 if isinstance(edge, DataError):
@@ -440,12 +440,15 @@ def _log(
 
     The log without that file would have another identity once the file can be read.
     """
-    if not all(path in edges for path in claim.paths):
+    own = [path for path in claim.paths if path not in claim.shared]
+    if not all(path in edges for path in own):
         return None
-    members = sorted(
-        (Member(path.removeprefix(claim.base), tree.uri(path), tree.size(path)), edges[path])
-        for path in claim.paths
-    )
-    fingerprint = digest(*((member.name, member.size, edge) for member, edge in members))
-    found = tuple(member for member, _ in members)
+
+    def member(path: str) -> Member:
+        return Member(path.removeprefix(claim.base), tree.uri(path), tree.size(path))
+
+    read = sorted((member(path), edges[path]) for path in own)
+    basis = [claim.basis] if claim.basis else []
+    fingerprint = digest(*((one.name, one.size, edge) for one, edge in read), *basis)
+    found = tuple(sorted(map(member, claim.paths)))
     return LogRef(format_, claim.name, claim.uri, found, fingerprint, listing)

@@ -26,18 +26,19 @@ from schemas.errors import (
     UnreadableError,
     UnsupportedError,
 )
+from schemas.ids import digest
 from schemas.recording import Channel, Joints, LogHeader, Video
 from schemas.records import Count, LogRef, Member, Reject
 from schemas.times import NS_PER_S
 from transforms.budget import require
 from transforms.parquet_footer import count_values
-from transforms.readers import Claim, ReadOptions, Tree, WholeLog
+from transforms.readers import HEAD_BYTES, Claim, ReadOptions, Tree, WholeLog
 from transforms.storage import filesystem
 from transforms.video.demux import index_video
 
 INFO = "meta/info.json"
-SHARED = (INFO, "meta/tasks.jsonl", "meta/episodes.jsonl")
-"""Files that belong to every episode, if they exist."""
+GROWING = ("total_", "splits", "chunks_size", "data_files_size", "video_files_size")
+"""How keys of info.json begin that change as episodes are recorded, and bear on none."""
 EPISODE = re.compile(r"data/(?P<place>chunk-\d+/)(?P<name>episode_\d+)\.parquet")
 VIDEO = re.compile(r"videos/chunk-\d+/[^/]+/episode_\d+\.mp4")
 V3_FILE = re.compile(r"data/chunk-\d+/file-\d+\.parquet")
@@ -139,12 +140,12 @@ class LeRobot:
 
 
 def _claims(tree: Tree, base: str, inside: set[str]) -> Iterator[Claim]:
-    shared = [name for name in SHARED if name in inside]
     if any(V3_FILE.fullmatch(name) for name in inside):
         members = sorted(name for name in inside if name.startswith(("data/", "meta/", "videos/")))
         root = base.rstrip("/")
         yield Claim(root or ".", tree.uri(root), tuple(base + name for name in members), base)
         return
+    basis = _basis(tree, base + INFO)
     by_name: dict[str, list[str]] = {}
     for name in inside:
         by_name.setdefault(name.rpartition("/")[2], []).append(name)
@@ -154,8 +155,24 @@ def _claims(tree: Tree, base: str, inside: set[str]) -> Iterator[Claim]:
             continue
         place, episode = f"videos/{match['place']}", f"{match['name']}.mp4"
         videos = [name for name in by_name.get(episode, ()) if name.startswith(place)]
-        paths = tuple(base + name for name in [*shared, table, *sorted(videos)])
-        yield Claim(base + table.removesuffix(".parquet"), tree.uri(base + table), paths, base)
+        paths = tuple(base + name for name in [INFO, table, *sorted(videos)])
+        name = base + table.removesuffix(".parquet")
+        shared = (base + INFO,)
+        yield Claim(name, tree.uri(base + table), paths, base, shared=shared, basis=basis)
+
+
+def _basis(tree: Tree, path: str) -> str:
+    """Digests what an episode depends on of info.json: not what changes as others are recorded."""
+    try:
+        content = tree.fs.cat_file(tree.where(path), start=0, end=MAX_META_BYTES + 1)
+        parsed = json.loads(content)
+        kept = {k: v for k, v in parsed.items() if not k.startswith(GROWING)}
+        text = json.dumps(kept, sort_keys=True)
+    except OSError:
+        return "unreadable"  # so it has another identity once it can be read
+    except (ValueError, AttributeError, RecursionError):
+        text = content[: HEAD_BYTES * 4].hex()
+    return digest("info", text)
 
 
 def _metadata(member: Member) -> _Metadata:

@@ -24,6 +24,7 @@ from tests.transforms.readers.claims import logs_of
 from transforms.align import align
 from transforms.readers import ReadOptions
 from transforms.readers.comma2k19 import Comma2k19
+from transforms.readers.discover import discover
 
 ROUTE = "b0c9d2329ad1606b|2018-08-02--08-34-47"
 BOOT_S = 46_408.5
@@ -97,6 +98,18 @@ def segment(tmp_path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(npy(array))
     return root
+
+
+def test_a_segment_that_gains_what_is_not_read_stays_the_same_log(segment: Path) -> None:
+    (before,) = discover([str(segment.parent)]).logs
+    for name in ("preview.png", "raw_log.bz2", "global_pose/frame_gps_times", ".DS_Store"):
+        (segment / name).parent.mkdir(exist_ok=True)
+        (segment / name).write_bytes(b"x")
+    (after,) = discover([str(segment.parent)]).logs
+    assert (after.log_id, after.members) == (before.log_id, before.members)
+    (segment / "processed_log/CAN/speed/t").write_bytes(b"x")
+    (other,) = discover([str(segment.parent)]).logs
+    assert other.log_id != before.log_id
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from schemas.times import NS_PER_S
 from tests.recording import Recording
 from tests.transforms.readers.claims import logs_of
 from transforms.readers import ReadOptions
+from transforms.readers.discover import discover
 from transforms.readers.lerobot import LeRobot
 
 NAMES = ["hip", "knee", "wrist"]
@@ -123,9 +124,38 @@ def test_episodes_that_are_not_there_are_no_logs(root: Path) -> None:
     for log in logs(str(root)):
         assert [member.name for member in log.members] == [
             "meta/info.json",
-            "meta/tasks.jsonl",
             f"{log.name}.parquet",
         ]
+
+
+def test_a_data_set_that_grows_has_the_episodes_of_before_and_the_new_one(root: Path) -> None:
+    """Recording goes on by rewriting what is said of all episodes."""
+    before = {log.name: log.log_id for log in discover([str(root)]).logs}
+    change_info(root, total_episodes=4, total_frames=40, splits={"train": "0:4"})
+    (root / "meta/tasks.jsonl").write_text('{"task_index": 1, "task": "run"}\n')
+    (root / "meta/episodes.jsonl").write_text('{"episode_index": 3}\n')
+    pq.write_table(table(), root / "data/chunk-000/episode_000003.parquet")
+    after = {log.name: log.log_id for log in discover([str(root)]).logs}
+    assert len(after) == 3
+    assert {name: after[name] for name in before} == before
+
+
+@pytest.mark.parametrize("change", [{"fps": 20}, {"features": {}}, {"robot_type": "arm"}])
+def test_an_episode_that_is_described_anew_is_another_log(
+    root: Path, change: dict[str, Any]
+) -> None:
+    """So a description that was wrong is corrected by the next run."""
+    before = {log.log_id for log in discover([str(root)]).logs}
+    change_info(root, **change)
+    assert before.isdisjoint({log.log_id for log in discover([str(root)]).logs})
+
+
+def test_a_description_that_is_none_is_told_apart_by_its_start(root: Path) -> None:
+    ids = set()
+    for text in ('{"codebase_version": ', '{"codebase_version": 1, ', '["codebase_version"]'):
+        (root / "meta/info.json").write_text(text)
+        ids |= {log.log_id for log in discover([str(root)]).logs}
+    assert len(ids) == 6
 
 
 def test_an_episode_reads_with_nested_names_and_native_columns(root: Path) -> None:
