@@ -54,7 +54,7 @@ class Comma2k19:
     """The reader of comma2k19 segments."""
 
     name: ClassVar[str] = "comma2k19"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     def claim(self, tree: Tree) -> list[Claim]:
         """Claims every folder with channels in a processed_log.
@@ -269,7 +269,11 @@ class _Files:
         return t_s if len(t_s) else None
 
     def video(self, frame_s: FloatArray | None, origin_s: float) -> Video | None:
-        """Indexes the road camera, with the times of the pose table if the counts match."""
+        """Indexes the road camera, with the times of the pose table.
+
+        If that has another number of times than there are frames, the first time and the
+        camera's rate are kept, and the table is a reject.
+        """
         member = self.members.get(VIDEO)
         if member is None:
             return None
@@ -278,9 +282,14 @@ class _Files:
         except DataError as error:
             self.reject(error, member.uri)
             return None
-        if frame_s is None or len(frame_s) != len(video.t_ns):
+        if frame_s is None:
             return video
         t_ns = np.sort(since(frame_s, origin_s))
+        if len(t_ns) != len(video.t_ns):
+            times = self.members[FRAME_TIMES].uri
+            said = f"{times}: it has {len(t_ns)} times, and the video {len(video.t_ns)} frames"
+            self.reject(CorruptError(f"{said}; all but the first are left out"), times)
+            return replace(video, t_ns=video.t_ns + t_ns[0])
         frame_ns = NS_PER_S // VIDEO_FPS
         return replace(video, t_ns=t_ns, duration_ns=int(t_ns[-1] - t_ns[0]) + frame_ns)
 

@@ -12,7 +12,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
@@ -32,6 +32,8 @@ RUN_GAP = timedelta(seconds=90)
 """Files of RecentClips whose stamps are further apart belong to different logs."""
 MAX_LOG = timedelta(days=2)
 """Files stamped later after the log's first one belong to another recording."""
+MAX_STEP_NS = 60 * NS_PER_S
+"""The length of a file, and so the longest that two of its pictures can be apart."""
 MAX_EVENT_BYTES = 1 << 20
 EVENT_REACH = timedelta(minutes=2)
 """An event is at most so far outside its footage, whose last minute may be missing."""
@@ -59,7 +61,7 @@ class TeslaCam:
     """The reader of TeslaCam folders."""
 
     name: ClassVar[str] = "teslacam"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     def claim(self, tree: Tree) -> list[Claim]:
         """Claims event folders by their files' names, and series of files outside of them."""
@@ -179,6 +181,17 @@ class _Footage:
         with open_video(uri) as file:
             track = read_video_track(file, uri)
             video = video_of(track, uri, clip.camera, start_ns)
+            step_ns = int(np.diff(video.t_ns).max(initial=0))
+            if step_ns > MAX_STEP_NS:
+                raise CorruptError(
+                    f"{uri}: a picture is {step_ns / NS_PER_S:.3g} s after the one before it; "
+                    "remux the file"
+                )
+            # A camera that starts late has its first picture later than the others of its minute.
+            late_ns = round(int(video.pts[0]) * video.time_base[0] * NS_PER_S / video.time_base[1])
+            if 0 < late_ns < MAX_STEP_NS:
+                start_ns = max(start_ns, _ns(clip.start - self.start) + late_ns)
+                video = replace(video, t_ns=video.t_ns - video.t_ns[0] + start_ns)
             if clip.start not in self.telemetry:
                 found = find_telemetry(file, track, uri)
                 self.invalid_messages += found.invalid

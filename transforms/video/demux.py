@@ -255,7 +255,7 @@ def video_of(track: Track, uri: str, camera: str, start_ns: int) -> Video:
         raise EmptyError(f"{uri}: its edit list hides every frame; record or remux it again")
     pts: IntArray = track.pts[rows]
     num, den = track.time_base
-    last = int(track.duration[rows[-1]])
+    last = _last_duration(pts, int(track.duration[rows[-1]]), num / den)
     if (int(pts[-1]) - int(pts[0]) + last) * num * NS_PER_S // den > MAX_DURATION_NS:
         raise CorruptError(f"{uri}: its timestamps span more than a month; remux it")
     since_first = _to_ns(pts - pts[0], num, den)
@@ -276,6 +276,23 @@ def video_of(track: Track, uri: str, camera: str, start_ns: int) -> Video:
         duration_ns=max(int(end[0]), int(since_first[-1]) + 1),
         variable_rate=_varies(since_first, _to_ns(np.ones(1, np.int64), num, den)[0]),
     )
+
+
+def _last_duration(pts: IntArray, duration: int, tick_s: float) -> int:
+    """Returns how long the last frame lasts, in ticks.
+
+    Recorders that are cut off write any number there; a frame lasts no longer than a second or ten
+    usual steps.
+
+    >>> _last_duration(np.array([0, 4, 8, 12]), 90_000, 1 / 100)
+    4
+    >>> _last_duration(np.array([0, 4, 8, 12]), 100, 1 / 100), _last_duration(np.array([0]), 9, 1)
+    (100, 9)
+    """
+    if len(pts) < 2:
+        return duration
+    step = int(np.median(np.diff(pts)))
+    return step if duration > max(10 * step, 1 / tick_s) else duration
 
 
 def _to_ns(ticks: IntArray, num: int, den: int) -> IntArray:

@@ -363,6 +363,15 @@ def test_frames_take_the_times_of_the_pose_table(segment: Path) -> None:
     (log,) = logs(str(segment))
     (video,) = read(log).videos
     np.testing.assert_allclose(video.t_ns / NS_PER_S, 0.5 + np.arange(12) * 0.051, atol=1e-9)
+    # A table that is too short tells where the video begins.
+    poses.write_bytes(npy(BOOT_S + 3.0 + np.arange(7) * 0.051))
+    (log,) = logs(str(segment))
+    recording = read(log)
+    (video,) = recording.videos
+    np.testing.assert_allclose(video.t_ns / NS_PER_S, 3.0 + np.arange(12) / 20, atol=1e-9)
+    (reject,) = recording.rejects
+    assert "7 times, and the video 12 frames" in reject.detail
+    poses.write_bytes(npy(BOOT_S + 0.5 + np.arange(12) * 0.051))
     (segment / "video.hevc").write_bytes(b"")
     (log,) = logs(str(segment))
     recording = read(log)

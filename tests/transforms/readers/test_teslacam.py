@@ -2,6 +2,7 @@
 
 import json
 import math
+import struct
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from fractions import Fraction
@@ -40,8 +41,16 @@ def _drive(t: float) -> Telemetry:
     )
 
 
-def write_clip(path: Path, times: list[float], told: Callable[[float], Telemetry] | None) -> None:
-    """Writes one camera's file: a frame at each time, telemetry in an SEI before its slice."""
+def write_clip(
+    path: Path,
+    times: list[float],
+    told: Callable[[float], Telemetry] | None,
+    late: float = 0.0,
+) -> None:
+    """Writes one camera's file: a frame at each time, telemetry in an SEI before its slice.
+
+    The first picture comes `late` seconds into the file.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream(
@@ -60,7 +69,12 @@ def write_clip(path: Path, times: list[float], told: Callable[[float], Telemetry
             unit = b"\0\0\0\1" + encode_sei(told(t)) if told else b""
             copy = av.Packet(unit + bytes(packet))
             copy.stream, copy.time_base = stream, packet.time_base
-            copy.pts, copy.dts, copy.is_keyframe = packet.pts, packet.dts, packet.is_keyframe
+            # Within the file's time base, which the muxer chose.
+            shift = round(late / packet.time_base)
+            assert packet.pts is not None
+            assert packet.dts is not None
+            copy.pts, copy.dts = packet.pts + shift, packet.dts + shift
+            copy.is_keyframe = packet.is_keyframe
             container.mux(copy)
 
 
@@ -201,6 +215,53 @@ def test_recent_clips_are_cut_where_recording_paused(tmp_path: Path) -> None:
         0,
         60_000_000_000,
     ]
+
+
+def test_a_camera_that_starts_late_has_its_pictures_at_their_times(tmp_path: Path) -> None:
+    """The other cameras of the minute start with the file."""
+    folder = tmp_path / "TeslaCam" / "SavedClips" / "2026-03-17_17-52-09"
+    for camera, late in (("front", 0.0), ("left_pillar", 0.917)):
+        for minute in range(2):
+            stamp = START + timedelta(seconds=4 * minute)
+            path = folder / f"{stamp:%Y-%m-%d_%H-%M-%S}-{camera}.mp4"
+            write_clip(path, _frames(0.0, 2.9), _drive, late)
+    recording = _read(tmp_path)
+    starts = [(video.camera, int(video.t_ns[0]) / 1e9) for video in recording.videos]
+    assert starts == [
+        ("front", 0.0),
+        ("front", 4.0),
+        ("left_pillar", pytest.approx(0.917, abs=1e-4)),
+        ("left_pillar", pytest.approx(4.917, abs=1e-4)),
+    ]
+
+
+def test_a_last_frame_of_an_hour_does_not_move_the_files_after_it(tmp_path: Path) -> None:
+    """As a recorder writes that lost power while it closed the file."""
+    folder = _event_folder(tmp_path, ("front",))
+    path = sorted(folder.glob("*.mp4"))[0]
+    content = path.read_bytes()
+    at = content.index(b"stts") + 4
+    (entries,) = struct.unpack_from(">I", content, at + 4)
+    last = at + 8 + 8 * (entries - 1)
+    number, _ = struct.unpack_from(">II", content, last)
+    assert number == 1, "the last delta is of the last frame alone"
+    (timescale,) = struct.unpack_from(">I", content, content.index(b"mdhd") + 4 + 12)
+    path.write_bytes(
+        content[: last + 4] + struct.pack(">I", 3600 * timescale) + content[last + 8 :]
+    )
+    recording = _read(tmp_path)
+    assert [int(video.t_ns[0]) for video in recording.videos] == [0, 3_000_000_000]
+    assert recording.duration_ns < 10 * 1_000_000_000
+
+
+def test_a_file_whose_pictures_are_an_hour_apart_is_a_reject(tmp_path: Path) -> None:
+    folder = _event_folder(tmp_path, ("front",))
+    path = sorted(folder.glob("*.mp4"))[0]
+    write_clip(path, [*_frames(0.0, 1.0), 3600.0], _drive)
+    recording = _read(tmp_path)
+    assert [int(video.t_ns[0]) for video in recording.videos] == [3_000_000_000]
+    (reject,) = recording.rejects
+    assert "s after the one before it" in reject.detail
 
 
 def test_files_of_one_camera_do_not_overlap(tmp_path: Path) -> None:
