@@ -23,7 +23,7 @@ from mcap.reader import make_reader
 from mcap.writer import CompressionType, Writer
 from rosbags.typesys import Stores, get_typestore
 
-from schemas.errors import CorruptError
+from schemas.errors import CorruptError, UnreadableError
 from schemas.times import NS_PER_S
 from transforms.messages.source import Chunk, Found, Messages, Schema
 
@@ -172,6 +172,7 @@ class Memory:
         self.topics = {message.topic: message.schema for message in messages}
         self.broken = broken
         self.damaged: set[int] = set()
+        self.away: set[int] = set()
         self.reads: list[int] = []
         self._parts = [messages[at : at + chunk] for at in range(0, len(messages), chunk)]
         self.chunks = [
@@ -190,6 +191,8 @@ class Memory:
         self.reads.append(chunk.place)
         if chunk.place in self.damaged:
             raise CorruptError(f"the chunk {chunk.place} is damaged")
+        if chunk.place in self.away:
+            raise UnreadableError(f"the chunk {chunk.place} cannot be read")
         part = self._parts[chunk.place]
         return {
             topic: Found.of(

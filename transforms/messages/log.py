@@ -42,6 +42,7 @@ STAMPS = (
 
 JOINTS = "sensor_msgs/JointState"
 _JOINT_FIELDS = ("name", "position", "velocity")
+_ROS = ("cdr", "ros1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +198,9 @@ class MessageLog:
         joints = [
             topic
             for topic, name in named.items()
-            if name == JOINTS and all(map(decoders[topic].has, _JOINT_FIELDS))
+            if name == JOINTS
+            and self._source.topics[topic].encoding in _ROS
+            and all(map(decoders[topic].has, _JOINT_FIELDS))
         ]
         joint = max(joints, key=self._numbers.__getitem__) if joints else ""
         chosen = {}
@@ -227,9 +230,10 @@ class MessageLog:
         for topic, how in self._topics.items():
             holding = [c for c in self._source.chunks if how.joints and topic in c.counts]
             for found in self._chunks(holding, []):
-                _, columns = self._decoded(topic, found[topic])
-                for names in columns.values["name"][columns.valid]:
-                    return tuple(map(str, names))
+                if topic in found:
+                    _, columns = self._decoded(topic, found[topic])
+                    for names in columns.values["name"][columns.valid]:
+                        return tuple(names)
         return ()
 
     def _may_hold(self, chunk: Chunk, span: Span) -> bool:
@@ -273,11 +277,17 @@ class MessageLog:
     def _chunks(
         self, chunks: Iterable[Chunk], damaged: list[tuple[Chunk, DataError]]
     ) -> Iterator[dict[str, Found]]:
-        """Yields what each chunk holds; those that cannot be read are added to `damaged`."""
+        """Yields what each chunk holds; those that are damaged are added to `damaged`.
+
+        Raises:
+            UnreadableError: a chunk cannot be read for now. Without it times would be others.
+        """
         for chunk in chunks:
             try:
                 found = self._source.read(chunk)
             except DataError as error:
+                if not error.final:
+                    raise
                 damaged.append((chunk, error))
             else:
                 yield found

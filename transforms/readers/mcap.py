@@ -7,7 +7,8 @@ ROS 1, ROS 2, protobuf or JSON; transforms.messages says which of their fields a
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO, ClassVar
 
@@ -111,23 +112,23 @@ class _Files:
         """Reads the messages of a chunk by topic; channels may share one."""
         member, ref = self.places[chunk.place]
         with _opened(member.uri) as file:
-            try:
-                content = read_chunk(file, member.uri, ref)
-            except OSError as error:
-                raise _unreadable(member.uri, error) from error
+            content = read_chunk(file, member.uri, ref)
         names = self.names[member.uri]
         return messages_of(content, lambda channel: names.get(channel, f"channel {channel}"))
 
 
-def _opened(uri: str) -> BinaryIO:
+@contextmanager
+def _opened(uri: str) -> Iterator[BinaryIO]:
+    """Opens a file for reads at any place, in the block and with it.
+
+    Raises:
+        UnreadableError: it cannot be opened, or a read in the block fails.
+    """
     try:
         fs, path = filesystem(uri)
-        return fs.open(path, mode="rb", block_size=_BLOCK_BYTES, cache_type="readahead")
+        with fs.open(path, mode="rb", block_size=_BLOCK_BYTES, cache_type="readahead") as file:
+            yield file
     except OSError as error:
-        raise _unreadable(uri, error) from error
-
-
-def _unreadable(uri: str, error: OSError) -> UnreadableError:
-    return UnreadableError(
-        f"{uri}: reading failed ({error.strerror or error}); try again, or copy the file again"
-    )
+        raise UnreadableError(
+            f"{uri}: reading failed ({error.strerror or error}); try again, or copy the file again"
+        ) from error

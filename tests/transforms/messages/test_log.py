@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from pipeline.stages.recording_rows import log_rows
-from schemas.errors import UnsupportedError
+from schemas.errors import UnreadableError, UnsupportedError
 from schemas.records import LogRef, Member
 from schemas.times import NS_PER_S, Span
 from tests.message_logs import (
@@ -27,6 +27,7 @@ from tests.message_logs import (
 )
 from transforms.messages.log import MessageLog
 from transforms.messages.maps import load_topic_maps
+from transforms.messages.source import Chunk, Found
 from transforms.readers import ReadOptions
 
 LOG = LogRef("mcap", "a", "a.mcap", (Member("a", "a.mcap", 1),), "0")
@@ -133,6 +134,33 @@ def test_a_chunk_that_cannot_be_read_costs_its_own_messages_and_is_told_once() -
     segments = [log.read(Span(a, b)) for a, b in itertools.pairwise(edges)]
     assert [r.detail for s in segments for r in s.rejects] == ["the chunk 2 is damaged"]
     assert sum(count.kept for s in segments for count in s.counts) == 720 - 100
+
+
+@pytest.mark.parametrize("away", [0, 2])
+def test_a_chunk_that_cannot_be_read_for_now_fails_what_needs_it(away: int) -> None:
+    """Also where only the origin of time depends on it, which would be another."""
+    source = Memory(drive(4.0))
+    source.away = {away}
+    log = MessageLog(LOG, source, ReadOptions())
+    with pytest.raises(UnreadableError):
+        log.read(Span(0, NS_PER_S))
+
+
+def test_counts_that_an_index_forges_cost_nothing() -> None:
+    source = Memory(drive(4.0))
+    for chunk in source.chunks:
+        chunk.counts["/joint_states"] = 7  # type: ignore[index] # a Counter
+    lacking = source.read
+
+    def read(chunk: Chunk) -> dict[str, Found]:
+        return {topic: own for topic, own in lacking(chunk).items() if topic != "/joint_states"}
+
+    source.read = read  # type: ignore[method-assign]
+    log = MessageLog(LOG, source, ReadOptions())
+    segment = log.read(log.segments[0])
+    assert log.header.joint_names == ()
+    assert segment.joints is None
+    assert segment.signals
 
 
 def test_where_a_recording_breaks_off_is_told_with_its_last_segment() -> None:

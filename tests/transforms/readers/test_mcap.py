@@ -9,16 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pyarrow as pa
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mcap.writer import CompressionType, IndexType
 
 from pipeline.stages.recording_rows import log_rows
-from schemas.errors import CorruptError, DataError, EmptyError
+from schemas.errors import CorruptError, DataError, EmptyError, UnreadableError
 from schemas.recording import LogHeader, Segment
+from schemas.records import LogRef, Member
 from schemas.times import NS_PER_S, Span
 from tests.message_logs import (
     COMPRESSIONS,
@@ -242,6 +245,43 @@ def test_files_that_are_none_are_rejected(tmp_path: Path) -> None:
     path.write_bytes(b"not an mcap file")
     with pytest.raises(CorruptError, match="does not begin"):
         opened(path)
+
+
+class Failing(LocalFileSystem):  # type: ignore[misc] # fsspec is not typed
+    """A store whose reads fail behind the first few."""
+
+    protocol = "failing"
+    reads = 0
+
+    def open(self, *args: Any, **options: Any) -> Any:
+        file = super().open(*args, **options)
+        whole = file.read
+
+        def read(size: int = -1) -> bytes:
+            Failing.reads -= 1
+            if Failing.reads < 0:
+                raise ConnectionResetError(104, "reset by peer")
+            return bytes(whole(size))
+
+        file.read = read
+        return file
+
+
+def test_a_store_that_fails_is_asked_again_by_the_next_run(tmp_path: Path) -> None:
+    """Whichever of the reads fails: no damage is taken from it."""
+    fsspec.register_implementation("failing", Failing, clobber=True)
+    path = write_mcap(tmp_path / "a.mcap", drive(2.0), chunk_bytes=5000)
+    uri = f"failing://{path}"
+    log = LogRef("mcap", "a", uri, (Member("a", uri, path.stat().st_size),), "0")
+    Failing.reads = 10_000
+    expected = rows(Mcap().open(log, ReadOptions()))
+    needed = 10_000 - Failing.reads
+    for number in range(needed):
+        Failing.reads = number
+        with pytest.raises(UnreadableError, match="reset by peer"):
+            rows(Mcap().open(log, ReadOptions()))
+    Failing.reads = needed
+    assert rows(Mcap().open(log, ReadOptions())) == expected
 
 
 def damages(content: bytes, seed: int) -> list[bytes]:
