@@ -49,7 +49,7 @@ SUMMARIES = {
     "compact": "Merge small files of the lake, and delete what nothing needs any more.",
     "verify": "Recompute everything that a corpus or a lake promises.",
     "query": "Ask the lake in SQL.",
-    "list": "List formats, triggers, models, policies, topologies, CAN maps or named queries.",
+    "list": "List formats, triggers, models, policies, topologies, maps or named queries.",
 }
 GROUPS = {"review": "Show events to labellers in Label Studio, take their answers, score them."}
 """Commands that have subcommands of their own, which are named with both words."""

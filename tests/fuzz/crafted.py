@@ -322,7 +322,7 @@ CRAFTED: Mapping[str, Crafted] = {
     "half a surrogate pair": Crafted("teslacam", saying(event(reason="\ud800")), ("corrupt",)),
     "a NUL": Crafted("teslacam", saying(event(reason="a\0b")), ("corrupt",)),
     "a long text": Crafted("teslacam", saying(event(reason="a" * 5000)), ("corrupt",)),
-    "a tick a second": Crafted("teslacam", clip(slow), ("memory",)),
+    "a tick a second": Crafted("teslacam", clip(slow), ("corrupt",)),
     **{
         f"2^31 rows of {box.decode()}": Crafted("teslacam", many(box), ("corrupt",))
         for box in (b"stsz", b"stts", b"stsc", b"stco", b"ctts", b"stss")
