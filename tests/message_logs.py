@@ -5,13 +5,16 @@ from __future__ import annotations
 import io
 import json
 import random
+import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from google.protobuf.descriptor_pb2 import (
     FieldDescriptorProto,
     FileDescriptorProto,
@@ -21,6 +24,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
 from mcap.reader import make_reader
 from mcap.writer import CompressionType, Writer
+from rosbags.rosbag1 import Writer as BagWriter
 from rosbags.typesys import Stores, get_typestore
 
 from schemas.errors import CorruptError, UnreadableError
@@ -292,3 +296,87 @@ def without_summary(path: Path) -> bytes:
     summary = make_reader(io.BytesIO(content)).get_summary()
     assert summary is not None
     return content[: max(c.chunk_start_offset + c.chunk_length for c in summary.chunk_indexes)]
+
+
+def write_bag(
+    path: Path, messages: Iterable[Written], compression: str = "", chunk_bytes: int = 20_000
+) -> Path:
+    """Writes a bag of ROS 1 with rosbags; `compression` is "", "bz2" or "lz4"."""
+    path.unlink(missing_ok=True)
+    writer = BagWriter(path)
+    writer.chunk_threshold = chunk_bytes
+    if compression:
+        writer.set_compression(BagWriter.CompressionFormat[compression.upper()])
+    connections: dict[str, Any] = {}
+    with writer:
+        for message in messages:
+            if message.topic not in connections:
+                name = message.schema.name.replace("/", "/msg/")
+                made = writer.add_connection(message.topic, name, typestore=ROS1)
+                connections[message.topic] = made
+            writer.write(connections[message.topic], message.log_ns, message.content)
+    return path
+
+
+def write_db3(path: Path, messages: Iterable[Written], *, definitions: bool = True) -> Path:
+    """Writes a bag of ROS 2 in SQLite, with the tables that rosbag2 makes."""
+    path.unlink(missing_ok=True)
+    topics: dict[str, int] = {}
+    with closing(sqlite3.connect(path)) as con:
+        con.executescript(
+            "CREATE TABLE topics(id INTEGER PRIMARY KEY, name TEXT NOT NULL, type TEXT NOT NULL, "
+            "serialization_format TEXT NOT NULL, offered_qos_profiles TEXT NOT NULL);"
+            "CREATE TABLE messages(id INTEGER PRIMARY KEY, topic_id INTEGER NOT NULL, "
+            "timestamp INTEGER NOT NULL, data BLOB NOT NULL);"
+            "CREATE INDEX timestamp_idx ON messages (timestamp ASC);"
+        )
+        if definitions:
+            con.execute(
+                "CREATE TABLE message_definitions(id INTEGER PRIMARY KEY, topic_type TEXT, "
+                "encoding TEXT, encoded_message_definition TEXT, type_description_hash TEXT)"
+            )
+        for message in messages:
+            schema = message.schema
+            if message.topic not in topics:
+                topics[message.topic] = len(topics) + 1
+                row = (topics[message.topic], message.topic, schema.name, schema.encoding, "")
+                con.execute("INSERT INTO topics VALUES (?, ?, ?, ?, ?)", row)
+                if definitions:
+                    definition = (
+                        schema.name,
+                        schema.definition_encoding,
+                        schema.definition.decode(),
+                    )
+                    con.execute(
+                        "INSERT INTO message_definitions VALUES (NULL, ?, ?, ?, '')", definition
+                    )
+            con.execute(
+                "INSERT INTO messages VALUES (NULL, ?, ?, ?)",
+                (topics[message.topic], message.log_ns, message.content),
+            )
+        con.commit()
+    return path
+
+
+def damages(content: bytes, seed: int) -> list[bytes]:
+    """Cuts a file at 20 random places, and turns over 20 random bits of it, one at a time."""
+    dice = random.Random(seed)  # noqa: S311 - the same every time
+    made = [content[: dice.randrange(len(content))] for _ in range(20)]
+    for _ in range(20):
+        flipped = bytearray(content)
+        flipped[dice.randrange(len(content))] ^= 1 << dice.randrange(8)
+        made.append(bytes(flipped))
+    return made
+
+
+def check_truth(signals: pa.Table, tolerance: float = 2e-3) -> None:
+    """Compares every signal with the truth of `drive`, wherever it has a value."""
+    s = signals["t_ns"].to_numpy() / NS_PER_S
+    for name, truth in TRUTH.items():
+        column = signals[name].to_pylist()
+        found = np.array([np.nan if v is None else v for v in column])
+        assert np.isfinite(found).mean() > 0.97, name
+        known = np.isfinite(found)
+        expected = np.array([truth(t) for t in s])
+        # At the end a sample is held.
+        np.testing.assert_allclose(found[known][:-20], expected[known][:-20], atol=tolerance)

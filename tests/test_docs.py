@@ -66,8 +66,9 @@ def test_extending_is_followed_to_the_letter(tmp_path: Path, data: Path) -> None
         printed.append(done.stdout)
     assert "coasting" in printed[1]
     assert "The controller of our test bench" in printed[2]
-    assert "balance on desk" in printed[3]
-    assert re.search(r"drive_csv +coasting +1", printed[4])
+    assert "The controller of our delivery pod" in printed[3]
+    assert "balance on desk" in printed[4]
+    assert re.search(r"drive_csv +coasting +1", printed[5])
     assert (tmp_path / "models" / "vehicles_only" / "yolox_nano.onnx").is_file()
 
 

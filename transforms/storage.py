@@ -79,6 +79,9 @@ class FileSystem(Protocol):
     def put_file(self, lpath: str, rpath: str, /) -> object:
         """Copies a local file to an object."""
 
+    def get_file(self, rpath: str, lpath: str, /) -> object:
+        """Copies an object to a local file."""
+
     def open(self, path: str, /, *, mode: str = "rb", **own: Any) -> BinaryIO:
         """Opens an object."""
 

@@ -22,6 +22,7 @@ import pytest
 from hypothesis import HealthCheck, seed, settings
 
 from tests.conftest import ROOT
+from tests.memory import living_bytes
 from transforms.isolation import close_idle
 
 SEED = int(os.environ.get("FLEETMILL_FUZZ_SEED") or 20261125)
@@ -33,7 +34,8 @@ WEIGHTS: Mapping[str, int] = {
     "teslacam": 12,
     "comma2k19": 10,
     "lerobot": 8,
-    "mcap": 8,
+    "mcap": 6,
+    "rosbag": 6,
     "video": 8,
     "model-file": 8,
     "trigger": 4,
@@ -52,7 +54,7 @@ WEIGHTS: Mapping[str, int] = {
 }
 """Hundredths of the cases by kind: logs of a format, files of configuration, SQL, properties."""
 
-FORMATS = ("teslacam", "comma2k19", "lerobot", "mcap", "video")
+FORMATS = ("teslacam", "comma2k19", "lerobot", "mcap", "rosbag", "video")
 
 KEPT = ROOT / "fuzz-failures"
 SPARE_BYTES = 500_000_000
@@ -174,7 +176,7 @@ def run(part: Part, attempt: Attempt, folder: Path, allowed_bytes: int) -> Tally
         allowed_bytes: the memory that a process may take, besides SPARE_BYTES.
     """
     tally = Tally(part.kind)
-    if _living_bytes() > _FRESH_BYTES:  # the most memory of a process is that of all its calls
+    if living_bytes() > _FRESH_BYTES:  # the most memory of a process is that of all its calls
         close_idle()
     for case in range(part.first, part.end):
         place = folder / str(case)
@@ -189,7 +191,7 @@ def run(part: Part, attempt: Attempt, folder: Path, allowed_bytes: int) -> Tally
         else:
             said = ""
         seconds, after = time.monotonic() - began, _ended_bytes()
-        most_bytes = max(_living_bytes(), after if after > before else 0)
+        most_bytes = max(living_bytes(), after if after > before else 0)
         if seconds > SECONDS:
             said = said or f"took {seconds:.1f} s"
         if most_bytes > allowed_bytes + SPARE_BYTES:
@@ -223,24 +225,6 @@ def _large(folder: str, names: list[str]) -> list[str]:
 def _ended_bytes() -> int:
     """Returns the most memory that a child which has ended ever had."""
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
-
-
-def _living_bytes() -> int:
-    """Returns the most memory that a living child, or a child of one, ever had."""
-    parents: dict[int, int] = {}
-    peaks: dict[int, int] = {}
-    for path in Path("/proc").glob("[0-9]*/status"):
-        try:
-            fields = dict(line.split(":", 1) for line in path.read_text().splitlines())
-        except OSError:  # it has ended meanwhile
-            continue
-        process = int(path.parent.name)
-        parents[process] = int(fields["PPid"])
-        peaks[process] = int(fields.get("VmHWM", "0").split()[0]) * 1024
-    ours = {os.getpid()}
-    while more := {child for child, parent in parents.items() if parent in ours} - ours:
-        ours |= more
-    return max((peaks[child] for child in ours - {os.getpid()}), default=0)
 
 
 def table(told: list[dict[str, Any]]) -> list[str]:

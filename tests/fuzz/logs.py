@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tests.message_logs import drive, write_mcap
+from tests.message_logs import drive, write_bag, write_db3, write_mcap
 from transforms.video.sei import Telemetry, encode_sei
 
 FRAMES = 12
@@ -122,11 +122,19 @@ def write_messages(root: Path) -> None:
         write_mcap(root / f"{fix[:4]}.mcap", messages, use_chunking=number > 0)
 
 
+def write_bags(root: Path) -> None:
+    """A bag of ROS 1 and one of ROS 2."""
+    root.mkdir(parents=True, exist_ok=True)
+    write_bag(root / "one.bag", drive(0.5, version=1), "lz4")
+    write_db3(root / "two.db3", drive(0.5))
+
+
 WRITERS: Mapping[str, Callable[[Path], None]] = {
     "teslacam": write_teslacam,
     "comma2k19": write_comma2k19,
     "lerobot": write_lerobot,
     "mcap": write_messages,
+    "rosbag": write_bags,
     "video": write_videos,
 }
 """A writer a format."""

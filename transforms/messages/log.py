@@ -22,7 +22,7 @@ from transforms.messages.cdr import Columns
 from transforms.messages.decoders import Decoder, decoder
 from transforms.messages.maps import Row, numbers, rows_of
 from transforms.messages.ros_types import short_name
-from transforms.messages.source import Chunk, Found, Source
+from transforms.messages.source import UNKNOWN, Chunk, Found, Source
 from transforms.readers import ReadOptions
 
 STAMP_LAG_NS = 2 * NS_PER_S
@@ -117,7 +117,7 @@ class MessageLog:
         self._topics = self._chosen(options)
         if not self._topics:
             raise UnsupportedError(
-                f"{log.uri}: none of its topics is read: {excerpt(', '.join(source.topics))}"
+                f"{log.uri}: none of its topics is read: {excerpt(', '.join(self._numbers))}"
             )
 
     @cached_property
@@ -176,10 +176,12 @@ class MessageLog:
 
     def _chosen(self, options: ReadOptions) -> dict[str, _Topic]:
         """Chooses what is read of which topic."""
+        known = self._source.topics
+        schemas = {topic: known.get(topic, UNKNOWN) for topic in sorted(self._numbers)}
         decoders: dict[str, Decoder] = {}
-        for topic in sorted(self._numbers):
+        for topic, schema in schemas.items():
             try:
-                decoders[topic] = decoder(self._source.topics[topic])
+                decoders[topic] = decoder(schema)
             except UnsupportedError:
                 continue  # Its messages are counted as filtered.
         rows: dict[str, list[Row]] = {}
@@ -188,18 +190,18 @@ class MessageLog:
             fitting = [
                 topic
                 for topic, own in decoders.items()
-                if row.fits(topic, self._source.topics[topic].name)
+                if row.fits(topic, schemas[topic].name)
                 and all(own.has(name) for name in row.fields)
             ]
             if fitting and row.signal not in taken:
                 taken.add(row.signal)
                 rows.setdefault(max(fitting, key=self._numbers.__getitem__), []).append(row)
-        named = {topic: short_name(self._source.topics[topic].name) for topic in decoders}
+        named = {topic: short_name(schemas[topic].name) for topic in decoders}
         joints = [
             topic
             for topic, name in named.items()
             if name == JOINTS
-            and self._source.topics[topic].encoding in _ROS
+            and schemas[topic].encoding in _ROS
             and all(map(decoders[topic].has, _JOINT_FIELDS))
         ]
         joint = max(joints, key=self._numbers.__getitem__) if joints else ""

@@ -208,9 +208,6 @@ class _Gathered:
                     schema.data if schema else b"",
                 ),
             )
-        for channel_id in {id_ for chunk in self.chunks for id_ in chunk.counts} - topics.keys():
-            # Its record is damaged; what its messages are is not known.
-            topics[channel_id] = Topic(f"channel {channel_id}", Schema("", "", "", b""))
         chunks = sorted(self.chunks, key=lambda chunk: (chunk.start_ns, chunk.offset))
         return Index(topics, tuple(chunks), library, broken)
 

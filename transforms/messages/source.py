@@ -24,6 +24,10 @@ class Schema:
     definition: bytes
 
 
+UNKNOWN = Schema("", "", "", b"")
+"""That of a topic of which nothing is said, because its record is damaged."""
+
+
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """Messages that are read together.
@@ -79,7 +83,7 @@ class Source(Protocol):
 
     @property
     def topics(self) -> Mapping[str, Schema]:
-        """How the messages of each topic are written."""
+        """How the messages of each topic are written, as far as it is known."""
         ...
 
     @property

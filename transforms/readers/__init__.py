@@ -30,6 +30,7 @@ FORMATS = Registry(
         "comma2k19": "transforms.readers.comma2k19:Comma2k19",
         "lerobot": "transforms.readers.lerobot:LeRobot",
         "mcap": "transforms.readers.mcap:Mcap",
+        "rosbag": "transforms.readers.rosbag:RosBag",
         "video": "transforms.readers.video:BareVideo",
     },
 )

@@ -6,23 +6,15 @@ ROS 1, ROS 2, protobuf or JSON; transforms.messages says which of their fields a
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import BinaryIO, ClassVar
+from collections.abc import Mapping
+from typing import ClassVar
 
-from schemas.errors import CorruptError, UnreadableError
 from schemas.records import LogRef, Member
+from transforms.messages.files import open_files, opened_file, split_claims
 from transforms.messages.log import MessageLog
-from transforms.messages.mcap_index import ChunkRef, Index, messages_of, read_chunk, read_index
-from transforms.messages.source import Chunk, Found, Schema
+from transforms.messages.mcap_index import messages_of, read_chunk, read_index
+from transforms.messages.source import Chunk, Found
 from transforms.readers import Claim, ReadOptions, Tree
-from transforms.storage import filesystem
-
-SUFFIX = ".mcap"
-SPLIT = re.compile(r"(?P<stem>.+)_(?P<number>\d{1,9})\.mcap", re.I)
-_BLOCK_BYTES = 1 << 20
 
 
 class Mcap:
@@ -32,22 +24,8 @@ class Mcap:
     version: ClassVar[int] = 1
 
     def claim(self, tree: Tree) -> list[Claim]:
-        """Claims files by suffix, so that damaged ones are rejected with their damage."""
-        logs: dict[str, list[tuple[int, str]]] = {}
-        for path in tree.paths:
-            if path.lower().endswith(SUFFIX):
-                split = SPLIT.fullmatch(path)
-                name, number = (split["stem"], int(split["number"])) if split else (path, 0)
-                logs.setdefault(name, []).append((number, path))
-        claims = []
-        for name, numbered in sorted(logs.items()):
-            paths = tuple(path for _, path in sorted(numbered))
-            base = paths[0][: paths[0].rfind("/") + 1]
-            if len(paths) == 1:
-                claims.append(Claim(paths[0], tree.uri(paths[0]), paths, base))
-            else:
-                claims.append(Claim(name, tree.uri(base.rstrip("/")), paths, base))
-        return claims
+        """Claims files by suffix, and joins those that were split."""
+        return split_claims(tree, ".mcap")
 
     def open(self, log: LogRef, options: ReadOptions) -> MessageLog:
         """Reads the index of each file, and the first messages.
@@ -55,80 +33,39 @@ class Mcap:
         Raises:
             DataError: a file is none, or nothing in it is read.
         """
-        indexes = []
-        for member in log.members:
-            with _opened(member.uri) as file:
-                indexes.append(read_index(file, member.uri, member.size))
-        return MessageLog(log, _Files.of(log.members, indexes), options)
+        return open_files(log, [_McapFile(member) for member in log.members], options)
 
 
-@dataclass(frozen=True, slots=True)
-class _Files:
-    """The chunks of a log's files, each with its file and its place in it."""
+class _McapFile:
+    """One file and its index."""
 
-    topics: Mapping[str, Schema]
-    chunks: Sequence[Chunk]
-    software: str
-    broken: Sequence[str]
-    places: Sequence[tuple[Member, ChunkRef]]
-    names: Mapping[str, Mapping[int, str]]
+    def __init__(self, member: Member) -> None:
+        self._uri = member.uri
+        with opened_file(member.uri) as file:
+            index = read_index(file, member.uri, member.size)
+        self._names = {number: topic.name for number, topic in index.topics.items()}
+        self._refs = index.chunks
+        self.topics = {topic.name: topic.schema for topic in reversed(list(index.topics.values()))}
+        self.software = index.library
+        self.broken = index.broken
+        self.chunks = [
+            Chunk(place, ref.start_ns, ref.end_ns, ref.size, self._by_topic(ref.counts))
+            for place, ref in enumerate(index.chunks)
+        ]
 
-    @classmethod
-    def of(cls, members: Sequence[Member], indexes: Sequence[Index]) -> _Files:
-        """Joins the indexes of a log's files.
+    def _by_topic(self, counts: Mapping[int, int]) -> dict[str, int]:
+        """Counts messages by topic; channels may share one."""
+        totals: dict[str, int] = {}
+        for channel, number in counts.items():
+            topic = self._topic(channel)
+            totals[topic] = totals.get(topic, 0) + number
+        return totals
 
-        Raises:
-            CorruptError: a file has no message.
-        """
-        topics: dict[str, Schema] = {}
-        places: list[tuple[Member, ChunkRef]] = []
-        chunks = []
-        for member, index in zip(members, indexes, strict=True):
-            if not index.chunks:
-                why = index.broken or "it holds no message"
-                raise CorruptError(f"{member.uri}: {why}; record or copy it again")
-            for topic in index.topics.values():
-                topics.setdefault(topic.name, topic.schema)
-            for ref in index.chunks:
-                counts: dict[str, int] = {}
-                for channel, number in ref.counts.items():
-                    name = index.topics[channel].name
-                    counts[name] = counts.get(name, 0) + number
-                chunks.append(Chunk(len(places), ref.start_ns, ref.end_ns, ref.size, counts))
-                places.append((member, ref))
-        return cls(
-            topics,
-            sorted(chunks, key=lambda chunk: (chunk.start_ns, chunk.place)),
-            indexes[0].library,
-            [f"{m.uri}: {i.broken}" for m, i in zip(members, indexes, strict=True) if i.broken],
-            places,
-            {
-                member.uri: {number: topic.name for number, topic in index.topics.items()}
-                for member, index in zip(members, indexes, strict=True)
-            },
-        )
+    def _topic(self, channel: int) -> str:
+        return self._names.get(channel, f"channel {channel}")
 
     def read(self, chunk: Chunk) -> dict[str, Found]:
-        """Reads the messages of a chunk by topic; channels may share one."""
-        member, ref = self.places[chunk.place]
-        with _opened(member.uri) as file:
-            content = read_chunk(file, member.uri, ref)
-        names = self.names[member.uri]
-        return messages_of(content, lambda channel: names.get(channel, f"channel {channel}"))
-
-
-@contextmanager
-def _opened(uri: str) -> Iterator[BinaryIO]:
-    """Opens a file for reads at any place, in the block and with it.
-
-    Raises:
-        UnreadableError: it cannot be opened, or a read in the block fails.
-    """
-    try:
-        fs, path = filesystem(uri)
-        with fs.open(path, mode="rb", block_size=_BLOCK_BYTES, cache_type="readahead") as file:
-            yield file
-    except OSError as error:
-        raise UnreadableError(
-            f"{uri}: reading failed ({error.strerror or error}); try again, or copy the file again"
-        ) from error
+        """Reads the messages of a chunk by topic."""
+        with opened_file(self._uri) as file:
+            content = read_chunk(file, self._uri, self._refs[chunk.place])
+        return messages_of(content, self._topic)

@@ -89,10 +89,10 @@ def test_a_merged_video_of_an_event_is_no_drive_of_its_own(tmp_path: Path) -> No
 
 
 def test_the_recordings_are_found(data: Path) -> None:
-    """One comma2k19 segment, two robot episodes, four recordings of ROS, two video files."""
+    """One comma2k19 segment, two robot episodes, nine recordings of ROS, two video files."""
     found = discover([str(data)])
     assert sorted(log.format for log in found.logs) == [
-        "comma2k19", "lerobot", "lerobot", *4 * ["mcap"], "video", "video",
+        "comma2k19", "lerobot", "lerobot", *4 * ["mcap"], *5 * ["rosbag"], "video", "video",
     ]  # fmt: skip
     assert sum(_balance(found)) == sum(1 for path in data.rglob("*") if path.is_file())
 

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
-import numpy as np
-import pyarrow as pa
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 from hypothesis import given, settings
@@ -26,8 +24,9 @@ from schemas.times import NS_PER_S, Span
 from tests.message_logs import (
     COMPRESSIONS,
     START_NS,
-    TRUTH,
     Written,
+    check_truth,
+    damages,
     drive,
     shuffled,
     without_summary,
@@ -84,19 +83,6 @@ def rows(log: OpenLog) -> dict[str, list[dict[str, Any]]]:
         "counts": [dict(totals)],
         "rejects": [{r.reason: r.detail} for r in made.rejects],
     }
-
-
-def check_truth(signals: pa.Table, tolerance: float = 2e-3) -> None:
-    """Compares every signal with the drive's truth, wherever it has a value."""
-    s = signals["t_ns"].to_numpy() / NS_PER_S
-    for name, truth in TRUTH.items():
-        column = signals[name].to_pylist()
-        found = np.array([np.nan if v is None else v for v in column])
-        assert np.isfinite(found).mean() > 0.97, name
-        known = np.isfinite(found)
-        expected = np.array([truth(t) for t in s])
-        # At the end a sample is held.
-        np.testing.assert_allclose(found[known][:-20], expected[known][:-20], atol=tolerance)
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -282,17 +268,6 @@ def test_a_store_that_fails_is_asked_again_by_the_next_run(tmp_path: Path) -> No
             rows(Mcap().open(log, ReadOptions()))
     Failing.reads = needed
     assert rows(Mcap().open(log, ReadOptions())) == expected
-
-
-def damages(content: bytes, seed: int) -> list[bytes]:
-    """20 truncations and 20 files with a byte that is another."""
-    dice = random.Random(seed)  # noqa: S311 - the same every time
-    made = [content[: dice.randrange(len(content))] for _ in range(20)]
-    for _ in range(20):
-        flipped = bytearray(content)
-        flipped[dice.randrange(len(content))] ^= 1 << dice.randrange(8)
-        made.append(bytes(flipped))
-    return made
 
 
 def test_whatever_is_damaged_is_read_or_rejected(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from schemas.errors import DataError, is_final
 from schemas.recording import Video
 from schemas.records import LogRef
 from schemas.signals import SIGNAL
-from tests.message_logs import drive, write_mcap
+from tests.message_logs import drive, write_bag, write_mcap
 from tests.recording import Recording, read
 from tests.transforms.readers.claims import logs_of, tree_of
 from transforms.readers import FORMATS, Format, ReadOptions, Tree
@@ -57,9 +57,16 @@ def _mcap(root: Path) -> Path:
     return root
 
 
+def _rosbag(root: Path) -> Path:
+    root.mkdir(parents=True, exist_ok=True)
+    write_bag(root / "drive.bag", drive(1.0, version=1))
+    return root
+
+
 GENERATORS: dict[str, Callable[[Path], Path]] = {
     "teslacam": _teslacam,
     "mcap": _mcap,
+    "rosbag": _rosbag,
     "video": _video,
 }
 """Formats whose smallest log is generated here."""
